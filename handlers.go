@@ -1,0 +1,464 @@
+package main
+
+// What the routes do. The methods below the handlers (search, list, …) are what MCP's tools call too: what curl
+// shows is what a model gets.
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+const (
+	maxQueryBytes = 1000
+	maxSearchHits = 100
+	maxListLength = 1000
+
+	// maxBulkLineBytes lets through a document of the greatest size in which every character is escaped.
+	maxBulkLineBytes = 6*maxDocumentBytes + 4096
+)
+
+// searchAnswer is the answer of GET /search.
+type searchAnswer struct {
+	Query    string  `json:"query"`
+	TookMS   float64 `json:"took_ms"`
+	Degraded bool    `json:"degraded,omitempty"` // the embedder did not answer: lexical hits only
+	Hits     []hit   `json:"hits"`
+}
+
+func (s *server) handleSearch(w http.ResponseWriter, r *http.Request) error {
+	p, err := parameters(r)
+	if err != nil {
+		return err
+	}
+	limit, err := p.integer("limit", 5, maxSearchHits)
+	if err != nil {
+		return err
+	}
+	answer, err := s.search(r.Context(), query{text: p.values.Get("q"), prefix: p.values.Get("prefix"), limit: limit})
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, answer)
+	return nil
+}
+
+// search checks the query and runs it.
+func (s *server) search(ctx context.Context, q query) (answer searchAnswer, err error) {
+	ctx, end := stage(ctx, "search", slog.Int("limit", q.limit))
+	defer end(&err)
+	started := time.Now()
+	switch {
+	case strings.TrimSpace(q.text) == "":
+		return answer, userError{http.StatusBadRequest, "missing q: try /search?q=install"}
+	case len(q.text) > maxQueryBytes:
+		return answer, userError{http.StatusBadRequest, fmt.Sprintf("q is %d bytes long: %d are enough for a question", len(q.text), maxQueryBytes)}
+	case !isPlain(q.text):
+		return answer, userError{http.StatusBadRequest, "q is not UTF-8 text: percent-encode it as UTF-8"}
+	}
+	if err := checkPrefix(q.prefix); err != nil {
+		return answer, err
+	}
+	hits, err := s.store.search(ctx, q)
+	if err != nil {
+		return answer, err
+	}
+	note(ctx, slog.Int("hits", len(hits)))
+	return searchAnswer{Query: q.text, TookMS: milliseconds(time.Since(started)), Hits: hits}, nil
+}
+
+// listAnswer is the answer of GET /documents.
+type listAnswer struct {
+	Documents  []documentInfo `json:"documents"`
+	NextCursor string         `json:"next_cursor,omitempty"`
+}
+
+func (s *server) handleList(w http.ResponseWriter, r *http.Request) error {
+	p, err := parameters(r)
+	if err != nil {
+		return err
+	}
+	limit, err := p.integer("limit", 100, maxListLength)
+	if err != nil {
+		return err
+	}
+	answer, err := s.list(r.Context(), p.values.Get("prefix"), p.values.Get("cursor"), limit)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, answer)
+	return nil
+}
+
+// list returns a page of the documents whose id has the prefix, by id. cursor is the next_cursor of the page before.
+func (s *server) list(ctx context.Context, prefix, cursor string, limit int) (listAnswer, error) {
+	if err := checkPrefix(prefix); err != nil {
+		return listAnswer{}, err
+	}
+	after, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err != nil || len(after) > 0 && checkID(string(after)) != nil {
+		return listAnswer{}, userError{http.StatusBadRequest, "bad cursor: use the next_cursor of the page before, or none to start"}
+	}
+	documents, err := s.store.list(ctx, prefix, string(after), limit+1)
+	if err != nil {
+		return listAnswer{}, err
+	}
+	answer := listAnswer{Documents: documents}
+	if len(documents) > limit {
+		answer.Documents = documents[:limit]
+		answer.NextCursor = base64.RawURLEncoding.EncodeToString([]byte(documents[limit-1].ID))
+	}
+	return answer, nil
+}
+
+func (s *server) handleGet(w http.ResponseWriter, r *http.Request) error {
+	id := r.PathValue("id")
+	if err := checkID(id); err != nil {
+		return err
+	}
+	d, err := s.store.document(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	pre := requestPrecondition(r)
+	if err := (precondition{match: pre.match}).check(d.etag); err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("ETag", d.etag)
+	h.Set("Last-Modified", d.updated.UTC().Format(http.TimeFormat))
+	h.Set("Cache-Control", "no-cache") // may be kept, must be asked for again: that is what the ETag is for
+	if matchesTag(pre.noneMatch, d.etag) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	h.Set("Content-Type", "text/markdown; charset=utf-8")
+	h.Set("Content-Length", strconv.Itoa(len(d.text)))
+	_, err = io.WriteString(w, d.text)
+	return err
+}
+
+func (s *server) handlePut(w http.ResponseWriter, r *http.Request) error {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return bodyError(err)
+	}
+	d, err := newDocument(r.PathValue("id"), string(body), time.Now())
+	if err != nil {
+		return err
+	}
+	created, err := s.store.put(r.Context(), d, requestPrecondition(r))
+	if err != nil {
+		return err
+	}
+	w.Header().Set("ETag", d.etag)
+	w.WriteHeader(putStatus(created))
+	return nil
+}
+
+func putStatus(created bool) int {
+	if created {
+		return http.StatusCreated
+	}
+	return http.StatusNoContent
+}
+
+func (s *server) handleDelete(w http.ResponseWriter, r *http.Request) error {
+	id := r.PathValue("id")
+	if err := checkID(id); err != nil {
+		return err
+	}
+	if err := s.store.remove(r.Context(), id, requestPrecondition(r)); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// bulkLine is what POST /documents answers for a line of its body.
+type bulkLine struct {
+	ID     string `json:"id"`
+	Status int    `json:"status"`
+	Error  string `json:"error,omitempty"`
+}
+
+// handleBulk stores a document per line while it reads, and answers each with a line of its own as soon as it is
+// stored. A client that stops reading or sending for readTimeout is cut off.
+func (s *server) handleBulk(w http.ResponseWriter, r *http.Request) error {
+	control := http.NewResponseController(w)
+	if err := control.EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err // HTTP/2 is full-duplex as it is
+	}
+	done := make(chan struct{})
+	defer close(done)
+	go func() { // a client that sends nothing must not hold up a drain
+		select {
+		case <-s.stopping:
+			_ = control.SetReadDeadline(time.Now())
+		case <-done:
+		}
+	}()
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.Header().Set("Cache-Control", "no-store")
+	encoder := json.NewEncoder(w)
+	answer := func(line bulkLine) error {
+		if err := control.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+			return err
+		}
+		if err := encoder.Encode(line); err != nil {
+			return err
+		}
+		return control.Flush()
+	}
+	body := bufio.NewReaderSize(r.Body, 64<<10)
+	for stored := 0; ; {
+		if err := control.SetReadDeadline(time.Now().Add(readTimeout)); err != nil {
+			return err
+		}
+		var line []byte
+		var err error
+		if !s.isStopping() {
+			line, err = readLine(body, maxBulkLineBytes)
+		}
+		if s.isStopping() {
+			return answer(bulkLine{Status: http.StatusServiceUnavailable, Error: fmt.Sprintf("the server is stopping after %d documents: send the rest again", stored)})
+		}
+		if text := bytes.TrimSpace(line); len(text) > 0 && (err == nil || errors.Is(err, io.EOF)) {
+			result := s.putLine(r.Context(), text)
+			if result.Error == "" {
+				stored++
+			}
+			if err := answer(result); err != nil {
+				return err
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			note(r.Context(), slog.Int("documents", stored))
+			return nil
+		case errors.Is(err, errLineTooLong):
+			err = answer(bulkLine{Status: http.StatusRequestEntityTooLarge, Error: "the line is too long: a document has at most 8 MiB"})
+		case err != nil:
+			note(r.Context(), slog.Int("documents", stored), slog.String("error", err.Error()))
+			err = answer(bulkLine{Status: http.StatusBadRequest, Error: fmt.Sprintf("the body was cut off after %d documents: send the rest again", stored)})
+			return errors.Join(context.Canceled, err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// putLine stores the document of one line and returns the line to answer.
+func (s *server) putLine(ctx context.Context, line []byte) bulkLine {
+	var in struct {
+		ID   *string `json:"id"`
+		Text *string `json:"text"`
+	}
+	decoder := json.NewDecoder(bytes.NewReader(line))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&in); err != nil || decoder.More() || in.ID == nil || in.Text == nil || !utf8.Valid(line) {
+		return bulkLine{Status: http.StatusBadRequest, Error: `not a line of the form {"id":"guide/install.md","text":"# Install\n…"} in UTF-8`}
+	}
+	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
+	defer cancel()
+	d, err := newDocument(*in.ID, *in.Text, time.Now())
+	var created bool
+	if err == nil {
+		created, err = s.store.put(ctx, d, precondition{})
+	}
+	if user, ok := errors.AsType[userError](err); ok {
+		return bulkLine{*in.ID, user.status, user.message}
+	}
+	if err != nil {
+		s.log.ErrorContext(ctx, "bulk line failed", "document", *in.ID, "error", err)
+		return bulkLine{*in.ID, http.StatusInternalServerError, "internal error: the log says more"}
+	}
+	return bulkLine{ID: *in.ID, Status: putStatus(created)}
+}
+
+var errLineTooLong = errors.New("line too long")
+
+// readLine reads the next line. Of a line longer than most it returns nothing but errLineTooLong.
+func readLine(r *bufio.Reader, most int) (line []byte, err error) {
+	for {
+		part, err := r.ReadSlice('\n')
+		if len(line)+len(part) <= most {
+			line = append(line, part...)
+		} else if !errors.Is(err, bufio.ErrBufferFull) && err == nil {
+			return nil, errLineTooLong
+		}
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return line, err
+		}
+	}
+}
+
+func (s *server) handleLive(w http.ResponseWriter, _ *http.Request) error {
+	return writeText(w, http.StatusOK, "ok\n")
+}
+
+func (s *server) handleReady(w http.ResponseWriter, r *http.Request) error {
+	status, lines := http.StatusOK, ""
+	for _, c := range s.checks(r.Context()) {
+		state := "ok"
+		if c.problem != "" {
+			status, state = http.StatusServiceUnavailable, "not ready: "+c.problem
+		}
+		lines += fmt.Sprintf("%s %s%s\n", c.name, state, c.detail)
+	}
+	switch {
+	case status != http.StatusOK:
+		w.Header().Set("Retry-After", "1")
+	case !r.URL.Query().Has("verbose"):
+		lines = "ok\n"
+	}
+	return writeText(w, status, lines)
+}
+
+// check is one line of /readyz?verbose.
+type check struct {
+	name    string
+	problem string // empty: fine
+	detail  string
+}
+
+// checks tells what must be fine for the server to be sent requests.
+func (s *server) checks(ctx context.Context) []check {
+	serving, index, st := check{name: "serving"}, check{name: "index"}, check{name: "store"}
+	if !s.ready.Load() {
+		serving.problem = "starting or stopping"
+	}
+	if documents, chunks, err := s.store.size(ctx); err != nil {
+		st.problem = err.Error()
+	} else {
+		st.detail = fmt.Sprintf(": %d documents, %d chunks", documents, chunks)
+	}
+	if s.folder != nil {
+		index.problem, index.detail = s.folder.status()
+	}
+	return []check{serving, index, st}
+}
+
+const indexText = `vitrine %s: documentation search that you can see through
+
+curl '%[2]s/search?q=install'                   search; also &limit=5&prefix=guide/
+curl '%[2]s/documents?prefix=guide/'            list documents
+curl %[2]s/documents/README.md                  read one
+curl '%[2]s/readyz?verbose'                     can it serve, and what does it hold; /livez: is it alive
+with ADMIN_TOKEN (curl -H "Authorization: Bearer $ADMIN_TOKEN"):
+curl -T install.md %[2]s/documents/guide/install.md            write one
+curl -X DELETE %[2]s/documents/guide/install.md                remove one
+curl --data-binary @docs.ndjson %[2]s/documents                write many, {"id","text"} a line
+curl -X PUT -d debug '%[2]s/debug/loglevel?for=10m'            change the log level for a while
+`
+
+func (s *server) handleIndex(w http.ResponseWriter, r *http.Request) error {
+	return writeText(w, http.StatusOK, fmt.Sprintf(indexText, version(), "http://"+r.Host))
+}
+
+func (s *server) handleLogLevel(w http.ResponseWriter, _ *http.Request) error {
+	return writeText(w, http.StatusOK, strings.ToLower(s.level.Level().String())+"\n")
+}
+
+// handleSetLogLevel changes the level, with ?for=10m for that long.
+func (s *server) handleSetLogLevel(w http.ResponseWriter, r *http.Request) error {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return bodyError(err)
+	}
+	level, err := parseLevel(strings.TrimSpace(string(body)))
+	if err != nil {
+		return userError{http.StatusBadRequest, "the body must be a level: " + err.Error()}
+	}
+	var duration time.Duration
+	if text := r.URL.Query().Get("for"); text != "" {
+		if duration, err = time.ParseDuration(text); err != nil || duration <= 0 {
+			return userError{http.StatusBadRequest, fmt.Sprintf("for=%.20q is not a duration such as 10m", text)}
+		}
+	}
+	s.level.change(level, duration)
+	s.log.InfoContext(r.Context(), "log level changed", "level", strings.ToLower(level.String()), "for", duration.String())
+	return s.handleLogLevel(w, r)
+}
+
+func writeText(w http.ResponseWriter, status int, text string) error {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, err := io.WriteString(w, text)
+	return err
+}
+
+// bodyError is the error of a body that could not be read: too large (413, made by answerError) or cut off.
+func bodyError(err error) error {
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return err
+	}
+	return userError{http.StatusBadRequest, "the body was cut off: send it again"}
+}
+
+// parameterSet is the parsed query of a URL.
+type parameterSet struct{ values url.Values }
+
+func parameters(r *http.Request) (parameterSet, error) {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return parameterSet{}, userError{http.StatusBadRequest, "the query string is malformed: percent-encode its values, with curl -G --data-urlencode q='…'"}
+	}
+	return parameterSet{values}, nil
+}
+
+// integer returns the value of name, def if it is absent, or an error unless it is in 1..most.
+func (p parameterSet) integer(name string, def, most int) (int, error) {
+	text := p.values.Get(name)
+	if text == "" {
+		return def, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > most {
+		return 0, userError{http.StatusBadRequest, fmt.Sprintf("%s=%.20q is not a number from 1 to %d", name, text, most)}
+	}
+	return n, nil
+}
+
+func checkPrefix(prefix string) error {
+	if len(prefix) > 512 || !isPlain(prefix) {
+		return userError{http.StatusBadRequest, "prefix is not the beginning of a document id such as guide/"}
+	}
+	return nil
+}
+
+// isPlain reports whether s is UTF-8 without NUL.
+func isPlain(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
+
+// requestPrecondition reads If-Match and If-None-Match.
+func requestPrecondition(r *http.Request) precondition {
+	return precondition{match: entityTags(r.Header.Values("If-Match")), noneMatch: entityTags(r.Header.Values("If-None-Match"))}
+}
+
+// entityTags splits header values into entity tags. Ours contain no comma.
+func entityTags(values []string) []string {
+	var tags []string
+	for _, value := range values {
+		for tag := range strings.SplitSeq(value, ",") {
+			if tag = strings.TrimSpace(tag); tag != "" {
+				tags = append(tags, tag)
+			}
+		}
+	}
+	return tags
+}

@@ -1,0 +1,444 @@
+// Vitrine is a documentation search server for agents and people that you can see through.
+//
+//	vitrine            serve, as the environment says
+//	vitrine -h         this manual
+//	vitrine -version   the version
+//
+// Give it a folder of Markdown and search it with curl:
+//
+//	DOCS_DIR=./docs vitrine
+//	curl 'http://127.0.0.1:8080/search?q=install'
+//
+// Without DOCS_DIR it serves its own README and RUNBOOK, so that the first search answers. It writes JSON lines to
+// stdout, ends politely on SIGTERM, and exits with 0, with 1 if it cannot go on, or with 2 if a setting or an argument
+// is wrong. All settings are environment variables:
+package main
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"text/tabwriter"
+	"time"
+)
+
+//go:embed README.md RUNBOOK.md
+var ownDocuments embed.FS
+
+//go:embed main.go
+var manualSource string
+
+// settings is the whole configuration, checked. Its fields are in the order of the variables.
+type settings struct {
+	addr, adminAddr string
+	docsDir         string
+	docsSync        time.Duration
+	vectorWeight    float64
+	apiToken        string
+	adminToken      string
+	allowedHosts    []string
+	allowedOrigins  []string
+	trustedProxies  []netip.Prefix
+	rateLimit       float64
+	serviceName     string
+	environment     string
+	logLevel        slog.Level
+	slowRequest     time.Duration
+	drainDelay      time.Duration
+}
+
+// variable is one environment variable: a line of the manual, of README's table and of what is checked at start-up.
+type variable struct {
+	name, standard string // standard: the value where it is unset or empty
+	example        string // for the error message, where the standard value is none
+	secret         bool
+	about          string
+	set            func(cfg *settings, value string) error
+}
+
+var variables = []variable{
+	{"ADDR", "127.0.0.1:8080", "", false, "address to listen on", func(c *settings, v string) error {
+		return parseAddr(v, &c.addr)
+	}},
+	{"ADMIN_ADDR", "", "127.0.0.1:9090", false, "address for /metrics and /debug/, which are then served there and only there", func(c *settings, v string) error {
+		return parseAddr(v, &c.adminAddr)
+	}},
+	{"DOCS_DIR", "", "./docs", false, "folder of Markdown to serve; without it the program's own manual", func(c *settings, v string) error {
+		c.docsDir = v
+		return nil
+	}},
+	{"DOCS_SYNC_INTERVAL", "10s", "", false, "how often the folder is looked through for changes", func(c *settings, v string) error {
+		return parseDuration(v, 100*time.Millisecond, &c.docsSync)
+	}},
+	{"VECTOR_WEIGHT", "0.5", "", false, "weight of the vectors beside the words (1) in the ranking", func(c *settings, v string) error {
+		return parseNumber(v, 0, 100, &c.vectorWeight)
+	}},
+	{"API_TOKEN", "", "a-long-random-text", true, "bearer token for searching and reading; without it they are open to anybody", func(c *settings, v string) error {
+		return parseToken(v, &c.apiToken)
+	}},
+	{"ADMIN_TOKEN", "", "a-long-random-text", true, "token that opens everything, as bearer or Basic password; without it the admin routes are closed", func(c *settings, v string) error {
+		return parseToken(v, &c.adminToken)
+	}},
+	{"ALLOWED_HOSTS", "", "docs.example.com", false, "host names served, without ports; unset: the loopback names if ADDR is loopback, else any", func(c *settings, v string) error {
+		c.allowedHosts = splitList(strings.ToLower(v))
+		return nil
+	}},
+	{"ALLOWED_ORIGINS", "", "https://app.example.com", false, "origins beside the request's own host whose pages may ask", func(c *settings, v string) error {
+		return parseOrigins(v, &c.allowedOrigins)
+	}},
+	{"TRUSTED_PROXIES", "", "10.0.0.0/8", false, "networks whose X-Forwarded-For is believed", func(c *settings, v string) error {
+		return parsePrefixes(v, &c.trustedProxies)
+	}},
+	{"RATE_LIMIT", "50", "", false, "requests a second per client, in bursts of twice as many; 0: no limit", func(c *settings, v string) error {
+		return parseNumber(v, 0, 1e6, &c.rateLimit)
+	}},
+	{"OTEL_SERVICE_NAME", "vitrine", "", false, "service_name of the log lines", func(c *settings, v string) error {
+		c.serviceName = v
+		return nil
+	}},
+	{"ENVIRONMENT", "development", "", false, "environment of the log lines", func(c *settings, v string) error {
+		c.environment = v
+		return nil
+	}},
+	{"LOG_LEVEL", "info", "", false, "debug, info, warn or error", func(c *settings, v string) (err error) {
+		c.logLevel, err = parseLevel(v)
+		return err
+	}},
+	{"SLOW_REQUEST", "500ms", "", false, "requests that take longer are logged as warnings", func(c *settings, v string) error {
+		return parseDuration(v, 0, &c.slowRequest)
+	}},
+	{"DRAIN_DELAY", "0s", "", false, "pause between being no longer ready and closing", func(c *settings, v string) error {
+		return parseDuration(v, 0, &c.drainDelay)
+	}},
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal kills
+	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout)
+	if err == nil {
+		return
+	}
+	fmt.Fprintln(os.Stderr, err)
+	if errors.Is(err, errUsage) {
+		os.Exit(2)
+	}
+	os.Exit(1)
+}
+
+// errUsage is wrapped by errors that are mended by other settings or arguments.
+var errUsage = errors.New("vitrine -h prints the manual")
+
+// run does what the program is asked for until ctx ends.
+func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
+	switch {
+	case len(args) == 1 && (args[0] == "-h" || args[0] == "-help" || args[0] == "--help"):
+		return manual(stdout)
+	case len(args) == 1 && (args[0] == "-version" || args[0] == "--version"):
+		_, err := fmt.Fprintln(stdout, version())
+		return err
+	case len(args) > 0:
+		return fmt.Errorf("vitrine: unknown argument %q: settings are environment variables; %w", args[0], errUsage)
+	}
+	cfg, err := readSettings(getenv)
+	if err != nil {
+		return err
+	}
+	return serve(ctx, cfg, getenv, stdout)
+}
+
+// manual prints the package comment and the settings.
+func manual(w io.Writer) error {
+	comment, _, _ := strings.Cut(manualSource, "\npackage main")
+	for line := range strings.Lines(comment + "\n") {
+		line = strings.TrimPrefix(strings.TrimPrefix(line, "//"), " ")
+		if _, err := io.WriteString(w, strings.ReplaceAll(line, "\t", "  ")); err != nil {
+			return err
+		}
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, v := range variables {
+		fmt.Fprintf(table, "\n  %s\t%s\t%s", v.name, v.standard, v.about)
+	}
+	fmt.Fprintln(table)
+	return table.Flush()
+}
+
+// readSettings checks all variables and reports all that is wrong at once.
+func readSettings(getenv func(string) string) (*settings, error) {
+	var cfg settings
+	var problems []error
+	for _, v := range variables {
+		value := getenv(v.name)
+		if value == "" {
+			value = v.standard
+		}
+		if value == "" {
+			continue
+		}
+		if err := v.set(&cfg, value); err != nil {
+			example := v.example
+			if example == "" {
+				example = v.standard
+			}
+			if v.secret {
+				value = "(secret)"
+			}
+			problems = append(problems, fmt.Errorf("%s=%q: %w; for example %s=%s", v.name, value, err, v.name, example))
+		}
+	}
+	if problems != nil {
+		return nil, fmt.Errorf("%w\n%w", errors.Join(problems...), errUsage)
+	}
+	if len(cfg.allowedHosts) == 0 {
+		cfg.allowedHosts = []string{"*"}
+		if isLoopback(cfg.addr) {
+			cfg.allowedHosts = []string{"localhost", "127.0.0.1", "::1"}
+		}
+	}
+	return &cfg, nil
+}
+
+// serve opens what the settings name, serves until ctx ends, and drains.
+func serve(ctx context.Context, cfg *settings, getenv func(string) string, stdout io.Writer) error {
+	level := newLogLevel(cfg.logLevel)
+	log := newLogger(stdout, level, cfg)
+	limitMemory(log, getenv)
+	s := &server{
+		cfg: cfg, log: log, level: level, observe: &observer{log: log, slow: cfg.slowRequest},
+		limits: newLimiter(cfg.rateLimit, 2*cfg.rateLimit), stopping: make(chan struct{}),
+	}
+	listener, err := net.Listen("tcp", cfg.addr)
+	if err != nil {
+		return fmt.Errorf("vitrine: %w: is another program using ADDR=%s?", err, cfg.addr)
+	}
+	defer listener.Close()
+	log.Info("starting", "go", goVersion(), "settings", effective(getenv))
+	if cfg.apiToken == "" && !isLoopback(cfg.addr) {
+		log.Warn("searching and reading are open to whoever reaches this address: set API_TOKEN to close them", "addr", cfg.addr)
+	}
+	background, endBackground := context.WithCancel(context.WithoutCancel(ctx))
+	var working sync.WaitGroup
+	defer func() {
+		endBackground()
+		working.Wait()
+	}()
+	if err := s.openStore(background, &working); err != nil {
+		return err
+	}
+	servers := []*http.Server{s.httpServer(s.routes(), s.adminRoutes(), s.sharedRoutes())}
+	listeners := []net.Listener{listener}
+	if cfg.adminAddr != "" {
+		adminListener, err := net.Listen("tcp", cfg.adminAddr)
+		if err != nil {
+			return fmt.Errorf("vitrine: %w: is another program using ADMIN_ADDR=%s?", err, cfg.adminAddr)
+		}
+		defer adminListener.Close()
+		servers = []*http.Server{s.httpServer(s.routes(), s.sharedRoutes()), s.httpServer(s.adminRoutes(), s.sharedRoutes())}
+		listeners = append(listeners, adminListener)
+	}
+	failed := make(chan error, len(servers))
+	for i, hs := range servers {
+		working.Go(func() { failed <- hs.Serve(listeners[i]) })
+		log.Info("serving", "addr", listeners[i].Addr().String(), "try", fmt.Sprintf("curl 'http://%s/search?q=install'", listeners[i].Addr()))
+	}
+	s.ready.Store(true)
+	select {
+	case err := <-failed:
+		return fmt.Errorf("vitrine: serving: %w", err)
+	case <-ctx.Done():
+	}
+	return s.drain(ctx, servers)
+}
+
+// openStore opens the store that the settings name and begins to follow the folder.
+func (s *server) openStore(ctx context.Context, working *sync.WaitGroup) error {
+	if s.cfg.docsDir == "" {
+		m := newMemory(nil, s.cfg.vectorWeight)
+		s.store = m
+		return m.loadFiles(ctx, ownDocuments)
+	}
+	s.folder = &folder{dir: s.cfg.docsDir, observe: s.observe}
+	s.store = newMemory(s.folder, s.cfg.vectorWeight)
+	working.Go(func() { s.folder.follow(ctx, s.store, s.cfg.docsSync) })
+	return nil
+}
+
+func (s *server) httpServer(routes ...[]route) *http.Server {
+	return &http.Server{
+		Handler:           s.handler(slices.Concat(routes...)),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // handshakes and aborted connections
+	}
+}
+
+// drain ends the server so that no request is lost: it says that it is not ready, waits until that has got around,
+// ends the streams, and lets everything in flight finish.
+func (s *server) drain(ctx context.Context, servers []*http.Server) error {
+	s.log.Info("draining", "delay", s.cfg.drainDelay.String())
+	s.ready.Store(false)
+	time.Sleep(s.cfg.drainDelay)
+	close(s.stopping)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	var failed error
+	for _, hs := range servers {
+		failed = errors.Join(failed, hs.Shutdown(ctx))
+	}
+	if failed != nil {
+		return fmt.Errorf("vitrine: requests were cut off after %v: %w", drainTimeout, failed)
+	}
+	s.log.Info("stopped")
+	return nil
+}
+
+// drainTimeout is longer than any answer may take, and with DRAIN_DELAY within Kubernetes' 30 seconds.
+const drainTimeout = handlerBudget + 10*time.Second
+
+// effective returns the settings as they are in force, secrets redacted.
+func effective(getenv func(string) string) slog.Value {
+	var attrs []slog.Attr
+	for _, v := range variables {
+		value := getenv(v.name)
+		switch {
+		case value == "":
+			value = v.standard
+		case v.secret:
+			value = "(set)"
+		}
+		attrs = append(attrs, slog.String(v.name, value))
+	}
+	return slog.GroupValue(attrs...)
+}
+
+// limitMemory tells the garbage collector 90 % of the cgroup's memory limit, which it does not look for itself
+// (go.dev/issue/75164), unless GOMEMLIMIT is set.
+func limitMemory(log *slog.Logger, getenv func(string) string) {
+	text, err := os.ReadFile("/sys/fs/cgroup/memory.max")
+	limit, parseErr := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil || parseErr != nil || getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	debug.SetMemoryLimit(limit / 10 * 9)
+	log.Info("memory limit set from the cgroup", "bytes", limit/10*9)
+}
+
+// version is what the build was stamped with: the module's version, else the revision.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return "devel"
+}
+
+func goVersion() string {
+	info, _ := debug.ReadBuildInfo()
+	return info.GoVersion
+}
+
+func parseAddr(v string, to *string) error {
+	_, port, err := net.SplitHostPort(v)
+	if n, portErr := strconv.Atoi(port); err != nil || portErr != nil || n < 0 || n > 65535 {
+		return errors.New("not an address HOST:PORT")
+	}
+	*to = v
+	return nil
+}
+
+// isLoopback reports whether addr can be reached from this machine alone.
+func isLoopback(addr string) bool {
+	host, _, _ := net.SplitHostPort(addr)
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
+func parseDuration(v string, least time.Duration, to *time.Duration) error {
+	d, err := time.ParseDuration(v)
+	if err != nil || d < least {
+		return fmt.Errorf("not a duration of at least %v", least)
+	}
+	*to = d
+	return nil
+}
+
+func parseNumber(v string, least, most float64, to *float64) error {
+	n, err := strconv.ParseFloat(v, 64)
+	if err != nil || math.IsNaN(n) || n < least || n > most {
+		return fmt.Errorf("not a number from %g to %g", least, most)
+	}
+	*to = n
+	return nil
+}
+
+// parseToken refuses what could not be sent in a header.
+func parseToken(v string, to *string) error {
+	if strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return errors.New("not printable ASCII without spaces")
+	}
+	*to = v
+	return nil
+}
+
+func parseOrigins(v string, to *[]string) error {
+	for _, origin := range splitList(strings.ToLower(v)) {
+		if u, err := url.Parse(origin); origin != "*" && (err != nil || u.Host == "" || u.Scheme+"://"+u.Host != origin) {
+			return fmt.Errorf("%q is not an origin SCHEME://HOST[:PORT]", origin)
+		}
+		*to = append(*to, origin)
+	}
+	return nil
+}
+
+func parsePrefixes(v string, to *[]netip.Prefix) error {
+	for _, text := range splitList(v) {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return fmt.Errorf("%q is not a network in CIDR form", text)
+		}
+		*to = append(*to, prefix)
+	}
+	return nil
+}
+
+func parseLevel(v string) (slog.Level, error) {
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	level, ok := levels[strings.ToLower(v)]
+	if !ok {
+		return 0, errors.New("not debug, info, warn or error")
+	}
+	return level, nil
+}
+
+func splitList(v string) []string {
+	var list []string
+	for item := range strings.SplitSeq(v, ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			list = append(list, item)
+		}
+	}
+	return list
+}

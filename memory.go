@@ -1,0 +1,496 @@
+package main
+
+// The embedded store: the folder is the database, and this is its index in memory. Searches read an immutable
+// snapshot and wait for nobody; writers make the next snapshot one after the other.
+
+import (
+	"cmp"
+	"context"
+	"io/fs"
+	"math"
+	"math/bits"
+	"net/http"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// legSize is how many chunks of each leg, lexical and vector, take part in the fusion.
+	legSize = 100
+
+	// minHashedCosine is the cosine from which on a chunk counts as found though it shares no term with the query.
+	minHashedCosine = 0.3
+)
+
+// memory is the embedded store.
+type memory struct {
+	watchers
+	folder       *folder // nil: read-only
+	vectorWeight float64
+	current      atomic.Pointer[snapshot]
+
+	writing sync.Mutex           // held by whoever makes the next snapshot
+	written map[string]time.Time // when the API last wrote an id, for the scan that began before
+}
+
+// snapshot is the whole index at one moment. It is never changed.
+type snapshot struct {
+	entries []*entry // by id
+	chunks  int
+}
+
+// entry is a document with its index: about 1.7 KB a chunk beside the text.
+type entry struct {
+	*document
+	terms     []documentTerm // sorted by term
+	postings  []posting      // by term, then by chunk
+	signature []uint64       // Bloom filter of the terms: spares most of the searches in vain
+	vectors   []int8         // the chunks' embeddings one after the other, each scaled to -127..127
+	scales    []float32      // by chunk
+}
+
+// documentTerm is a term of a document; its postings begin at from and end where those of the next one begin.
+type documentTerm struct {
+	term term
+	from uint32
+}
+
+// posting is the lexical weight of a term in a chunk.
+type posting struct {
+	chunk  uint32
+	weight float32
+}
+
+func newMemory(f *folder, vectorWeight float64) *memory {
+	m := &memory{folder: f, vectorWeight: vectorWeight, written: make(map[string]time.Time)}
+	m.current.Store(&snapshot{})
+	return m
+}
+
+// tag returns the entity tag, empty for no entry.
+func (e *entry) tag() string {
+	if e == nil {
+		return ""
+	}
+	return e.etag
+}
+
+// newEntry analyzes d: the costly part of a write, done before any lock is taken.
+func newEntry(d *document) *entry {
+	e := &entry{document: d, vectors: make([]int8, len(d.chunks)*hashedDimensions), scales: make([]float32, len(d.chunks))}
+	type occurrence struct {
+		term term
+		posting
+	}
+	var found []occurrence
+	for i, c := range d.chunks {
+		for _, t := range lexicalVector(d.title+"\n"+c.heading, c.text) {
+			found = append(found, occurrence{t.term, posting{uint32(i), t.weight}})
+		}
+		e.scales[i] = quantize(hashedVector(d.title+"\n"+c.heading+"\n"+c.text), e.vector(i))
+	}
+	slices.SortFunc(found, func(a, b occurrence) int { return cmp.Or(cmp.Compare(a.term, b.term), cmp.Compare(a.chunk, b.chunk)) })
+	e.postings = make([]posting, len(found))
+	for i, o := range found {
+		e.postings[i] = o.posting
+		if i == 0 || o.term != found[i-1].term {
+			e.terms = append(e.terms, documentTerm{o.term, uint32(i)})
+		}
+	}
+	e.terms = slices.Clip(e.terms)
+	e.signature = make([]uint64, 1<<bits.Len(uint(len(e.terms)/8)))
+	for _, t := range e.terms {
+		e.signature[t.term>>6&term(len(e.signature)-1)] |= 1 << (t.term & 63)
+	}
+	return e
+}
+
+func (e *entry) vector(chunk int) []int8 {
+	return e.vectors[chunk*hashedDimensions : (chunk+1)*hashedDimensions]
+}
+
+// quantize sets bytes to v scaled to signed bytes; v is about the bytes times scale.
+func quantize(v []float32, bytes []int8) (scale float32) {
+	for _, x := range v {
+		scale = max(scale, float32(math.Abs(float64(x)))/127)
+	}
+	if scale > 0 {
+		for i, x := range v {
+			bytes[i] = int8(math.Round(float64(x / scale)))
+		}
+	}
+	return scale
+}
+
+// find returns the postings of t.
+func (e *entry) find(t term) []posting {
+	if e.signature[t>>6&term(len(e.signature)-1)]&(1<<(t&63)) == 0 {
+		return nil
+	}
+	i := int(uint64(t) * uint64(len(e.terms)) >> termBits) // hashes are spread evenly: it is here, or close by
+	for i > 0 && e.terms[i-1].term >= t {
+		i--
+	}
+	for i < len(e.terms) && e.terms[i].term < t {
+		i++
+	}
+	switch {
+	case i == len(e.terms) || e.terms[i].term != t:
+		return nil
+	case i+1 == len(e.terms):
+		return e.postings[e.terms[i].from:]
+	}
+	return e.postings[e.terms[i].from:e.terms[i+1].from]
+}
+
+// loadFiles fills the store with the files at the root of files.
+func (m *memory) loadFiles(ctx context.Context, files fs.ReadDirFS) error {
+	names, err := files.ReadDir(".")
+	if err != nil {
+		return err
+	}
+	var documents []*document
+	for _, name := range names {
+		text, err := fs.ReadFile(files, name.Name())
+		if err != nil {
+			return err
+		}
+		d, err := newDocument(name.Name(), string(text), time.Now())
+		if err != nil {
+			return err
+		}
+		documents = append(documents, d)
+	}
+	return m.sync(ctx, time.Now(), documents, nil)
+}
+
+// put writes the file and then shows the document to searches.
+func (m *memory) put(ctx context.Context, d *document, pre precondition) (created bool, err error) {
+	if m.folder == nil {
+		return false, errReadOnly
+	}
+	e := newEntry(d)
+	m.writing.Lock()
+	defer m.writing.Unlock()
+	_, old := m.current.Load().find(d.id)
+	if err := pre.check(old.tag()); err != nil {
+		return false, err
+	}
+	if err := m.folder.write(ctx, d.id, d.text); err != nil {
+		return false, err
+	}
+	m.written[d.id] = time.Now()
+	m.commit([]*entry{e}, nil)
+	return old == nil, nil
+}
+
+// remove removes the file and the document.
+func (m *memory) remove(ctx context.Context, id string, pre precondition) error {
+	if m.folder == nil {
+		return errReadOnly
+	}
+	m.writing.Lock()
+	defer m.writing.Unlock()
+	_, old := m.current.Load().find(id)
+	if old == nil {
+		return errNotFound
+	}
+	if err := pre.check(old.tag()); err != nil {
+		return err
+	}
+	if err := m.folder.remove(ctx, id); err != nil {
+		return err
+	}
+	m.written[id] = time.Now()
+	m.commit(nil, []string{id})
+	return nil
+}
+
+var errReadOnly = userError{http.StatusConflict, "these documents are read-only: set DOCS_DIR to a folder to keep your own"}
+
+// sync takes over a scan's findings, but for ids that the API wrote since the scan began: those it may have seen as
+// they were before.
+func (m *memory) sync(ctx context.Context, began time.Time, changed []*document, gone []string) error {
+	entries := make([]*entry, 0, len(changed))
+	for _, d := range changed {
+		if _, old := m.current.Load().find(d.id); old.tag() != d.etag {
+			entries = append(entries, newEntry(d))
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	m.writing.Lock()
+	defer m.writing.Unlock()
+	for id, at := range m.written {
+		if at.Before(began) {
+			delete(m.written, id)
+		}
+	}
+	isWritten := func(id string) bool { _, ok := m.written[id]; return ok }
+	entries = slices.DeleteFunc(entries, func(e *entry) bool { return isWritten(e.id) })
+	m.commit(entries, slices.DeleteFunc(gone, isWritten))
+	return nil
+}
+
+// commit makes the next snapshot. The caller holds m.writing.
+func (m *memory) commit(changed []*entry, gone []string) {
+	if len(changed)+len(gone) == 0 {
+		return
+	}
+	old := m.current.Load()
+	ids := slices.Clone(gone)
+	next := &snapshot{slices.Grow(slices.Clone(old.entries), len(changed)), old.chunks}
+	for _, e := range changed {
+		i, before := next.find(e.id)
+		if before == nil {
+			next.entries = slices.Insert(next.entries, i, e)
+		} else {
+			next.entries[i] = e
+			next.chunks -= len(before.chunks)
+		}
+		next.chunks += len(e.chunks)
+		ids = append(ids, e.id)
+	}
+	for _, id := range gone {
+		if i, before := next.find(id); before != nil {
+			next.entries = slices.Delete(next.entries, i, i+1)
+			next.chunks -= len(before.chunks)
+		}
+	}
+	m.current.Store(next)
+	m.tell(ids)
+}
+
+func (m *memory) document(_ context.Context, id string) (*document, error) {
+	_, e := m.current.Load().find(id)
+	if e == nil {
+		return nil, errNotFound
+	}
+	return e.document, nil
+}
+
+func (m *memory) list(_ context.Context, prefix, after string, limit int) ([]documentInfo, error) {
+	s := m.current.Load()
+	low, high := s.within(prefix)
+	if i, e := s.find(after); i >= low {
+		low = i
+		if e != nil {
+			low++
+		}
+	}
+	infos := []documentInfo{}
+	for _, e := range s.entries[min(low, high):min(low+limit, high)] {
+		infos = append(infos, e.info())
+	}
+	return infos, nil
+}
+
+func (m *memory) folderIDs(context.Context) ([]string, error) {
+	var ids []string
+	for _, e := range m.current.Load().entries {
+		ids = append(ids, e.id)
+	}
+	return ids, nil
+}
+
+func (m *memory) size(context.Context) (documents, chunks int, err error) {
+	s := m.current.Load()
+	return len(s.entries), s.chunks, nil
+}
+
+// within returns the range of entries whose id has the prefix.
+func (s *snapshot) within(prefix string) (low, high int) {
+	low, _ = s.find(prefix)
+	high = low + sort.Search(len(s.entries)-low, func(i int) bool { return !strings.HasPrefix(s.entries[low+i].id, prefix) })
+	return low, high
+}
+
+// find returns the entry of that id, nil if there is none, and where it is or would be.
+func (s *snapshot) find(id string) (i int, e *entry) {
+	i, found := slices.BinarySearchFunc(s.entries, id, func(e *entry, id string) int { return strings.Compare(e.id, id) })
+	if found {
+		e = s.entries[i]
+	}
+	return i, e
+}
+
+// candidate is a chunk that one leg found.
+type candidate struct {
+	entry, chunk int
+	score        float64
+}
+
+// search ranks by the lexical and the vector leg and fuses the two.
+func (m *memory) search(ctx context.Context, q query) ([]hit, error) {
+	s := m.current.Load()
+	low, high := s.within(q.prefix)
+	lexical, err := s.lexicalLeg(ctx, q.text, low, high)
+	if err != nil {
+		return nil, err
+	}
+	vector, err := s.vectorLeg(ctx, hashedVector(q.text), low, high)
+	if err != nil {
+		return nil, err
+	}
+	return s.fuse(lexical, vector, m.vectorWeight, q.limit), nil
+}
+
+// match is an occurrence of a query's term in a chunk.
+type match struct {
+	entry int32
+	query int32 // which of the query's terms
+	posting
+}
+
+var matchBuffers = sync.Pool{New: func() any { return new([]match) }}
+
+// lexicalLeg scores the chunks of entries[low:high] by BM25 and returns the best. The document frequencies of the query's
+// terms are counted on the way, over all entries: there is no table of them that could drift.
+func (s *snapshot) lexicalLeg(ctx context.Context, text string, low, high int) ([]candidate, error) {
+	query, weights := queryTerms(text)
+	buffer := matchBuffers.Get().(*[]match)
+	defer matchBuffers.Put(buffer)
+	matches := (*buffer)[:0]
+	frequency := make([]int, len(query))
+	for i, e := range s.entries {
+		if i%1024 == 0 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		for k, t := range query {
+			postings := e.find(t)
+			frequency[k] += len(postings)
+			if low <= i && i < high {
+				for _, p := range postings {
+					matches = append(matches, match{int32(i), int32(k), p})
+				}
+			}
+		}
+	}
+	*buffer = matches
+	for k, df := range frequency {
+		weights[k] *= idf(df, s.chunks)
+	}
+	var leg ranking
+	var scores []float64
+	for len(matches) > 0 {
+		i := matches[0].entry
+		scores = append(scores[:0], make([]float64, len(s.entries[i].chunks))...)
+		for len(matches) > 0 && matches[0].entry == i {
+			scores[matches[0].chunk] += float64(matches[0].weight) * weights[matches[0].query]
+			matches = matches[1:]
+		}
+		for j, score := range scores {
+			if score > 0 {
+				leg.add(candidate{int(i), j, score})
+			}
+		}
+	}
+	return leg.best(), nil
+}
+
+// vectorLeg returns the chunks of entries[low:high] with the greatest cosine to v. A short query's hashed vector is mostly
+// zeros, and only its other dimensions are read.
+func (s *snapshot) vectorLeg(ctx context.Context, v []float32, low, high int) ([]candidate, error) {
+	bytes := make([]int8, len(v))
+	scale := quantize(v, bytes)
+	type dimension struct{ at, value int32 }
+	var query []dimension
+	for i, b := range bytes {
+		if b != 0 {
+			query = append(query, dimension{int32(i), int32(b)})
+		}
+	}
+	var leg ranking
+	if len(query) == 0 {
+		return nil, nil
+	}
+	for i := low; i < high; i++ {
+		if i%1024 == 0 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		for j, chunkScale := range s.entries[i].scales {
+			stored := s.entries[i].vector(j)
+			var sum int32
+			for _, d := range query {
+				sum += d.value * int32(stored[d.at])
+			}
+			leg.add(candidate{i, j, float64(float32(sum) * scale * chunkScale)})
+		}
+	}
+	return leg.best(), nil
+}
+
+// ranking keeps the legSize best of the candidates added; of equal ones the first.
+type ranking []candidate
+
+func (r *ranking) add(c candidate) {
+	if len(*r) >= legSize && c.score <= (*r)[legSize-1].score {
+		return
+	}
+	if *r = append(*r, c); len(*r) == 4*legSize {
+		*r = r.best()
+	}
+}
+
+func (r *ranking) best() []candidate {
+	slices.SortStableFunc(*r, func(a, b candidate) int { return cmp.Compare(b.score, a.score) })
+	return (*r)[:min(len(*r), legSize)]
+}
+
+// fuse combines the legs document by document: each leg gives its best chunk's score, scaled to 0..1 within the leg
+// (min-max), and the score is lexical + vectorWeight·vector (Bruch et al., "An Analysis of Fusion Functions for Hybrid
+// Retrieval", TOIS 2023). What only the vector leg found must reach the cosine floor.
+func (s *snapshot) fuse(lexical, vector []candidate, vectorWeight float64, limit int) []hit {
+	type fused struct {
+		candidate         // the chunk of the leg that gave more, with the sum
+		part      float64 // what that leg gave
+		found     bool
+	}
+	byEntry := make(map[int]*fused)
+	add := func(leg []candidate, weight, floor float64) {
+		seen := make(map[int]bool)
+		for _, c := range leg { // best first: the first of an entry is its best chunk
+			if seen[c.entry] {
+				continue
+			}
+			seen[c.entry] = true
+			f := byEntry[c.entry]
+			if f == nil {
+				f = &fused{candidate: candidate{entry: c.entry}}
+				byEntry[c.entry] = f
+			}
+			part := weight
+			if best, worst := leg[0].score, leg[len(leg)-1].score; best > worst {
+				part *= (c.score - worst) / (best - worst)
+			}
+			f.score += part
+			f.found = f.found || c.score >= floor
+			if part >= f.part {
+				f.chunk, f.part = c.chunk, part
+			}
+		}
+	}
+	add(lexical, 1, 0)
+	add(vector, vectorWeight, minHashedCosine)
+	var ranked []*fused
+	for _, f := range byEntry {
+		if f.found {
+			ranked = append(ranked, f)
+		}
+	}
+	slices.SortFunc(ranked, func(a, b *fused) int {
+		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.entry, b.entry))
+	})
+	hits := make([]hit, 0, min(limit, len(ranked)))
+	for _, f := range ranked[:min(limit, len(ranked))] {
+		e := s.entries[f.entry]
+		c := e.chunks[f.chunk]
+		hits = append(hits, hit{e.id, e.title, c.heading, c.line, f.score, c.text})
+	}
+	return hits
+}

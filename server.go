@@ -1,0 +1,431 @@
+package main
+
+// The HTTP surface: one table of routes, and one place that guards them and turns errors into answers.
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Deadlines nest: what is outside waits longer than what is inside.
+const (
+	writeTimeout  = 30 * time.Second
+	readTimeout   = 30 * time.Second
+	handlerBudget = 10 * time.Second
+
+	maxBodyBytes = 1 << 20
+)
+
+// server answers requests. Its fields are set before it serves.
+type server struct {
+	cfg     *settings
+	log     *slog.Logger
+	level   *logLevel
+	observe *observer
+	store   store
+	folder  *folder // nil: nothing is followed
+	limits  *limiter
+
+	ready    atomic.Bool   // false before serving, and again once a drain has begun
+	stopping chan struct{} // closed when streams must end
+}
+
+// access says who may use a route.
+type access int
+
+const (
+	open  access = iota // anybody, never limited: probes
+	api                 // who has API_TOKEN, or anybody if there is none
+	admin               // who has ADMIN_TOKEN
+)
+
+// route is a line of the route table.
+type route struct {
+	pattern string
+	access  access
+	maxBody int64 // bytes; noLimit for streams, which have no time budget either
+	handler func(w http.ResponseWriter, r *http.Request) error
+}
+
+const noLimit = -1
+
+// routes is the whole HTTP surface but for the shared and the admin routes.
+func (s *server) routes() []route {
+	return []route{
+		{"GET /search", api, maxBodyBytes, s.handleSearch},                 // curl ':8080/search?q=install'
+		{"GET /documents", api, maxBodyBytes, s.handleList},                // curl ':8080/documents?prefix=guide/'
+		{"POST /documents", admin, noLimit, s.handleBulk},                  // curl --data-binary @docs.ndjson
+		{"GET /documents/{id...}", api, maxBodyBytes, s.handleGet},         // curl :8080/documents/README.md
+		{"PUT /documents/{id...}", admin, maxDocumentBytes, s.handlePut},   // curl -T install.md
+		{"DELETE /documents/{id...}", admin, maxBodyBytes, s.handleDelete}, // curl -X DELETE
+	}
+}
+
+// sharedRoutes are served on every listener.
+func (s *server) sharedRoutes() []route {
+	return []route{
+		{"GET /{$}", open, maxBodyBytes, s.handleIndex},    // curl :8080
+		{"GET /livez", open, maxBodyBytes, s.handleLive},   // curl :8080/livez
+		{"GET /healthz", open, maxBodyBytes, s.handleLive}, // the same, by its older name
+		{"GET /readyz", open, maxBodyBytes, s.handleReady}, // curl ':8080/readyz?verbose'
+	}
+}
+
+// adminRoutes are served on ADMIN_ADDR alone when that is set.
+func (s *server) adminRoutes() []route {
+	return []route{
+		{"GET /debug/loglevel", admin, maxBodyBytes, s.handleLogLevel},    // curl -u :$ADMIN_TOKEN :8080/debug/loglevel
+		{"PUT /debug/loglevel", admin, maxBodyBytes, s.handleSetLogLevel}, // curl -X PUT -d debug ':8080/debug/loglevel?for=10m'
+	}
+}
+
+// handler returns the handler of a listener with those routes.
+func (s *server) handler(routes []route) http.Handler {
+	mux := http.NewServeMux()
+	for _, rt := range routes {
+		mux.Handle(rt.pattern, s.handle(rt))
+	}
+	// A catch-all would turn each 405 into a 404, so this one finds out which it is.
+	mux.Handle("/", s.handle(route{"/", open, maxBodyBytes, func(_ http.ResponseWriter, r *http.Request) error {
+		return unmatched(mux, r)
+	}}))
+	return s.observe.observe(mux)
+}
+
+// unmatched returns the error for a request that no route answers: 405 if another method would do, else 404.
+func unmatched(mux *http.ServeMux, r *http.Request) error {
+	var allowed []string
+	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE"} {
+		other := http.Request{Method: method, Host: r.Host, URL: r.URL}
+		if _, pattern := mux.Handler(&other); pattern != "/" {
+			allowed = append(allowed, method)
+		}
+	}
+	if allowed == nil {
+		return userError{http.StatusNotFound, "no such page: GET / lists the routes"}
+	}
+	list := strings.Join(allowed, ", ")
+	return headerError{userError{http.StatusMethodNotAllowed, "method not allowed here: use " + list}, "Allow", list}
+}
+
+// handle guards a route, gives its handler a deadline, and makes the answer of an error.
+func (s *server) handle(rt route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		if !s.ready.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		preflight, err := s.guard(w, r, rt)
+		if err == nil && preflight {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		if err == nil {
+			if rt.maxBody == noLimit {
+				markStream(r.Context())
+			} else {
+				r.Body = http.MaxBytesReader(w, r.Body, rt.maxBody)
+				ctx, cancel := context.WithTimeout(r.Context(), handlerBudget)
+				defer cancel()
+				r = r.WithContext(ctx)
+			}
+			err = rt.handler(w, r)
+		}
+		if err != nil {
+			s.answerError(w, r, err)
+		}
+	})
+}
+
+// guard refuses what may not reach the route's handler. It reports whether r is a CORS preflight, which ends here.
+func (s *server) guard(w http.ResponseWriter, r *http.Request, rt route) (preflight bool, err error) {
+	if err := s.checkOrigin(w, r); err != nil {
+		return false, err
+	}
+	if !allows(s.cfg.allowedHosts, hostname(r.Host)) {
+		return false, userError{http.StatusForbidden, fmt.Sprintf("host %.100q is not served here: add it to ALLOWED_HOSTS", hostname(r.Host))}
+	}
+	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+		return true, nil
+	}
+	if rt.access != open {
+		if wait := s.limits.take(s.client(r), time.Now()); wait > 0 {
+			seconds := strconv.Itoa(int(math.Ceil(wait.Seconds())))
+			return false, headerError{userError{http.StatusTooManyRequests, "too many requests: wait as long as Retry-After says, or raise RATE_LIMIT"}, "Retry-After", seconds}
+		}
+	}
+	if err := s.authorize(r, rt.access); err != nil {
+		return false, err
+	}
+	switch encoding := r.Header.Get("Content-Encoding"); {
+	case encoding != "" && !strings.EqualFold(encoding, "identity"):
+		return false, userError{http.StatusUnsupportedMediaType, "the body must not be compressed: leave Content-Encoding out"}
+	case strings.HasPrefix(strings.ToLower(r.Header.Get("Content-Type")), "multipart/"):
+		return false, userError{http.StatusUnsupportedMediaType, "the body must not be multipart: with curl use --data-binary or -T instead of -F"}
+	}
+	return false, nil
+}
+
+// checkOrigin refuses requests that a page of another origin makes unless that is allowed, whatever the host, and sets the
+// CORS headers where it is.
+func (s *server) checkOrigin(w http.ResponseWriter, r *http.Request) error {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return nil
+	}
+	if u, err := url.Parse(origin); (err != nil || u.Host == "" || !strings.EqualFold(u.Host, r.Host)) && !allows(s.cfg.allowedOrigins, strings.ToLower(origin)) {
+		return userError{http.StatusForbidden, fmt.Sprintf("origin %.100q is not allowed: add it to ALLOWED_ORIGINS", origin)}
+	}
+	h := w.Header()
+	h.Add("Vary", "Origin")
+	h.Set("Access-Control-Allow-Origin", origin)
+	h.Set("Access-Control-Expose-Headers", "ETag, X-Correlation-ID, Retry-After, Server-Timing, Mcp-Session-Id, Mcp-Protocol-Version")
+	if r.Method == http.MethodOptions {
+		h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE")
+		h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, If-Match, If-None-Match, Last-Event-ID, Mcp-Method, Mcp-Name, Mcp-Protocol-Version, Mcp-Session-Id, Traceparent, Tracestate, X-Correlation-ID")
+		h.Set("Access-Control-Max-Age", "600")
+	}
+	return nil
+}
+
+// hostname returns host without its port, in lower case.
+func hostname(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return strings.TrimSuffix(strings.ToLower(strings.Trim(host, "[]")), ".")
+}
+
+func allows(list []string, value string) bool {
+	return slices.Contains(list, "*") || slices.Contains(list, value)
+}
+
+// authorize checks the bearer token, or the password of Basic credentials.
+func (s *server) authorize(r *http.Request, needed access) error {
+	if needed == open || needed == api && s.cfg.apiToken == "" {
+		return nil
+	}
+	if needed == admin && s.cfg.adminToken == "" {
+		return userError{http.StatusForbidden, "this route is closed: set ADMIN_TOKEN to open it to whoever has the token"}
+	}
+	token := bearer(r)
+	switch {
+	case sameToken(token, s.cfg.adminToken):
+		return nil
+	case sameToken(token, s.cfg.apiToken):
+		if needed == admin {
+			return userError{http.StatusForbidden, "API_TOKEN does not open this route: use ADMIN_TOKEN"}
+		}
+		return nil
+	}
+	challenge := `Bearer realm="vitrine"`
+	if needed == admin {
+		challenge += `, Basic realm="vitrine"`
+	}
+	return headerError{userError{http.StatusUnauthorized, "no valid token: send the header Authorization: Bearer TOKEN"}, "WWW-Authenticate", challenge}
+}
+
+func bearer(r *http.Request) string {
+	if _, password, ok := r.BasicAuth(); ok {
+		return password
+	}
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
+
+// sameToken compares in a time that tells nothing of the token, its length included. An empty token is nobody's.
+func sameToken(given, want string) bool {
+	a, b := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(want))
+	return subtle.ConstantTimeCompare(a[:], b[:]) == 1 && want != ""
+}
+
+// client returns the address that r is counted under: the peer's, or what a trusted proxy says of it. An IPv6 client
+// counts by its /64, which is what one subscriber gets.
+func (s *server) client(r *http.Request) netip.Prefix {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	addr := peer.Addr().Unmap().WithZone("")
+	forwarded := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(forwarded) - 1; i >= 0 && s.isTrusted(addr); i-- {
+		before, err := netip.ParseAddr(strings.TrimSpace(forwarded[i]))
+		if err != nil {
+			break
+		}
+		addr = before.Unmap().WithZone("")
+	}
+	bits := 32
+	if addr.Is6() {
+		bits = 64
+	}
+	prefix, _ := addr.Prefix(bits) // the number of bits fits the address
+	return prefix
+}
+
+func (s *server) isTrusted(addr netip.Addr) bool {
+	return slices.ContainsFunc(s.cfg.trustedProxies, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+func (s *server) isStopping() bool {
+	select {
+	case <-s.stopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// userError is the caller's fault. Its message is lower-case, says what to do, and goes to the caller.
+type userError struct {
+	status  int
+	message string
+}
+
+func (e userError) Error() string { return e.message }
+
+// headerError is a userError with a header that its status calls for.
+type headerError struct {
+	userError
+	key, value string
+}
+
+func (e headerError) Unwrap() error { return e.userError }
+
+// errUnavailable wraps what keeps the store from answering for the moment: 503.
+var errUnavailable = errors.New("unavailable")
+
+// answerError is the only place where an error becomes a response. The caller learns of his own faults, the log of ours.
+func (s *server) answerError(w http.ResponseWriter, r *http.Request, err error) {
+	var tooLarge *http.MaxBytesError
+	switch user, isUsers := errors.AsType[userError](err); {
+	case isUsers:
+		if h, ok := errors.AsType[headerError](err); ok {
+			w.Header().Set(h.key, h.value)
+		}
+		note(r.Context(), slog.String("error", user.message))
+		writeError(w, r, user)
+	case errors.As(err, &tooLarge):
+		writeError(w, r, userError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)})
+	case errors.Is(err, context.Canceled):
+		writeError(w, r, userError{statusClientClosed, "the client went away"})
+	case errors.Is(err, errUnavailable), errors.Is(err, context.DeadlineExceeded):
+		w.Header().Set("Retry-After", "1")
+		note(r.Context(), slog.String("error", err.Error()))
+		writeError(w, r, userError{http.StatusServiceUnavailable, "cannot answer right now: try again, and see /readyz?verbose"})
+	default:
+		note(r.Context(), slog.String("error", err.Error()))
+		writeError(w, r, err)
+	}
+}
+
+// writeError answers with the JSON form of err: a userError as it is, every other as an internal error.
+func writeError(w http.ResponseWriter, r *http.Request, err error) {
+	user, ok := errors.AsType[userError](err)
+	if !ok {
+		user = userError{http.StatusInternalServerError, "internal error: the log says more under this correlation_id"}
+	}
+	var body struct {
+		Error struct {
+			Code          string `json:"code"`
+			Message       string `json:"message"`
+			CorrelationID string `json:"correlation_id"`
+		} `json:"error"`
+	}
+	body.Error.Code = strings.ReplaceAll(strings.ToLower(http.StatusText(user.status)), " ", "_")
+	if user.status == statusClientClosed {
+		body.Error.Code = "client_closed_request"
+	}
+	body.Error.Message = user.message
+	body.Error.CorrelationID = w.Header().Get("X-Correlation-ID")
+	w.Header().Del("ETag")
+	w.Header().Set("Cache-Control", "no-store")
+	writeJSON(w, user.status, body)
+}
+
+// writeJSON answers with v. That the client may have gone is seen by whoever writes the log line.
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(v)
+}
+
+// limiter is a token bucket per client, in a map of bounded size.
+type limiter struct {
+	rate, burst float64 // rate 0: no limit
+	max         int
+
+	mu      sync.Mutex
+	buckets map[netip.Prefix]bucket
+}
+
+type bucket struct {
+	tokens float64
+	at     time.Time
+}
+
+func newLimiter(rate, burst float64) *limiter {
+	return &limiter{rate: rate, burst: burst, max: 10_000, buckets: make(map[netip.Prefix]bucket)}
+}
+
+// take takes a token of the client's bucket, or says how long it takes until there is one.
+func (l *limiter) take(client netip.Prefix, now time.Time) (wait time.Duration) {
+	if l.rate == 0 {
+		return 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b, ok := l.buckets[client]
+	if !ok {
+		l.makeRoom(now)
+		b.tokens = l.burst
+	}
+	b.tokens = min(l.burst, b.tokens+now.Sub(b.at).Seconds()*l.rate)
+	b.at = now
+	if b.tokens < 1 {
+		wait = time.Duration((1 - b.tokens) / l.rate * float64(time.Second))
+	} else {
+		b.tokens--
+	}
+	l.buckets[client] = b
+	return wait
+}
+
+// makeRoom keeps the map bounded: of a few buckets, whichever the map yields first, the fullest goes.
+func (l *limiter) makeRoom(now time.Time) {
+	if len(l.buckets) < l.max {
+		return
+	}
+	var victim netip.Prefix
+	fullest, looked := -1.0, 0
+	for client, b := range l.buckets {
+		if tokens := b.tokens + now.Sub(b.at).Seconds()*l.rate; tokens > fullest {
+			victim, fullest = client, tokens
+		}
+		if looked++; looked == 16 {
+			break
+		}
+	}
+	delete(l.buckets, victim)
+}
