@@ -75,6 +75,7 @@ func (s *server) search(ctx context.Context, q query) (answer searchAnswer, err 
 	if err != nil {
 		return answer, err
 	}
+	annotate(ctx, slog.Int("hits", len(hits)))
 	note(ctx, slog.Int("hits", len(hits)))
 	return searchAnswer{Query: q.text, TookMS: milliseconds(time.Since(started)), Hits: hits}, nil
 }
