@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 )
@@ -313,7 +314,7 @@ func (s *server) handleLive(w http.ResponseWriter, _ *http.Request) error {
 
 func (s *server) handleReady(w http.ResponseWriter, r *http.Request) error {
 	status, lines := http.StatusOK, ""
-	for _, c := range s.checks(r.Context()) {
+	for _, c := range s.state(r.Context()).checks {
 		state := "ok"
 		if c.problem != "" {
 			status, state = http.StatusServiceUnavailable, "not ready: "+c.problem
@@ -329,6 +330,13 @@ func (s *server) handleReady(w http.ResponseWriter, r *http.Request) error {
 	return writeText(w, status, lines)
 }
 
+// state is what is known of the server: for /readyz and for the metrics.
+type state struct {
+	checks            []check
+	documents, chunks int
+	indexed           time.Time // when the index was last in step with the folder
+}
+
 // check is one line of /readyz?verbose.
 type check struct {
 	name    string
@@ -336,21 +344,48 @@ type check struct {
 	detail  string
 }
 
-// checks tells what must be fine for the server to be sent requests.
-func (s *server) checks(ctx context.Context) []check {
-	serving, index, st := check{name: "serving"}, check{name: "index"}, check{name: "store"}
+// knownState is what the store said a moment ago: it is asked once a second, however often others ask.
+type knownState struct {
+	mu                sync.Mutex
+	asked             time.Time
+	documents, chunks int
+	err               error
+}
+
+// state tells what must be fine for the server to be sent requests.
+func (s *server) state(ctx context.Context) state {
+	k := &s.known
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if time.Since(k.asked) > time.Second {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		documents, chunks, err := s.store.size(ctx)
+		if err == nil {
+			k.documents, k.chunks = documents, chunks
+		}
+		k.asked, k.err = time.Now(), err
+	}
+	serving, index, stored := check{name: "serving"}, check{name: "index"}, check{name: "store"}
 	if !s.ready.Load() {
 		serving.problem = "starting or stopping"
 	}
-	if documents, chunks, err := s.store.size(ctx); err != nil {
-		st.problem = err.Error()
+	if k.err != nil {
+		stored.problem = k.err.Error()
 	} else {
-		st.detail = fmt.Sprintf(": %d documents, %d chunks", documents, chunks)
+		stored.detail = fmt.Sprintf(": %d documents, %d chunks", k.documents, k.chunks)
 	}
+	indexed := s.started
 	if s.folder != nil {
 		index.problem, index.detail = s.folder.status()
+		indexed = time.UnixMilli(s.folder.synced.Load())
 	}
-	return []check{serving, index, st}
+	return state{[]check{serving, index, stored}, k.documents, k.chunks, indexed}
+}
+
+func (s *server) handleMetrics(w http.ResponseWriter, r *http.Request) error {
+	s.metrics.ServeHTTP(w, r)
+	return nil
 }
 
 const indexText = `vitrine %s: documentation search that you can see through
@@ -359,10 +394,12 @@ curl '%[2]s/search?q=install'                   search; also &limit=5&prefix=gui
 curl '%[2]s/documents?prefix=guide/'            list documents
 curl %[2]s/documents/README.md                  read one
 curl '%[2]s/readyz?verbose'                     can it serve, and what does it hold; /livez: is it alive
+curl %[2]s/metrics                             metrics for Prometheus
 with ADMIN_TOKEN (curl -H "Authorization: Bearer $ADMIN_TOKEN"):
 curl -T install.md %[2]s/documents/guide/install.md            write one
 curl -X DELETE %[2]s/documents/guide/install.md                remove one
 curl --data-binary @docs.ndjson %[2]s/documents                write many, {"id","text"} a line
+curl %[2]s/debug/requests                      recent requests; /debug/requests/{id}: the waterfall of one
 curl -X PUT -d debug '%[2]s/debug/loglevel?for=10m'            change the log level for a while
 `
 
@@ -371,7 +408,7 @@ func (s *server) handleIndex(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) handleLogLevel(w http.ResponseWriter, _ *http.Request) error {
-	return writeText(w, http.StatusOK, strings.ToLower(s.level.Level().String())+"\n")
+	return writeText(w, http.StatusOK, levelName(s.level.Level())+"\n")
 }
 
 // handleSetLogLevel changes the level, with ?for=10m for that long.
@@ -391,7 +428,7 @@ func (s *server) handleSetLogLevel(w http.ResponseWriter, r *http.Request) error
 		}
 	}
 	s.level.change(level, duration)
-	s.log.InfoContext(r.Context(), "log level changed", "level", strings.ToLower(level.String()), "for", duration.String())
+	s.log.InfoContext(r.Context(), "log level changed", "level", levelName(level), "for", duration.String())
 	return s.handleLogLevel(w, r)
 }
 
