@@ -58,7 +58,7 @@ func (s *server) handleSearch(w http.ResponseWriter, r *http.Request) error {
 
 // search checks the query and runs it.
 func (s *server) search(ctx context.Context, q query) (answer searchAnswer, err error) {
-	ctx, end := stage(ctx, "search", slog.Int("limit", q.limit))
+	ctx, end := stage(ctx, "search", slog.String("gen_ai.operation.name", "retrieval"), slog.Int("gen_ai.request.top_k", q.limit))
 	defer end(&err)
 	started := time.Now()
 	switch {

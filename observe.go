@@ -88,8 +88,10 @@ type record struct {
 	streams     string        // transport of a stream, which lasts as long as its client wants and is never slow
 	failure     string        // error.type of what went wrong on our side, empty if nothing did
 
-	job string // the job's name; empty for a request, which has the following
-	requestInfo
+	job                                    string // the job's name; empty for a request, which has the following
+	method, route, path, client, userAgent string
+	status                                 int
+	bytes                                  int64
 
 	mu     sync.Mutex // guards the following
 	attrs  []slog.Attr
@@ -100,12 +102,6 @@ type record struct {
 	usedScopes int
 	firstAttrs [4]slog.Attr   // room for the attributes of most records
 	first      [8]stageRecord // room for the stages of most records
-}
-
-type requestInfo struct {
-	method, route, path, client, userAgent string
-	status                                 int
-	bytes                                  int64
 }
 
 // stageRecord is one timed part of a record.
@@ -345,6 +341,7 @@ func (o *observer) observe(next http.Handler) http.Handler {
 		rec := o.newRecord(r.Header)
 		w.Header().Set("X-Correlation-ID", rec.correlation)
 		r = r.WithContext(rec.scope(r.Context(), -1))
+		rec.method, rec.path = r.Method, truncate(r.URL.Path, 256)
 		rw := &response{ResponseWriter: w, record: rec}
 		if !o.off {
 			o.recent.begin(rec)
@@ -384,7 +381,8 @@ func (o *observer) countConnection(_ net.Conn, state http.ConnState) {
 func (rec *record) describe(r *http.Request, w *response) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	rec.requestInfo = requestInfo{r.Method, routeOf(r), truncate(r.URL.Path, 256), r.RemoteAddr, truncate(r.UserAgent(), 256), w.status, w.bytes}
+	rec.route, rec.client, rec.userAgent = routeOf(r), r.RemoteAddr, truncate(r.UserAgent(), 256)
+	rec.status, rec.bytes = w.status, w.bytes
 	if rec.status == 0 {
 		rec.status = http.StatusOK
 		if r.Context().Err() != nil {
@@ -909,7 +907,11 @@ type closedHistogram struct {
 }
 
 func newClosedHistogram(name, help string, buckets []float64, most int, labels ...string) *closedHistogram {
-	vec := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
+	opts := prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}
+	if strings.HasPrefix(name, "gen_ai_") {
+		opts.ConstLabels = prometheus.Labels{"gen_ai_operation_name": "embeddings"}
+	}
+	vec := prometheus.NewHistogramVec(opts, labels)
 	return &closedHistogram{vec: vec, most: most, seen: make(map[[3]string]prometheus.ExemplarObserver)}
 }
 
@@ -1132,9 +1134,13 @@ func newTraceExport(ctx context.Context, cfg *settings, log *slog.Logger) (*trac
 	if err != nil {
 		log.Warn("OTEL_RESOURCE_ATTRIBUTES is not honoured in full", "error", err)
 	}
+	return startTraceExport(exporter, res, log), nil
+}
+
+func startTraceExport(exporter sdktrace.SpanExporter, res *resource.Resource, log *slog.Logger) *traceExport {
 	e := &traceExport{exporter: exporter, resource: res, log: log, queue: make(chan *record, traceQueueRecords), ended: make(chan struct{})}
 	go e.run()
-	return e, nil
+	return e
 }
 
 // add queues a finished record, or drops it whole if the queue is full.
@@ -1264,8 +1270,11 @@ func (rec *record) spanName() string {
 	if method == "_OTHER" {
 		method = "HTTP"
 	}
-	if rec.route == "unmatched" {
+	switch rec.route {
+	case "unmatched":
 		return method
+	case "": // not answered yet
+		return method + " " + rec.path
 	}
 	return method + " " + rec.route
 }

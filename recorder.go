@@ -134,9 +134,9 @@ func (rec *record) view(whole bool) view {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	took := cmp.Or(rec.took, time.Since(rec.start))
-	v := view{CorrelationID: rec.correlation, TraceID: hex.EncodeToString(rec.trace[:]), Name: cmp.Or(rec.job, "request"), Status: rec.status,
+	v := view{CorrelationID: rec.correlation, TraceID: hex.EncodeToString(rec.trace[:]), Name: rec.job, Status: rec.status,
 		Error: rec.failure, Kept: rec.kept, Started: rec.start.UTC(), TookMS: milliseconds(took), Attributes: shown(rec.attrs)}
-	if rec.method != "" {
+	if rec.job == "" {
 		v.Name = rec.spanName()
 	}
 	depths := make([]int, len(rec.stages))
@@ -274,19 +274,19 @@ func (v view) draw(w *strings.Builder) {
 	fmt.Fprintf(w, "%s  %s\n", v.Name, cmp.Or(outcome, v.Stage, "ok"))
 	fmt.Fprintf(w, "%s  correlation %s\n", v.Started.Format(time.RFC3339Nano), truncate(v.CorrelationID, 54))
 	fmt.Fprintf(w, "trace %s  kept: %s\n", v.TraceID, cmp.Or(v.Kept, "no"))
-	line := func(depth int, name string, start, took float64, note string) {
+	line := func(depth int, name string, start, took float64, unit string) {
 		scale := waterfallBar / max(v.TookMS, 0.001)
 		from := min(int(start*scale), waterfallBar-1)
 		to := min(max(int((start+took)*scale+0.5), from+1), waterfallBar)
 		bar := strings.Repeat(" ", from) + strings.Repeat("=", to-from) + strings.Repeat(" ", waterfallBar-to)
-		text := fmt.Sprintf("%-38.38s %10.3f |%s| %s", strings.Repeat("  ", depth)+name, took, bar, note)
-		fmt.Fprintln(w, strings.TrimRight(truncate(text, waterfallColumns), " "))
+		text := fmt.Sprintf("%-38.38s %9.3f %s|%s|", strings.Repeat("  ", depth)+name, took, unit, bar)
+		fmt.Fprintln(w, text)
 	}
-	line(0, v.Name, 0, v.TookMS, "ms")
+	line(0, v.Name, 0, v.TookMS, "ms ")
 	for _, st := range v.Stages {
-		line(st.Depth, st.Name, st.StartMS, st.TookMS, "")
+		line(st.Depth, st.Name, st.StartMS, st.TookMS, "   ")
 		for _, key := range slices.Sorted(maps.Keys(st.Attributes)) {
-			if !strings.HasPrefix(st.Name, fmt.Sprint(st.Attributes[key])) {
+			if !strings.Contains(st.Name, fmt.Sprint(st.Attributes[key])) { // the name says it
 				fmt.Fprintln(w, truncate(fmt.Sprintf("%s%s = %v", strings.Repeat("  ", st.Depth+1), key, st.Attributes[key]), waterfallColumns))
 			}
 		}
