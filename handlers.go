@@ -375,7 +375,7 @@ func (s *server) state(ctx context.Context) state {
 	} else {
 		stored.detail = fmt.Sprintf(": %d documents, %d chunks", k.documents, k.chunks)
 	}
-	indexed := s.started
+	indexed := time.Now() // what is never changed is never stale
 	if s.folder != nil {
 		index.problem, index.detail = s.folder.status()
 		indexed = time.UnixMilli(s.folder.synced.Load())

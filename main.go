@@ -329,7 +329,7 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 	level, logs := newLogLevel(cfg.logLevel), newLogWriter(stdout)
 	log := newLogger(logs, level, cfg)
 	s := &server{
-		cfg: cfg, log: log, level: level, logs: logs, observe: newObserver(cfg, log), profile: new(profiler), started: time.Now(),
+		cfg: cfg, log: log, level: level, logs: logs, observe: newObserver(cfg, log), profile: new(profiler),
 		limits: newLimiter(cfg.rateLimit, 2*cfg.rateLimit), strikes: newLimiter(0.1, 5), stopping: make(chan struct{}),
 	}
 	s.observe.metrics.registry.MustRegister(serverCollector{s})

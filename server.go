@@ -47,8 +47,7 @@ type server struct {
 
 	ready    atomic.Bool   // false before serving, and again once a drain has begun
 	stopping chan struct{} // closed when streams must end
-	started  time.Time
-	metrics  http.Handler // of /metrics
+	metrics  http.Handler  // of /metrics
 	known    knownState
 }
 
