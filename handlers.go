@@ -78,6 +78,7 @@ func (s *server) search(ctx context.Context, q query) (answer searchAnswer, err 
 	}
 	annotate(ctx, slog.Int("hits", len(hits)))
 	note(ctx, slog.Int("hits", len(hits)))
+	s.log.LogAttrs(ctx, slog.LevelDebug, "searched", slog.String("query", q.text), slog.Int("hits", len(hits))) // above debug a question is in no log
 	return searchAnswer{Query: q.text, TookMS: milliseconds(time.Since(started)), Hits: hits}, nil
 }
 

@@ -471,7 +471,7 @@ func runCurls(t *testing.T, name string) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	p := start(t, []string{"DOCS_DIR=" + dir, "DOCS_SYNC_INTERVAL=1h"})
+	p := start(t, []string{"DOCS_DIR=" + dir, "DOCS_SYNC_INTERVAL=1h", "ENABLE_PROFILING=true"})
 	for _, own := range []string{"README.md", "RUNBOOK.md"} {
 		text, err := os.ReadFile(own)
 		if err != nil {
