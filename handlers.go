@@ -118,10 +118,12 @@ func (s *server) list(ctx context.Context, prefix, cursor string, limit int) (li
 	answer := listAnswer{Documents: documents}
 	if len(documents) > limit {
 		answer.Documents = documents[:limit]
-		answer.NextCursor = base64.RawURLEncoding.EncodeToString([]byte(documents[limit-1].ID))
+		answer.NextCursor = cursorAfter(documents[limit-1].ID)
 	}
 	return answer, nil
 }
+
+func cursorAfter(id string) string { return base64.RawURLEncoding.EncodeToString([]byte(id)) }
 
 func (s *server) handleGet(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")

@@ -56,6 +56,7 @@ type settings struct {
 	allowedOrigins  []string
 	trustedProxies  []netip.Prefix
 	rateLimit       float64
+	maxStreams      int
 	serviceName     string
 	environment     string
 	logLevel        slog.Level
@@ -107,6 +108,13 @@ var variables = []variable{
 	}},
 	{"RATE_LIMIT", "50", "", false, "requests a second per client, in bursts of twice as many; 0: no limit", func(c *settings, v string) error {
 		return parseNumber(v, 0, 1e6, &c.rateLimit)
+	}},
+	{"MAX_STREAMS", "10000", "", false, "SSE streams open at once, per client 100 of them", func(c *settings, v string) (err error) {
+		c.maxStreams, err = strconv.Atoi(v)
+		if err != nil || c.maxStreams < 1 {
+			return errors.New("not a number of at least 1")
+		}
+		return nil
 	}},
 	{"OTEL_SERVICE_NAME", "vitrine", "", false, "service_name of the log lines", func(c *settings, v string) error {
 		c.serviceName = v
@@ -223,6 +231,7 @@ func serve(ctx context.Context, cfg *settings, getenv func(string) string, stdou
 	s := &server{
 		cfg: cfg, log: log, level: level, observe: &observer{log: log, slow: cfg.slowRequest},
 		limits: newLimiter(cfg.rateLimit, 2*cfg.rateLimit), stopping: make(chan struct{}),
+		streams: newStreams(cfg.maxStreams),
 	}
 	listener, err := net.Listen("tcp", cfg.addr)
 	if err != nil {

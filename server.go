@@ -41,6 +41,7 @@ type server struct {
 	store   store
 	folder  *folder // nil: nothing is followed
 	limits  *limiter
+	streams *streams
 
 	ready    atomic.Bool   // false before serving, and again once a drain has begun
 	stopping chan struct{} // closed when streams must end
@@ -59,15 +60,22 @@ const (
 type route struct {
 	pattern string
 	access  access
-	maxBody int64 // bytes; noLimit for streams, which have no time budget either
+	maxBody int64 // bytes; noLimit for streams, which have no time budget either; ownLimits where the handler sees to both
 	handler func(w http.ResponseWriter, r *http.Request) error
 }
 
-const noLimit = -1
+const (
+	noLimit   = -1
+	ownLimits = -2
+)
 
 // routes is the whole HTTP surface but for the shared and the admin routes.
 func (s *server) routes() []route {
 	return []route{
+		{"POST /mcp", api, ownLimits, s.handleMCP},                         // claude mcp add --transport http docs http://127.0.0.1:8080/mcp
+		{"GET /mcp", api, noLimit, s.handleNotifications},                  // curl -N -H 'Accept: text/event-stream' :8080/mcp
+		{"GET /sse", api, noLimit, s.handleSSE},                            // curl -N :8080/sse
+		{"POST /messages", api, ownLimits, s.handleMessages},               // curl -H 'Content-Type: application/json' -d … ':8080/messages?sessionId=…'
 		{"GET /search", api, maxBodyBytes, s.handleSearch},                 // curl ':8080/search?q=install'
 		{"GET /documents", api, maxBodyBytes, s.handleList},                // curl ':8080/documents?prefix=guide/'
 		{"POST /documents", admin, noLimit, s.handleBulk},                  // curl --data-binary @docs.ndjson
@@ -137,9 +145,11 @@ func (s *server) handle(rt route) http.Handler {
 			return
 		}
 		if err == nil {
-			if rt.maxBody == noLimit {
+			switch rt.maxBody {
+			case noLimit:
 				markStream(r.Context())
-			} else {
+			case ownLimits:
+			default:
 				r.Body = http.MaxBytesReader(w, r.Body, rt.maxBody)
 				ctx, cancel := context.WithTimeout(r.Context(), handlerBudget)
 				defer cancel()
@@ -165,9 +175,8 @@ func (s *server) guard(w http.ResponseWriter, r *http.Request, rt route) (prefli
 		return true, nil
 	}
 	if rt.access != open {
-		if wait := s.limits.take(s.client(r), time.Now()); wait > 0 {
-			seconds := strconv.Itoa(int(math.Ceil(wait.Seconds())))
-			return false, headerError{userError{http.StatusTooManyRequests, "too many requests: wait as long as Retry-After says, or raise RATE_LIMIT"}, "Retry-After", seconds}
+		if err := s.limit(r); err != nil {
+			return false, err
 		}
 	}
 	if err := s.authorize(r, rt.access); err != nil {
@@ -180,6 +189,16 @@ func (s *server) guard(w http.ResponseWriter, r *http.Request, rt route) (prefli
 		return false, userError{http.StatusUnsupportedMediaType, "the body must not be multipart: with curl use --data-binary or -T instead of -F"}
 	}
 	return false, nil
+}
+
+// limit counts one request of r's client.
+func (s *server) limit(r *http.Request) error {
+	wait := s.limits.take(s.client(r), time.Now())
+	if wait == 0 {
+		return nil
+	}
+	seconds := strconv.Itoa(int(math.Ceil(wait.Seconds())))
+	return headerError{userError{http.StatusTooManyRequests, "too many requests: wait as long as Retry-After says, or raise RATE_LIMIT"}, "Retry-After", seconds}
 }
 
 // checkOrigin refuses requests that a page of another origin makes unless that is allowed, whatever the host, and sets the
@@ -344,6 +363,12 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if !ok {
 		user = userError{http.StatusInternalServerError, "internal error: the log says more under this correlation_id"}
 	}
+	w.Header().Del("ETag")
+	w.Header().Set("Cache-Control", "no-store")
+	if speaksJSONRPC(r) {
+		writeJSON(w, user.status, refusal(user, w.Header().Get("X-Correlation-ID")))
+		return
+	}
 	var body struct {
 		Error struct {
 			Code          string `json:"code"`
@@ -357,8 +382,6 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	body.Error.Message = user.message
 	body.Error.CorrelationID = w.Header().Get("X-Correlation-ID")
-	w.Header().Del("ETag")
-	w.Header().Set("Cache-Control", "no-store")
 	writeJSON(w, user.status, body)
 }
 
