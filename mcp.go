@@ -6,6 +6,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -142,7 +143,7 @@ func parseMessage(text []byte) (*message, error) {
 	}
 	switch {
 	case isType && !strings.HasPrefix(wrong.Field, "params"):
-		return m, rpcError{Code: codeInvalidRequest, Message: fmt.Sprintf("not a JSON-RPC message: %s must not be of type %s", wrong.Field, wrong.Value)}
+		return m, rpcError{Code: codeInvalidRequest, Message: fmt.Sprintf("not a JSON-RPC message: %s must not be of type %s", cmp.Or(wrong.Field, "it"), wrong.Value)}
 	case m.JSONRPC != "2.0":
 		return m, rpcError{Code: codeInvalidRequest, Message: `not a JSON-RPC message: it needs "jsonrpc":"2.0"`}
 	case m.Method == "" && m.Result == nil && m.Error == nil:
@@ -251,6 +252,8 @@ func (s *server) handleMCP(w http.ResponseWriter, r *http.Request) error {
 	m, err := parseMessage(buf.Bytes())
 	if err == nil {
 		err = m.negotiate(r.Header)
+	} else {
+		m.version = strings.Join(r.Header["Mcp-Protocol-Version"], ",")
 	}
 	if err == nil && m.Method == "subscriptions/listen" && m.isModern() {
 		if err = s.listen(w, r, m); err == nil {
