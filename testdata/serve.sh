@@ -14,7 +14,7 @@ ADDR=127.0.0.1:0 DOCS_DIR=$work/docs RATE_LIMIT=0 "$work/vitrine" >"$work/log" &
 server=$!
 for _ in $(seq 100); do
 	address=$(sed -n 's/.*"message":"serving".*"addr":"\([^"]*\)".*/\1/p' "$work/log")
-	[ -n "$address" ] && curl -sf "http://$address/readyz" >/dev/null && break
+	[ -n "$address" ] && node -e 'fetch(process.argv[1]).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))' "http://$address/readyz" && break
 	sleep 0.1
 done
 URL=http://$address
