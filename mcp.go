@@ -126,9 +126,8 @@ type clientInfo struct {
 	Version string `json:"version"`
 }
 
-func (m *message) isModern() bool       { return m.version == modernVersion }
-func (m *message) isResponse() bool     { return m.Method == "" }
-func (m *message) isNotification() bool { return m.ID == nil && m.Method != "" }
+func (m *message) isModern() bool  { return m.version == modernVersion }
+func (m *message) isRequest() bool { return m.ID != nil && m.Method != "" }
 
 // parseMessage decodes a message. With an error it returns what could be read, for the sake of the id.
 func parseMessage(text []byte) (*message, error) {
@@ -172,9 +171,9 @@ func (m *message) negotiate(h http.Header) error {
 	}
 	m.version = modernVersion
 	switch {
-	case m.isNotification():
+	case m.ID == nil:
 		return nil
-	case m.isResponse():
+	case m.Method == "":
 		return rpcError{Code: codeInvalidRequest, Message: "this server asks nothing: send requests and notifications"}
 	case stated == nil:
 		return rpcError{Code: codeInvalidParams, Message: "params._meta lacks io.modelcontextprotocol/protocolVersion"}
@@ -205,16 +204,13 @@ func (m *message) negotiate(h http.Header) error {
 
 // decodeHeader returns what a header value of the form =?base64?…?= stands for; any other stands for itself.
 func decodeHeader(value string) string {
-	if encoded, ok := strings.CutPrefix(value, "=?base64?"); ok {
-		if encoded, ok = strings.CutSuffix(encoded, "?="); ok {
-			decoded, err := base64.StdEncoding.DecodeString(encoded)
-			if err != nil {
-				return ""
-			}
-			return string(decoded)
-		}
+	encoded, begins := strings.CutPrefix(value, "=?base64?")
+	encoded, ends := strings.CutSuffix(encoded, "?=")
+	if !begins || !ends {
+		return value
 	}
-	return value
+	decoded, _ := base64.StdEncoding.DecodeString(encoded) // a broken one ends too early to agree with anything
+	return string(decoded)
 }
 
 func headerMismatch(header, value, body string) error {
@@ -263,8 +259,10 @@ func (s *server) handleMCP(w http.ResponseWriter, r *http.Request) error {
 	} else if err == nil && !accepts(r, "application/json") {
 		err = errNotAcceptable
 	}
-	status := s.answer(ctx, buf, m, err)
-	return writeMessage(w, status, buf)
+	if h, ok := errors.AsType[headerError](err); ok {
+		w.Header().Set(h.key, h.value)
+	}
+	return writeMessage(w, s.answer(ctx, buf, m, err), buf)
 }
 
 // readMessage reads the body of r into buf.
@@ -285,18 +283,15 @@ var errNotAcceptable = userError{http.StatusNotAcceptable, "send Accept: applica
 
 // accepts reports whether r's Accept header, if any, lets through an answer of that kind.
 func accepts(r *http.Request, kind string) bool {
-	given := r.Header.Values("Accept")
-	for _, value := range given {
-		for item := range strings.SplitSeq(value, ",") {
-			item, _, _ = strings.Cut(item, ";")
-			item = strings.ToLower(strings.TrimSpace(item))
-			group, _, _ := strings.Cut(kind, "/")
-			if item == kind || item == "*/*" || item == group+"/*" {
-				return true
-			}
+	given := strings.ToLower(strings.Join(r.Header.Values("Accept"), ","))
+	group, _, _ := strings.Cut(kind, "/")
+	for item := range strings.SplitSeq(given, ",") {
+		item, _, _ = strings.Cut(item, ";")
+		if item = strings.TrimSpace(item); item == kind || item == group+"/*" || item == "*/*" {
+			return true
 		}
 	}
-	return given == nil
+	return given == ""
 }
 
 // writeMessage answers with what is in buf. The length spares the answer the chunked encoding.
@@ -365,7 +360,7 @@ func (s *server) answer(ctx context.Context, buf *bytes.Buffer, m *message, err 
 	ctx, end := mcpStage(ctx, m)
 	defer end(&err)
 	var result any
-	if err == nil && m.ID != nil && !m.isResponse() {
+	if err == nil && m.isRequest() {
 		result, err = s.call(ctx, m)
 	}
 	buf.Reset()
@@ -504,36 +499,47 @@ func refusal(user userError, correlation string) errorResponse {
 func speaksJSONRPC(r *http.Request) bool { return r.URL.Path == "/mcp" || r.URL.Path == "/messages" }
 
 // responseError returns the error object for err and the HTTP status of the response. Legacy clients take any status
-// but 200 for a broken transport, so they get it wherever there was a request.
+// but 200 for a broken transport: they get it wherever there was a request that could be understood.
 func (s *server) responseError(ctx context.Context, m *message, err error) (e rpcError, status int) {
-	user, isUsers := errors.AsType[userError](err)
-	rpc, isRPC := errors.AsType[rpcError](err)
-	switch {
-	case isRPC:
-		e, status = rpc, http.StatusBadRequest
+	var isRPC bool
+	if e, isRPC = errors.AsType[rpcError](err); isRPC {
+		status = http.StatusBadRequest
 		if e.Code == codeMethodNotFound {
 			status = http.StatusNotFound
 		}
-	case isUsers:
-		e, status = rpcError{Code: codeInvalidParams, Message: user.message}, user.status
-		if status == http.StatusNotAcceptable {
+	} else {
+		e.Message, status = s.explain(ctx, err)
+		switch status {
+		case http.StatusBadRequest, http.StatusNotFound:
+			e.Code = codeInvalidParams
+		case http.StatusNotAcceptable, http.StatusTooManyRequests:
 			e.Code = codeInvalidRequest
 			return e, status
+		default:
+			e.Code = codeInternal
 		}
-	case errors.Is(err, context.Canceled):
-		return rpcError{Code: codeInternal, Message: "cancelled"}, statusClientClosed
-	case errors.Is(err, errUnavailable), errors.Is(err, context.DeadlineExceeded):
-		e, status = rpcError{Code: codeInternal, Message: "cannot answer right now: try again"}, http.StatusServiceUnavailable
-	default:
-		e, status = rpcError{Code: codeInternal, Message: "internal error: the log says more under X-Correlation-ID"}, http.StatusInternalServerError
-		s.log.ErrorContext(ctx, "mcp request failed", "error", err)
 	}
-	note(ctx, slog.String("error", truncate(err.Error(), 512)))
-	isBroken := e.Code == codeParse || e.Code == codeInvalidRequest || e.Code == codeHeaderMismatch || e.Code == codeUnsupportedVersion
-	if !m.isModern() && !isBroken {
+	note(ctx, slog.String("error", e.Message))
+	understood := e.Code == codeMethodNotFound || e.Code == codeInvalidParams || e.Code == codeResourceNotFound || e.Code == codeInternal
+	if !m.isModern() && understood {
 		status = http.StatusOK
 	}
 	return e, status
+}
+
+// explain returns what the caller learns of err and the HTTP status for it. The log learns the rest of what is ours.
+func (s *server) explain(ctx context.Context, err error) (message string, status int) {
+	user, isUsers := errors.AsType[userError](err)
+	switch {
+	case isUsers:
+		return user.message, user.status
+	case errors.Is(err, context.Canceled):
+		return "cancelled", statusClientClosed
+	case errors.Is(err, errUnavailable), errors.Is(err, context.DeadlineExceeded):
+		return "the documentation cannot be read right now: try again in a moment", http.StatusServiceUnavailable
+	}
+	s.log.ErrorContext(ctx, "mcp request failed", "error", err)
+	return "internal error: try once more, else go on without the documentation and say so; the log says more", http.StatusInternalServerError
 }
 
 // eras is a set of eras.
@@ -631,30 +637,21 @@ func (s *server) setLevel(_ context.Context, m *message) (any, error) {
 	return struct{}{}, nil
 }
 
-// listedResource describes a document.
-type listedResource struct {
-	URI         string            `json:"uri"`
-	Name        string            `json:"name"`
-	Title       string            `json:"title"`
-	MIMEType    string            `json:"mimeType"`
-	Size        int               `json:"size"`
-	Annotations map[string]string `json:"annotations"`
-}
-
 func (s *server) listResources(ctx context.Context, m *message) (any, error) {
 	page, err := s.list(ctx, "", m.Params.Cursor, resourcesPerPage)
 	if err != nil {
 		return nil, err
 	}
-	var result struct {
-		Resources  []listedResource `json:"resources"`
-		NextCursor string           `json:"nextCursor,omitempty"`
-	}
-	result.NextCursor = page.NextCursor
-	result.Resources = make([]listedResource, 0, len(page.Documents))
+	resources := []map[string]any{}
 	for _, d := range page.Documents {
-		modified := map[string]string{"lastModified": d.Updated.UTC().Format(time.RFC3339)}
-		result.Resources = append(result.Resources, listedResource{documentURI(d.ID), d.ID, d.Title, "text/markdown", d.Bytes, modified})
+		resources = append(resources, map[string]any{
+			"uri": documentURI(d.ID), "name": d.ID, "title": d.Title, "mimeType": "text/markdown", "size": d.Bytes,
+			"annotations": map[string]string{"lastModified": d.Updated.UTC().Format(time.RFC3339)},
+		})
+	}
+	result := map[string]any{"resources": resources}
+	if page.NextCursor != "" {
+		result["nextCursor"] = page.NextCursor
 	}
 	return result, nil
 }
@@ -681,12 +678,8 @@ func (s *server) readResource(ctx context.Context, m *message) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	type contents struct {
-		URI      string `json:"uri"`
-		MIMEType string `json:"mimeType"`
-		Text     string `json:"text"`
-	}
-	return map[string]any{"contents": []contents{{m.Params.URI, "text/markdown", d.text}}}, nil
+	contents := map[string]string{"uri": m.Params.URI, "mimeType": "text/markdown", "text": d.text}
+	return map[string]any{"contents": []map[string]string{contents}}, nil
 }
 
 // documentURI returns the URI of the document of that id. Its path may have characters that URIs may not.
@@ -729,11 +722,8 @@ func (s *server) getPrompt(ctx context.Context, m *message) (any, error) {
 		return nil, rpcError{Code: codeInvalidParams, Message: fmt.Sprintf("no prompt %.60q: prompts/list names them", m.Params.Name)}
 	}
 	args := arguments{values: m.Params.Arguments}
-	question := args.text("question")
+	question := args.query("question")
 	if err := args.check(); err != nil {
-		return nil, rpcError{Code: codeInvalidParams, Message: err.Error()}
-	}
-	if err := checkQuery("question", question); err != nil {
 		return nil, rpcError{Code: codeInvalidParams, Message: err.Error()}
 	}
 	found, err := s.search(ctx, query{text: question, limit: 5})
@@ -751,14 +741,8 @@ func (s *server) getPrompt(ctx context.Context, m *message) (any, error) {
 	if len(found.Hits) == 0 {
 		text.WriteString("\nThe search found nothing.\n")
 	}
-	type promptMessage struct {
-		Role    string  `json:"role"`
-		Content content `json:"content"`
-	}
-	return map[string]any{
-		"description": "Answer from the documentation",
-		"messages":    []promptMessage{{"user", content{"text", text.String()}}},
-	}, nil
+	asked := map[string]any{"role": "user", "content": content{"text", text.String()}}
+	return map[string]any{"description": "Answer from the documentation", "messages": []map[string]any{asked}}, nil
 }
 
 // citedHeading names the place of a text for a citation.
@@ -780,25 +764,30 @@ func quote(b *strings.Builder, source, etag, text string) {
 	fmt.Fprintf(b, "[end %s]\n", mark)
 }
 
-// tool is something that a model may call. All of them only read.
+// tool is something that a model may call, in the form of tools/list. The schemas are JSON Schema; without one for the
+// output the answer is text alone.
 type tool struct {
-	name        string
-	description string // with the schemas, what a model knows of it
-	input       string // JSON Schema
-	output      string // JSON Schema; empty: the answer is text alone
-	call        func(s *server, ctx context.Context, a *arguments) (toolResult, error)
+	Name        string          `json:"name"`
+	Description string          `json:"description"`
+	Input       json.RawMessage `json:"inputSchema"`
+	Output      json.RawMessage `json:"outputSchema,omitempty"`
+	Annotations map[string]bool `json:"annotations"`
+
+	call func(s *server, ctx context.Context, a *arguments) (toolResult, error)
 }
+
+var readOnly = map[string]bool{"readOnlyHint": true, "destructiveHint": false, "idempotentHint": true, "openWorldHint": false}
 
 var tools = []tool{
 	{
-		name:        "search_docs",
-		description: "Search the documentation by words and meaning. Answers the best passage of each document found, with document, heading and line to cite.",
-		input: `{"type":"object","properties":{
+		Name:        "search_docs",
+		Description: "Search the documentation by words and meaning. Answers the best passage of each document found, with document, heading and line to cite.",
+		Input: json.RawMessage(`{"type":"object","properties":{
 			"query":{"type":"string","description":"what to look for: a question or a few words","minLength":1,"maxLength":1000},
 			"limit":{"type":"integer","description":"documents to answer at most","minimum":1,"maximum":20,"default":5},
 			"prefix":{"type":"string","description":"only documents whose id begins so, for example guide/"}},
-			"required":["query"],"additionalProperties":false}`,
-		output: `{"type":"object","properties":{
+			"required":["query"],"additionalProperties":false}`),
+		Output: json.RawMessage(`{"type":"object","properties":{
 			"notice":{"type":"string"},
 			"hits":{"type":"array","description":"the best first","items":{"type":"object","properties":{
 				"document":{"type":"string","description":"id for get_document"},"title":{"type":"string"},
@@ -807,54 +796,42 @@ var tools = []tool{
 				"text":{"type":"string","description":"the passage; ends in … where it was cut"}},
 				"required":["document","title","heading","line","score","text"]}},
 			"next":{"type":"string","description":"how to go on"}},
-			"required":["notice","hits","next"]}`,
-		call: (*server).searchDocs,
+			"required":["notice","hits","next"]}`),
+		Annotations: readOnly,
+		call:        (*server).searchDocs,
 	},
 	{
-		name:        "list_documents",
-		description: "List the documents by id, a page at a time.",
-		input: `{"type":"object","properties":{
+		Name:        "list_documents",
+		Description: "List the documents by id, a page at a time.",
+		Input: json.RawMessage(`{"type":"object","properties":{
 			"prefix":{"type":"string","description":"only documents whose id begins so, for example guide/"},
 			"cursor":{"type":"string","description":"next_cursor of the page before"},
 			"limit":{"type":"integer","description":"documents a page at most","minimum":1,"maximum":200,"default":50}},
-			"additionalProperties":false}`,
-		output: `{"type":"object","properties":{
+			"additionalProperties":false}`),
+		Output: json.RawMessage(`{"type":"object","properties":{
 			"documents":{"type":"array","items":{"type":"object","properties":{
-				"id":{"type":"string"},"title":{"type":"string"},"bytes":{"type":"integer"},"updated":{"type":"string"}},
-				"required":["id","title","bytes","updated"]}},
+				"id":{"type":"string"},"title":{"type":"string"},"bytes":{"type":"integer"},"chunks":{"type":"integer"},
+				"updated":{"type":"string"}},"required":["id","title","bytes","chunks","updated"]}},
 			"next_cursor":{"type":"string","description":"absent on the last page"}},
-			"required":["documents"]}`,
-		call: (*server).listDocuments,
+			"required":["documents"]}`),
+		Annotations: readOnly,
+		call:        (*server).listDocuments,
 	},
 	{
-		name:        "get_document",
-		description: "Read a document as Markdown, from a line on. Long documents come in parts; each says how to go on.",
-		input: `{"type":"object","properties":{
+		Name:        "get_document",
+		Description: "Read a document as Markdown, from a line on. Long documents come in parts; each says how to go on.",
+		Input: json.RawMessage(`{"type":"object","properties":{
 			"id":{"type":"string","description":"document id, for example guide/install.md"},
 			"from_line":{"type":"integer","description":"first line to answer","minimum":1,"default":1},
 			"max_chars":{"type":"integer","description":"characters to answer at most","minimum":1,"maximum":200000,"default":20000}},
-			"required":["id"],"additionalProperties":false}`,
-		call: (*server).getDocument,
+			"required":["id"],"additionalProperties":false}`),
+		Annotations: readOnly,
+		call:        (*server).getDocument,
 	},
 }
 
 // toolList is the result of tools/list.
-var toolList = json.RawMessage(makeToolList())
-
-func makeToolList() string {
-	var list []map[string]any
-	for _, t := range tools {
-		entry := map[string]any{
-			"name": t.name, "title": strings.ReplaceAll(t.name, "_", " "), "description": t.description, "inputSchema": json.RawMessage(t.input),
-			"annotations": map[string]bool{"readOnlyHint": true, "destructiveHint": false, "idempotentHint": true, "openWorldHint": false},
-		}
-		if t.output != "" {
-			entry["outputSchema"] = json.RawMessage(t.output)
-		}
-		list = append(list, entry)
-	}
-	return mustJSON(map[string]any{"tools": list})
-}
+var toolList = json.RawMessage(mustJSON(map[string]any{"tools": tools}))
 
 func (s *server) listTools(_ context.Context, m *message) (any, error) {
 	if m.Params.Cursor != "" {
@@ -892,12 +869,12 @@ func structuredResult(v any) (toolResult, error) {
 // callTool calls a tool. What the tool could not do is a result too, one that the model can mend or work around;
 // the error beside it is for the record.
 func (s *server) callTool(ctx context.Context, m *message) (_ any, err error) {
-	i := slices.IndexFunc(tools, func(t tool) bool { return t.name == m.Params.Name })
+	i := slices.IndexFunc(tools, func(t tool) bool { return t.Name == m.Params.Name })
 	if i < 0 {
 		return nil, rpcError{Code: codeInvalidParams, Message: fmt.Sprintf("no tool %.60q: tools/list names them", m.Params.Name)}
 	}
-	note(ctx, slog.String("tool", tools[i].name))
-	ctx, end := stage(ctx, "tool", slog.String("gen_ai.tool.name", tools[i].name))
+	note(ctx, slog.String("tool", tools[i].Name))
+	ctx, end := stage(ctx, "tool", slog.String("gen_ai.tool.name", tools[i].Name))
 	defer end(&err)
 	result, err := tools[i].call(s, ctx, &arguments{values: m.Params.Arguments})
 	if err == nil {
@@ -907,16 +884,9 @@ func (s *server) callTool(ctx context.Context, m *message) (_ any, err error) {
 		return nil, err
 	}
 	problem, isTools := errors.AsType[toolError](err)
-	user, isUsers := errors.AsType[userError](err)
-	switch {
-	case isTools:
-	case isUsers:
-		problem = toolError(user.message)
-	case errors.Is(err, errUnavailable), errors.Is(err, context.DeadlineExceeded):
-		problem = "the documentation cannot be read right now: try again in a moment"
-	default:
-		problem = "internal error: try once more, else go on without the documentation and say so"
-		s.log.ErrorContext(ctx, "tool failed", "tool", tools[i].name, "error", err)
+	if !isTools {
+		message, _ := s.explain(ctx, err)
+		problem = toolError(message)
 	}
 	note(ctx, slog.String("error", string(problem)))
 	result = textResult(string(problem))
@@ -975,24 +945,22 @@ func (a *arguments) check() error {
 	return a.err
 }
 
-// checkQuery says in a tool's words what is wrong with a query.
-func checkQuery(name, text string) error {
+// query takes the value of name, which a search needs.
+func (a *arguments) query(name string) string {
+	text := a.text(name)
 	switch {
 	case strings.TrimSpace(text) == "":
-		return toolError(fmt.Sprintf(`%s is missing: pass what to look for, for example {"%s":"how to install"}`, name, name))
+		a.fail(`%s is missing: pass what to look for, for example {"%s":"how to install"}`, name, name)
 	case len(text) > maxQueryBytes || !isPlain(text):
-		return toolError(fmt.Sprintf("%s must have at most %d bytes, none of them NUL: shorten it to its main words", name, maxQueryBytes))
+		a.fail("%s must have at most %d bytes, none of them NUL: shorten it to its main words", name, maxQueryBytes)
 	}
-	return nil
+	return text
 }
 
 // searchDocs answers the hits within maxSearchChars, shared out among their texts.
 func (s *server) searchDocs(ctx context.Context, a *arguments) (toolResult, error) {
-	q := query{text: a.text("query"), limit: a.integer("limit", 5, maxToolHits), prefix: a.text("prefix")}
+	q := query{text: a.query("query"), limit: a.integer("limit", 5, maxToolHits), prefix: a.text("prefix")}
 	if err := a.check(); err != nil {
-		return toolResult{}, err
-	}
-	if err := checkQuery("query", q.text); err != nil {
 		return toolResult{}, err
 	}
 	found, err := s.search(ctx, q)
@@ -1049,27 +1017,16 @@ func (s *server) listDocuments(ctx context.Context, a *arguments) (toolResult, e
 	if err != nil {
 		return toolResult{}, err
 	}
-	type item struct {
-		ID      string `json:"id"`
-		Title   string `json:"title"`
-		Bytes   int    `json:"bytes"`
-		Updated string `json:"updated"`
-	}
-	var answer struct {
-		Documents  []item `json:"documents"`
-		NextCursor string `json:"next_cursor,omitempty"`
-	}
-	answer.Documents, answer.NextCursor = []item{}, page.NextCursor
 	room := maxSearchChars - 800 // the frame, with the longest cursor
-	for _, d := range page.Documents {
-		listed := item{d.ID, truncate(d.Title, 200), d.Bytes, d.Updated.UTC().Format(time.RFC3339)}
-		if room -= utf8.RuneCountInString(mustJSON(listed)) + len(","); room < 0 {
-			answer.NextCursor = cursorAfter(answer.Documents[len(answer.Documents)-1].ID)
+	for i := range page.Documents {
+		d := &page.Documents[i]
+		d.Title = truncate(d.Title, 200)
+		if room -= utf8.RuneCountInString(mustJSON(d)) + len(","); room < 0 {
+			page.Documents, page.NextCursor = page.Documents[:i], cursorAfter(page.Documents[i-1].ID)
 			break
 		}
-		answer.Documents = append(answer.Documents, listed)
 	}
-	return structuredResult(answer)
+	return structuredResult(page)
 }
 
 // getDocument answers a part of a document, quoted, and how to go on after it.
@@ -1307,9 +1264,7 @@ func (s *server) unsubscribe(_ context.Context, m *message) (any, error) {
 }
 
 // listen answers subscriptions/listen, the modern notification stream: what is granted first, the result at the end.
-func (s *server) listen(w http.ResponseWriter, r *http.Request, m *message) (err error) {
-	_, end := mcpStage(r.Context(), m)
-	defer func() { end(&err) }()
+func (s *server) listen(w http.ResponseWriter, r *http.Request, m *message) error {
 	if !accepts(r, "text/event-stream") {
 		return errNotAcceptable
 	}
@@ -1318,11 +1273,18 @@ func (s *server) listen(w http.ResponseWriter, r *http.Request, m *message) (err
 	if err := st.subscribeTo(m.Params.Notifications.ResourceSubscriptions...); err != nil {
 		return err
 	}
-	granted := mustJSON(m.Params.Notifications)
 	var hello, goodbye bytes.Buffer
-	writeEvent(&hello, "message", `{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"notifications":`+granted+`,"_meta":`+st.meta+`}}`)
+	writeEvent(&hello, "message", `{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"notifications":`+mustJSON(m.Params.Notifications)+`,"_meta":`+st.meta+`}}`)
 	writeEvent(&goodbye, "message", `{"jsonrpc":"2.0","id":`+string(m.ID)+`,"result":{"resultType":"complete","_meta":`+id+`,"io.modelcontextprotocol/serverInfo":`+serverInfoJSON+`}}}`)
-	return s.serveStream(w, r, st, hello.Bytes(), goodbye.Bytes())
+	closeStream, err := s.openStream(r, st)
+	if err != nil {
+		return err
+	}
+	defer closeStream()
+	_, end := mcpStage(r.Context(), m)
+	end(nil) // what follows is waiting
+	s.serveStream(w, r, st, hello.Bytes(), goodbye.Bytes())
+	return nil
 }
 
 // handleNotifications answers GET /mcp, the legacy notification stream. Nobody can subscribe without a session, so it
@@ -1336,7 +1298,14 @@ func (s *server) handleNotifications(w http.ResponseWriter, r *http.Request) err
 	case !accepts(r, "text/event-stream"):
 		return errNotAcceptable
 	}
-	return s.serveStream(w, r, &stream{transport: "streamable_http", lists: true}, []byte(": notifications follow\n\n"), nil)
+	st := &stream{transport: "streamable_http", lists: true}
+	closeStream, err := s.openStream(r, st)
+	if err != nil {
+		return err
+	}
+	defer closeStream()
+	s.serveStream(w, r, st, []byte(": notifications follow\n\n"), nil)
+	return nil
 }
 
 // handleSSE answers GET /sse, the stream of the 2024-11-05 transport: where to send messages, then the responses.
@@ -1351,22 +1320,35 @@ func (s *server) handleSSE(w http.ResponseWriter, r *http.Request) error {
 		transport: "sse", session: rand.Text(), lists: true, used: time.Now(),
 		answers: make(chan []byte, 32), dropped: make(chan struct{}), calls: make(map[string]context.CancelFunc),
 	}
+	closeStream, err := s.openStream(r, st)
+	if err != nil {
+		return err
+	}
+	defer closeStream()
 	defer st.cancelCalls()
 	var hello bytes.Buffer
 	writeEvent(&hello, "endpoint", "/messages?sessionId="+st.session)
-	return s.serveStream(w, r, st, hello.Bytes(), nil)
+	s.serveStream(w, r, st, hello.Bytes(), nil)
+	return nil
+}
+
+// openStream counts st, unless there are too many, and has it told of the store's changes until close is called.
+func (s *server) openStream(r *http.Request, st *stream) (close func(), err error) {
+	client := s.client(r)
+	if err := s.streams.add(client, st); err != nil {
+		return nil, err
+	}
+	st.wake, st.coalesce = make(chan struct{}, 1), s.streams.coalesce
+	stop := s.store.watch(st.changed)
+	return func() {
+		stop()
+		s.streams.remove(client, st)
+	}, nil
 }
 
 // serveStream sends hello and then what comes up, until the client goes, is too slow or idle, or the server wants it
-// to come again, which it tells with goodbye. Its errors are from before the first byte.
-func (s *server) serveStream(w http.ResponseWriter, r *http.Request, st *stream, hello, goodbye []byte) error {
-	st.wake, st.coalesce = make(chan struct{}, 1), s.streams.coalesce
-	client := s.client(r)
-	if err := s.streams.add(client, st); err != nil {
-		return err
-	}
-	defer s.streams.remove(client, st)
-	defer s.store.watch(st.changed)()
+// to come again, which it tells with goodbye.
+func (s *server) serveStream(w http.ResponseWriter, r *http.Request, st *stream, hello, goodbye []byte) {
 	markStream(r.Context())
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Time{}) // the server's would end the stream
@@ -1410,7 +1392,6 @@ func (s *server) serveStream(w http.ResponseWriter, r *http.Request, st *stream,
 		}
 	}
 	note(r.Context(), slog.String("stream", st.transport), slog.String("stream_ended", ended))
-	return nil
 }
 
 // isIdle reports whether a session's client has been silent for longer than that. Other streams only listen.
