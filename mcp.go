@@ -1344,7 +1344,6 @@ func (s *server) openStream(r *http.Request, st *stream) (closeStream func(), er
 func (s *server) serveStream(w http.ResponseWriter, r *http.Request, st *stream, hello, goodbye []byte) {
 	markStream(r.Context())
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Time{}) // the server's would end the stream
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
