@@ -21,6 +21,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -209,7 +210,10 @@ func decodeHeader(value string) string {
 	if !begins || !ends {
 		return value
 	}
-	decoded, _ := base64.StdEncoding.DecodeString(encoded) // a broken one ends too early to agree with anything
+	decoded, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		return ""
+	}
 	return string(decoded)
 }
 
@@ -302,7 +306,7 @@ func writeMessage(w http.ResponseWriter, status int, buf *bytes.Buffer) error {
 		h.Set("Content-Type", "application/json")
 		h.Set("Content-Length", strconv.Itoa(buf.Len()))
 	}
-	if status == http.StatusServiceUnavailable {
+	if status == http.StatusServiceUnavailable && h.Get("Retry-After") == "" {
 		h.Set("Retry-After", "1")
 	}
 	w.WriteHeader(status)
@@ -513,7 +517,7 @@ func (s *server) responseError(ctx context.Context, m *message, err error) (e rp
 		switch status {
 		case http.StatusBadRequest, http.StatusNotFound:
 			e.Code = codeInvalidParams
-		case http.StatusNotAcceptable, http.StatusTooManyRequests:
+		case http.StatusNotAcceptable, http.StatusTooManyRequests, statusClientClosed:
 			e.Code = codeInvalidRequest
 			return e, status
 		default:
@@ -697,12 +701,12 @@ func documentID(uri string) (id string, ok bool) {
 func (s *server) complete(ctx context.Context, m *message) (any, error) {
 	values, more := []string{}, false
 	if strings.HasPrefix(m.Params.Ref.URI, documentScheme) && m.Params.Argument.Name == "id" {
-		documents, err := s.store.list(ctx, m.Params.Argument.Value, "", maxCompletions+1)
+		page, err := s.list(ctx, m.Params.Argument.Value, "", maxCompletions)
 		if err != nil {
 			return nil, err
 		}
-		more = len(documents) > maxCompletions
-		for _, d := range documents[:min(len(documents), maxCompletions)] {
+		more = page.NextCursor != ""
+		for _, d := range page.Documents {
 			values = append(values, d.ID)
 		}
 	}
@@ -1156,8 +1160,9 @@ func (a *streams) find(session string) *stream {
 // kept as a set of what was asked for, and a session whose answers pile up is dropped.
 type stream struct {
 	transport string
-	session   string // id on /sse, else empty
-	meta      string // JSON of the _meta that each notification carries, or empty
+	session   string   // id on /sse, else empty
+	request   *message // subscriptions/listen, else nil
+	meta      string   // JSON of the _meta that each notification carries, or empty
 	coalesce  time.Duration
 	wake      chan struct{} // there are changes
 	answers   chan []byte   // /sse: the responses
@@ -1262,22 +1267,14 @@ func (s *server) listen(w http.ResponseWriter, r *http.Request, m *message) erro
 		return errNotAcceptable
 	}
 	id := `{"io.modelcontextprotocol/subscriptionId":` + string(m.ID)
-	st := &stream{transport: "listen", meta: id + "}", lists: m.Params.Notifications.ResourcesListChanged}
+	st := &stream{transport: "listen", request: m, meta: id + "}", lists: m.Params.Notifications.ResourcesListChanged}
 	if err := st.subscribeTo(m.Params.Notifications.ResourceSubscriptions...); err != nil {
 		return err
 	}
 	var hello, goodbye bytes.Buffer
 	writeEvent(&hello, "message", `{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"notifications":`+mustJSON(m.Params.Notifications)+`,"_meta":`+st.meta+`}}`)
 	writeEvent(&goodbye, "message", `{"jsonrpc":"2.0","id":`+string(m.ID)+`,"result":{"resultType":"complete","_meta":`+id+`,"io.modelcontextprotocol/serverInfo":`+serverInfoJSON+`}}}`)
-	closeStream, err := s.openStream(r, st)
-	if err != nil {
-		return err
-	}
-	defer closeStream()
-	_, end := mcpStage(r.Context(), m)
-	end(nil) // what follows is waiting
-	s.serveStream(w, r, st, hello.Bytes(), goodbye.Bytes())
-	return nil
+	return s.serveStream(w, r, st, hello.Bytes(), goodbye.Bytes())
 }
 
 // handleNotifications answers GET /mcp, the legacy notification stream. Nobody can subscribe without a session, so it
@@ -1291,14 +1288,7 @@ func (s *server) handleNotifications(w http.ResponseWriter, r *http.Request) err
 	case !accepts(r, "text/event-stream"):
 		return errNotAcceptable
 	}
-	st := &stream{transport: "streamable_http", lists: true}
-	closeStream, err := s.openStream(r, st)
-	if err != nil {
-		return err
-	}
-	defer closeStream()
-	s.serveStream(w, r, st, []byte(": notifications follow\n\n"), nil)
-	return nil
+	return s.serveStream(w, r, &stream{transport: "streamable_http", lists: true}, []byte(": notifications follow\n\n"), nil)
 }
 
 // handleSSE answers GET /sse, the stream of the 2024-11-05 transport: where to send messages, then the responses.
@@ -1313,36 +1303,27 @@ func (s *server) handleSSE(w http.ResponseWriter, r *http.Request) error {
 		transport: "sse", session: rand.Text(), lists: true, used: time.Now(),
 		answers: make(chan []byte, 32), dropped: make(chan struct{}), calls: make(map[string]context.CancelFunc),
 	}
-	closeStream, err := s.openStream(r, st)
-	if err != nil {
-		return err
-	}
-	defer closeStream()
 	defer st.cancelCalls()
 	var hello bytes.Buffer
 	writeEvent(&hello, "endpoint", "/messages?sessionId="+st.session)
-	s.serveStream(w, r, st, hello.Bytes(), nil)
-	return nil
-}
-
-// openStream counts st, unless there are too many, and has it told of the store's changes until closeStream is called.
-func (s *server) openStream(r *http.Request, st *stream) (closeStream func(), err error) {
-	client := s.client(r)
-	if err := s.streams.add(client, st); err != nil {
-		return nil, err
-	}
-	st.wake, st.coalesce = make(chan struct{}, 1), s.streams.coalesce
-	stop := s.store.watch(st.changed)
-	return func() {
-		stop()
-		s.streams.remove(client, st)
-	}, nil
+	return s.serveStream(w, r, st, hello.Bytes(), nil)
 }
 
 // serveStream sends hello and then what comes up, until the client goes, is too slow or idle, or the server wants it
-// to come again, which it tells with goodbye.
-func (s *server) serveStream(w http.ResponseWriter, r *http.Request, st *stream, hello, goodbye []byte) {
+// to come again, which it tells with goodbye. Its error is that st may not be opened.
+func (s *server) serveStream(w http.ResponseWriter, r *http.Request, st *stream, hello, goodbye []byte) error {
+	client := s.client(r)
+	if err := s.streams.add(client, st); err != nil {
+		return err
+	}
+	defer s.streams.remove(client, st)
+	st.wake, st.coalesce = make(chan struct{}, 1), s.streams.coalesce
+	defer s.store.watch(st.changed)()
 	markStream(r.Context())
+	if st.request != nil {
+		_, end := mcpStage(r.Context(), st.request)
+		end(nil) // what follows is waiting
+	}
 	control := http.NewResponseController(w)
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
@@ -1359,9 +1340,13 @@ func (s *server) serveStream(w http.ResponseWriter, r *http.Request, st *stream,
 	defer keepAlive.Stop()
 	ended := ""
 	for err := write(hello); ended == ""; {
-		if err != nil {
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
 			ended = "slow_reader"
-			break
+			continue
+		case err != nil:
+			ended = "client_gone"
+			continue
 		}
 		select {
 		case <-r.Context().Done():
@@ -1384,6 +1369,7 @@ func (s *server) serveStream(w http.ResponseWriter, r *http.Request, st *stream,
 		}
 	}
 	note(r.Context(), slog.String("stream", st.transport), slog.String("stream_ended", ended))
+	return nil
 }
 
 // isIdle reports whether a session's client has been silent for longer than that. Other streams only listen.
