@@ -359,6 +359,7 @@ const indexText = `vitrine %s: documentation search that you can see through
 curl '%[2]s/search?q=install'                   search; also &limit=5&prefix=guide/
 curl '%[2]s/documents?prefix=guide/'            list documents
 curl %[2]s/documents/README.md                  read one
+claude mcp add --transport http docs %[2]s/mcp  connect an agent (MCP); for clients of 2024: %[2]s/sse
 curl '%[2]s/readyz?verbose'                     can it serve, and what does it hold; /livez: is it alive
 with ADMIN_TOKEN (curl -H "Authorization: Bearer $ADMIN_TOKEN"):
 curl -T install.md %[2]s/documents/guide/install.md            write one

@@ -89,10 +89,10 @@ type message struct {
 	Error   json.RawMessage `json:"error"`
 	Params  struct {
 		Meta struct {
-			Version      *string         `json:"io.modelcontextprotocol/protocolVersion"`
-			Capabilities json.RawMessage `json:"io.modelcontextprotocol/clientCapabilities"`
-			Client       clientInfo      `json:"io.modelcontextprotocol/clientInfo"`
-			Traceparent  any             `json:"traceparent"`
+			Version      *string    `json:"io.modelcontextprotocol/protocolVersion"`
+			Capabilities *struct{}  `json:"io.modelcontextprotocol/clientCapabilities"`
+			Client       clientInfo `json:"io.modelcontextprotocol/clientInfo"`
+			Traceparent  any        `json:"traceparent"`
 		} `json:"_meta"`
 		Name      string         `json:"name"`
 		URI       string         `json:"uri"`
@@ -182,7 +182,7 @@ func (m *message) negotiate(h http.Header) error {
 		return headerMismatch("MCP-Protocol-Version", given, *stated)
 	case *stated != modernVersion:
 		return unsupportedVersion(*stated, []string{modernVersion})
-	case len(m.Params.Meta.Capabilities) == 0 || m.Params.Meta.Capabilities[0] != '{':
+	case m.Params.Meta.Capabilities == nil:
 		return rpcError{Code: codeInvalidParams, Message: "params._meta lacks the object io.modelcontextprotocol/clientCapabilities"}
 	}
 	if method := strings.Join(h["Mcp-Method"], ","); method != m.Method {

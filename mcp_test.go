@@ -548,7 +548,7 @@ func TestSlowReaderIsDropped(t *testing.T) {
 
 func (s *mcpServer) waitForStreams(n int) {
 	s.t.Helper()
-	for range 500 {
+	for range 3000 {
 		s.streams.mu.Lock()
 		open, sessions, clients := s.streams.open, len(s.streams.sessions), len(s.streams.byClient)
 		s.streams.mu.Unlock()
