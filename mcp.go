@@ -256,7 +256,7 @@ func (s *server) handleMCP(w http.ResponseWriter, r *http.Request) error {
 	} else {
 		m.version = strings.Join(r.Header["Mcp-Protocol-Version"], ",")
 	}
-	if err == nil && m.Method == "subscriptions/listen" && m.isModern() {
+	if err == nil && m.Method == "subscriptions/listen" && m.isModern() && m.isRequest() {
 		if err = s.listen(w, r, m); err == nil {
 			return nil
 		}
