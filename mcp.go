@@ -726,6 +726,7 @@ func (s *server) getPrompt(ctx context.Context, m *message) (any, error) {
 	if m.Params.Name != "answer_from_docs" {
 		return nil, rpcError{Code: codeInvalidParams, Message: fmt.Sprintf("no prompt %.60q: prompts/list names them", m.Params.Name)}
 	}
+	annotate(ctx, slog.String("gen_ai.prompt.name", m.Params.Name))
 	args := arguments{values: m.Params.Arguments}
 	question := args.query("question")
 	if err := args.check("question"); err != nil {
@@ -876,6 +877,7 @@ func (s *server) callTool(ctx context.Context, m *message) (_ any, err error) {
 		return nil, rpcError{Code: codeInvalidParams, Message: fmt.Sprintf("no tool %.60q: tools/list names them", m.Params.Name)}
 	}
 	note(ctx, slog.String("tool", tools[i].Name))
+	annotate(ctx, slog.String("gen_ai.tool.name", tools[i].Name))
 	ctx, end := stage(ctx, "tool", slog.String("gen_ai.tool.name", tools[i].Name))
 	defer end(&err)
 	result, err := tools[i].call(s, ctx, &arguments{values: m.Params.Arguments})
@@ -1267,7 +1269,7 @@ func (s *server) listen(w http.ResponseWriter, r *http.Request, m *message) erro
 		return errNotAcceptable
 	}
 	id := `{"io.modelcontextprotocol/subscriptionId":` + string(m.ID)
-	st := &stream{transport: "listen", request: m, meta: id + "}", lists: m.Params.Notifications.ResourcesListChanged}
+	st := &stream{transport: "streamable_http", request: m, meta: id + "}", lists: m.Params.Notifications.ResourcesListChanged}
 	if err := st.subscribeTo(m.Params.Notifications.ResourceSubscriptions...); err != nil {
 		return err
 	}

@@ -603,7 +603,7 @@ func TestStreamsEnd(t *testing.T) {
 		t.Error(string(rest), err)
 	}
 	s.waitForStreams(0)
-	for _, want := range []string{`"stream":"sse","stream_ended":"idle"`, `"stream":"listen","stream_ended":"max_age"`} {
+	for _, want := range []string{`"stream":"sse","stream_ended":"idle"`, `"stream":"streamable_http","stream_ended":"max_age"`} {
 		if !strings.Contains(s.log.String(), want) {
 			t.Errorf("log lacks %s:\n%s", want, s.log)
 		}
@@ -641,7 +641,7 @@ func TestMCPStages(t *testing.T) {
 		t.Error(status)
 	}
 	got := fmt.Sprint(rec.stages[0].name, rec.stages[0].attrs, rec.stages[1].name, rec.stages[1].attrs)
-	if want := "mcp[mcp.method.name=tools/call mcp.protocol.version=2025-11-25 network.transport=tcp jsonrpc.request.id=x mcp.trace_id=0af7651916cd43dd8448eb211c80319c mcp.parent_span_id=b7ad6b7169203331]tool[gen_ai.tool.name=get_document]"; got != want {
+	if want := "mcp[mcp.method.name=tools/call mcp.protocol.version=2025-11-25 network.transport=tcp jsonrpc.request.id=x mcp.trace_id=0af7651916cd43dd8448eb211c80319c mcp.parent_span_id=b7ad6b7169203331 gen_ai.tool.name=get_document]tool[gen_ai.tool.name=get_document]"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	for _, st := range rec.stages[:2] {
