@@ -374,6 +374,7 @@ func (o *observer) countConnection(_ net.Conn, state http.ConnState) {
 		o.open.Add(1)
 	case http.StateClosed, http.StateHijacked:
 		o.open.Add(-1)
+	default: // between requests and in them it stays open
 	}
 }
 
