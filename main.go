@@ -426,7 +426,7 @@ func (s *server) drain(ctx context.Context, servers []*http.Server) error {
 }
 
 // drainTimeout is longer than any answer may take, and with DRAIN_DELAY within Kubernetes' 30 seconds.
-const drainTimeout = handlerBudget + 10*time.Second
+const drainTimeout = handlerBudget + 5*time.Second
 
 // effective returns the settings as they are in force, secrets redacted.
 func effective(getenv func(string) string) slog.Value {

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -30,18 +31,24 @@ import (
 )
 
 // newOverheadHandler returns the outermost handler over the manual, or the set that EVAL_DIR names, and questions to ask it.
-// Everything is on, with a live collector, unless observability is off.
+// Everything is on, with a live collector and a log that is read, unless observability is off.
 func newOverheadHandler(b *testing.B, observability, rate string) (http.Handler, []string) {
 	b.Helper()
 	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
 	b.Cleanup(collector.Close)
-	b.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+	s, questions := newLoadedServer(b, observability, rate, collector.URL, io.Discard)
+	return s.handler(slices.Concat(s.routes(), s.adminRoutes(), s.sharedRoutes())), questions
+}
+
+func newLoadedServer(b *testing.B, observability, rate, collector string, stdout io.Writer) (*server, []string) {
+	b.Helper()
+	b.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector)
 	vars := map[string]string{"OBSERVABILITY": observability, "OTEL_TRACE_SAMPLE_RATE": rate, "OTEL_TRACES_EXPORTER": "otlp", "RATE_LIMIT": "0"}
 	cfg, err := readSettings(func(key string) string { return vars[key] })
 	if err != nil {
 		b.Fatal(err)
 	}
-	s, err := newServer(cfg, io.Discard)
+	s, err := newServer(cfg, stdout)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -60,7 +67,7 @@ func newOverheadHandler(b *testing.B, observability, rate string) (http.Handler,
 	for _, q := range set.questions {
 		questions = append(questions, q.text)
 	}
-	return s.handler(slices.Concat(s.routes(), s.adminRoutes(), s.sharedRoutes())), questions
+	return s, questions
 }
 
 // discard is a ResponseWriter that costs nearly nothing.
@@ -125,6 +132,78 @@ func BenchmarkOverhead(b *testing.B) {
 	slices.Sort(added)
 	b.ReportMetric(100*(ratios[len(ratios)/2]-1), "%overhead")
 	b.ReportMetric(added[len(added)/2], "µs-added")
+}
+
+// BenchmarkTrouble reports the 50th and 99th percentile of searches while what is around the server is in trouble, every trace
+// kept, and the memory that waits: go test -run '^$' -bench Trouble -benchtime 3000x .
+func BenchmarkTrouble(b *testing.B) {
+	answer := func(status int, hang bool) string {
+		collector := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			if hang {
+				<-r.Context().Done()
+			}
+			w.WriteHeader(status)
+		}))
+		b.Cleanup(func() { collector.CloseClientConnections(); collector.Close() })
+		return collector.URL
+	}
+	blocked := &blockedWriter{released: make(chan struct{})}
+	b.Cleanup(func() { close(blocked.released) })
+	for _, trouble := range []struct {
+		name, collector string
+		stdout          io.Writer
+		scrapers        int
+	}{
+		{"none", answer(200, false), io.Discard, 0},
+		{"collector=refuses", "http://127.0.0.1:1", io.Discard, 0},
+		{"collector=503", answer(503, false), io.Discard, 0},
+		{"collector=hangs", answer(200, true), io.Discard, 0},
+		{"stdout=blocked", answer(200, false), blocked, 0},
+		{"scrapes=20", answer(200, false), io.Discard, 20},
+	} {
+		b.Run(trouble.name, func(b *testing.B) {
+			s, questions := newLoadedServer(b, "on", "1", trouble.collector, trouble.stdout)
+			h := s.handler(slices.Concat(s.routes(), s.adminRoutes(), s.sharedRoutes()))
+			request := func(path string) *http.Request {
+				r := httptest.NewRequest(http.MethodGet, path, nil)
+				r.Host = "localhost"
+				return r
+			}
+			ctx, cancel := context.WithCancel(b.Context())
+			var scraping sync.WaitGroup
+			for range trouble.scrapers {
+				scraping.Go(func() {
+					for ctx.Err() == nil {
+						ask(h, request("/metrics"))
+						time.Sleep(time.Second)
+					}
+				})
+			}
+			var took []time.Duration
+			for b.Loop() {
+				started := time.Now()
+				ask(h, request("/search?q="+url.QueryEscape(questions[len(took)%len(questions)])))
+				took = append(took, time.Since(started))
+			}
+			cancel()
+			scraping.Wait()
+			slices.Sort(took)
+			b.ReportMetric(milliseconds(took[len(took)/2]), "p50-ms")
+			b.ReportMetric(milliseconds(took[len(took)*99/100]), "p99-ms")
+			b.ReportMetric(float64(heapBytes())/(1<<20), "heap-MB")
+		})
+	}
+}
+
+// BenchmarkScrape shows what one GET /metrics takes.
+func BenchmarkScrape(b *testing.B) {
+	h, _ := newOverheadHandler(b, "on", "0")
+	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	r.Host = "localhost"
+	for b.Loop() {
+		ask(h, r)
+	}
 }
 
 func cpuTime(b *testing.B) time.Duration {
