@@ -881,6 +881,14 @@ func newMetrics(cfg *settings) *metrics {
 	}
 	m.registry.MustRegister(m.requests.vec, m.operations.vec, m.queries.vec, m.embeddings.vec, m.results, m.batchSize, m.tokens,
 		m.streams, m.streamDurations, m.cache, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for name, labels := range map[string]prometheus.Labels{
+		"vitrine_build_info": {"version": version(), "goversion": goVersion(), "revision": revision()},
+		"target_info":        {"service_name": cfg.serviceName, "service_version": version(), "deployment_environment_name": cfg.environment},
+	} {
+		info := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: "What runs here; always 1.", ConstLabels: labels})
+		info.Set(1)
+		m.registry.MustRegister(info)
+	}
 	for _, result := range []string{"hit", "miss"} {
 		m.cache.WithLabelValues(result)
 	}
@@ -1014,78 +1022,63 @@ type poolStats struct {
 // serverCollector reads at scrape time what the server knows anyway.
 type serverCollector struct{ *server }
 
-func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc(name, help, labels, nil)
-}
+// Describe says nothing: the collector is unchecked, and Collect says it all.
+func (serverCollector) Describe(chan<- *prometheus.Desc) {}
 
-var (
-	activeDesc       = desc("http_server_active_requests", "Requests that are being answered.")
-	connectionsDesc  = desc("vitrine_http_connections", "Open HTTP connections, by whether a request is being answered on them.", "state")
-	documentsDesc    = desc("vitrine_documents", "Documents in the store.")
-	chunksDesc       = desc("vitrine_chunks", "Passages in the store, the units that are found.")
-	indexedDesc      = desc("vitrine_index_last_success_timestamp_seconds", "When the index was last known to be in step with the folder.")
-	readyDesc        = desc("vitrine_ready", "Whether the check of /readyz passes.", "check")
-	poolDesc         = desc("db_client_connection_count", "Connections of the database pool.", "db_client_connection_state")
-	poolMaxDesc      = desc("db_client_connection_max", "Most connections that the database pool opens.")
-	pendingDesc      = desc("db_client_connection_pending_requests", "Callers that wait for a database connection.")
-	poolTimeoutsDesc = desc("db_client_connection_timeouts_total", "Callers that gave up waiting for a database connection.")
-	waitDesc         = desc("vitrine_db_wait_seconds_total", "Time that callers have waited for a database connection.")
-	logDroppedDesc   = desc("vitrine_log_lines_dropped_total", "Log lines lost because nobody read them in time.")
-	queueDesc        = desc("vitrine_trace_queue_records", "Kept records that wait for export.")
-	spansDesc        = desc("vitrine_spans_total", "Spans by what became of them: exported, dropped because the queue was full, or failed to be exported.", "outcome")
-	exportedDesc     = desc("vitrine_span_export_last_success_timestamp_seconds", "When spans were last exported.")
-	buildDesc        = desc("vitrine_build_info", "What runs here.", "version", "goversion", "revision")
-	targetDesc       = desc("target_info", "The service as its telemetry names it.", "service_name", "service_version", "deployment_environment_name")
-)
-
-// Describe makes the collector an unchecked one with nothing to repeat.
-func (c serverCollector) Describe(ch chan<- *prometheus.Desc) { ch <- activeDesc }
-
-// Collect sends all of them.
+// Collect sends each family, with the value of its one label, if it has one, before each of its values.
 func (c serverCollector) Collect(ch chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	type sample struct {
+		value float64
+		label string
 	}
-	counter := func(d *prometheus.Desc, value float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, value, labels...)
-	}
-	active, open := c.observe.recent.requestsInFlight(), int(c.observe.open.Load())
-	gauge(activeDesc, float64(active))
-	gauge(connectionsDesc, float64(active), "active")
-	gauge(connectionsDesc, float64(max(0, open-active)), "idle")
-	state := c.state(context.Background())
-	gauge(documentsDesc, float64(state.documents))
-	gauge(chunksDesc, float64(state.chunks))
-	gauge(indexedDesc, float64(state.indexed.UnixMilli())/1000)
-	for _, check := range state.checks {
-		ready := 0.0
-		if check.problem == "" {
-			ready = 1
+	send := func(kind prometheus.ValueType, name, help, label string, samples ...sample) {
+		var labels []string
+		if label != "" {
+			labels = []string{label}
 		}
-		gauge(readyDesc, ready, check.name)
+		desc := prometheus.NewDesc(name, help, labels, nil)
+		for _, s := range samples {
+			ch <- prometheus.MustNewConstMetric(desc, kind, s.value, []string{s.label}[:len(labels)]...)
+		}
+	}
+	gauge := func(name, help string, value float64) { send(prometheus.GaugeValue, name, help, "", sample{value: value}) }
+	counter := func(name, help string, value float64) {
+		send(prometheus.CounterValue, name, help, "", sample{value: value})
+	}
+	active, open := float64(c.observe.recent.requestsInFlight()), float64(c.observe.open.Load())
+	gauge("http_server_active_requests", "Requests that are being answered.", active)
+	send(prometheus.GaugeValue, "vitrine_http_connections", "Open HTTP connections, by whether a request is being answered on them.", "state",
+		sample{active, "active"}, sample{max(0, open-active), "idle"})
+	state := c.state(context.Background())
+	gauge("vitrine_documents", "Documents in the store.", float64(state.documents))
+	gauge("vitrine_chunks", "Passages in the store, the units that are found.", float64(state.chunks))
+	gauge("vitrine_index_last_success_timestamp_seconds", "When the index was last known to be in step with the folder.", float64(state.indexed.UnixMilli())/1000)
+	for _, check := range state.checks {
+		ready := sample{0, check.name}
+		if check.problem == "" {
+			ready.value = 1
+		}
+		send(prometheus.GaugeValue, "vitrine_ready", "Whether the check of /readyz passes.", "check", ready)
 	}
 	var pool poolStats
 	if pooled, ok := c.store.(interface{ pool() poolStats }); ok {
 		pool = pooled.pool()
 	}
-	gauge(poolDesc, float64(pool.used), "used")
-	gauge(poolDesc, float64(pool.idle), "idle")
-	gauge(poolMaxDesc, float64(pool.most))
-	gauge(pendingDesc, float64(pool.pending))
-	counter(poolTimeoutsDesc, float64(pool.timeouts))
-	counter(waitDesc, pool.waited.Seconds())
-	counter(logDroppedDesc, float64(c.logs.dropped.Load()))
+	send(prometheus.GaugeValue, "db_client_connection_count", "Connections of the database pool.", "db_client_connection_state",
+		sample{float64(pool.used), "used"}, sample{float64(pool.idle), "idle"})
+	gauge("db_client_connection_max", "Most connections that the database pool opens.", float64(pool.most))
+	gauge("db_client_connection_pending_requests", "Callers that wait for a database connection.", float64(pool.pending))
+	counter("db_client_connection_timeouts_total", "Callers that gave up waiting for a database connection.", float64(pool.timeouts))
+	counter("vitrine_db_wait_seconds_total", "Time that callers have waited for a database connection.", pool.waited.Seconds())
+	counter("vitrine_log_lines_dropped_total", "Log lines lost because nobody read them in time.", float64(c.logs.dropped.Load()))
 	traces := c.observe.traces
 	if traces == nil {
 		traces = &traceExport{}
 	}
-	gauge(queueDesc, float64(len(traces.queue)))
-	counter(spansDesc, float64(traces.exported.Load()), "exported")
-	counter(spansDesc, float64(traces.dropped.Load()), "dropped")
-	counter(spansDesc, float64(traces.failed.Load()), "failed")
-	gauge(exportedDesc, float64(traces.lastSuccess.Load())/1000)
-	gauge(buildDesc, 1, version(), goVersion(), revision())
-	gauge(targetDesc, 1, c.cfg.serviceName, version(), c.cfg.environment)
+	gauge("vitrine_trace_queue_records", "Kept records that wait for export.", float64(len(traces.queue)))
+	send(prometheus.CounterValue, "vitrine_spans_total", "Spans by what became of them: exported, dropped because the queue was full, or failed to be exported.", "outcome",
+		sample{float64(traces.exported.Load()), "exported"}, sample{float64(traces.dropped.Load()), "dropped"}, sample{float64(traces.failed.Load()), "failed"})
+	gauge("vitrine_span_export_last_success_timestamp_seconds", "When spans were last exported.", float64(traces.lastSuccess.Load())/1000)
 }
 
 // metricsHandler answers GET /metrics. Scrapes that come together share one collection.
