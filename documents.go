@@ -148,6 +148,15 @@ func (w *watchers) tell(ids []string) {
 	}
 }
 
+// queries are a store's operations as telemetry names them, the same in every store. Only reading: the slices are full.
+var queries = func() map[string][]slog.Attr {
+	named := make(map[string][]slog.Attr)
+	for summary, operation := range map[string]string{"search": "SELECT", "document": "SELECT", "list": "SELECT", "put": "INSERT", "sync": "INSERT", "remove": "DELETE"} {
+		named[summary] = []slog.Attr{slog.String("db.operation.name", operation), slog.String("db.query.summary", summary)}
+	}
+	return named
+}()
+
 var errNotFound = userError{http.StatusNotFound, "no such document: GET /documents lists them"}
 
 // precondition is what If-Match and If-None-Match ask of a write (RFC 9110, section 13.1). The zero value always holds.
@@ -219,7 +228,7 @@ func checkText(text string) error {
 
 // chunkMarkdown cuts text at its headings (ATX and setext, CommonMark 0.31), and longer sections into chunks of at
 // most maxChunkRunes characters. The title is that of the front matter, else the first heading of level 1, else
-// empty. All text but front matter and headings is in exactly one chunk; text of headings alone is one chunk.
+// empty. All text but front matter and headings is in exactly one chunk; text that has nothing else is taken whole.
 func chunkMarkdown(text string) (title string, chunks []chunk) {
 	title, start := frontMatter(text)
 	found := headings(text, start)
@@ -377,12 +386,12 @@ type chunker struct {
 // add cuts text[start:end] into chunks under heading. Blank text makes none.
 func (c *chunker) add(heading string, start, end int) {
 	for {
-		for start < end && strings.TrimSpace(c.text[start:min(lineEnd(c.text, start), end)]) == "" {
-			start = min(lineEnd(c.text, start), end)
-		}
-		if start == end {
+		rest := strings.TrimLeftFunc(c.text[start:end], unicode.IsSpace)
+		if rest == "" {
 			return
 		}
+		blank := c.text[start : end-len(rest)]
+		start += strings.LastIndexByte(blank, '\n') + 1 // the first line keeps its indentation
 		cut := start + chunkLength(c.text[start:end])
 		c.line += strings.Count(c.text[c.counted:start], "\n")
 		c.counted = start
@@ -395,17 +404,16 @@ func (c *chunker) add(heading string, start, end int) {
 // place to cut of the best kind: the end of a paragraph, of a line outside code, of a line of code, of a sentence, of
 // a word. To keep chunks from getting tiny, a cut in their first third is only better than one in the midst of code.
 func chunkLength(text string) int {
-	limit := len(text)
-	if limit > maxChunkRunes {
-		limit = runeOffset(text, maxChunkRunes)
-	}
+	limit := runeOffset(text, maxChunkRunes)
 	if limit == len(text) {
 		return limit
 	}
+	text = text[:limit]
 	paragraph, line, code, fence := 0, 0, 0, ""
-	for at := 0; lineEnd(text, at) <= limit && at < limit; {
-		trimmed := strings.TrimSpace(text[at:lineEnd(text, at)])
+	for at := 0; strings.Contains(text[at:], "\n"); {
+		start := at
 		at = lineEnd(text, at)
+		trimmed := strings.TrimSpace(text[start:at])
 		fence = nextFence(fence, trimmed)
 		switch {
 		case fence != "":
@@ -428,13 +436,13 @@ func chunkLength(text string) int {
 	for _, ends := range [][]string{{". ", "! ", "? ", "。", "！", "？"}, {" ", "\t"}} {
 		cut := 0
 		for _, end := range ends {
-			cut = max(cut, strings.LastIndex(text[:limit], end)+len(end))
+			cut = max(cut, strings.LastIndex(text, end)+len(end))
 		}
 		if cut > least {
 			return cut
 		}
 	}
-	return max(line, limit)
+	return limit
 }
 
 // runeOffset returns where in text the rune number n begins, or its length.
@@ -455,7 +463,7 @@ type folder struct {
 	observe *observer
 	files   map[string]*fileState // by id, as of the last scan; scan alone uses it
 
-	scanned     atomic.Bool            // a scan has succeeded
+	synced      atomic.Int64           // when a scan last succeeded, in Unix milliseconds; 0: never
 	failure     atomic.Pointer[string] // why the last scan failed, nil if it did not
 	done, total atomic.Int64           // files of the scan that is running
 }
@@ -483,7 +491,7 @@ func (f *folder) follow(ctx context.Context, st store, interval time.Duration) {
 		switch {
 		case err == nil:
 			f.failure.Store(nil)
-			f.scanned.Store(true)
+			f.synced.Store(time.Now().UnixMilli())
 		case ctx.Err() == nil:
 			message := err.Error()
 			f.failure.Store(&message)
@@ -503,7 +511,7 @@ func (f *folder) status() (problem, detail string) {
 	} else if done, total := f.done.Load(), f.total.Load(); done < total {
 		detail = fmt.Sprintf(": %d/%d files read", done, total)
 	}
-	if !f.scanned.Load() {
+	if f.synced.Load() == 0 {
 		problem = "the first scan of DOCS_DIR has not ended"
 	}
 	return problem, detail

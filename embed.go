@@ -19,6 +19,7 @@ const (
 	// hashedDimensions is the length of the built-in embedder's vectors. 256 lost .05 nDCG@10 on its own, 1024 won .03
 	// and doubled the memory.
 	hashedDimensions = 512
+	hashedModel      = "hashed-512"
 
 	// averageLength is a constant instead of the collection's mean (no worse on seven labelled sets), so that the
 	// weights of a document depend on its own text alone.

@@ -57,12 +57,19 @@ type settings struct {
 	trustedProxies  []netip.Prefix
 	rateLimit       float64
 	maxStreams      int
+	profiling       bool
+	sampleRate      float64
+	tracesExporter  string
 	serviceName     string
 	environment     string
 	logLevel        slog.Level
 	slowRequest     time.Duration
 	drainDelay      time.Duration
+	observability   bool
 }
+
+// model names the embedder in telemetry.
+func (*settings) model() string { return hashedModel }
 
 // variable is one environment variable: a line of the manual, of README's table and of what is checked at start-up.
 type variable struct {
@@ -116,11 +123,28 @@ var variables = []variable{
 		}
 		return nil
 	}},
-	{"OTEL_SERVICE_NAME", "vitrine", "", false, "service_name of the log lines", func(c *settings, v string) error {
+	{"ENABLE_PROFILING", "false", "", false, "true opens /debug/pprof/ and /debug/flight to whoever has ADMIN_TOKEN", func(c *settings, v string) (err error) {
+		c.profiling, err = parseBool(v)
+		return err
+	}},
+	{"OTEL_TRACE_SAMPLE_RATE", "0.1", "", false, "share of the traces that are kept, 0 to 1; failed and slow ones are always kept", func(c *settings, v string) error {
+		return parseNumber(v, 0, 1, &c.sampleRate)
+	}},
+	{"OTEL_TRACES_EXPORTER", "", "otlp", false, "otlp, console (standard error) or none; unset: otlp if OTEL_EXPORTER_OTLP_ENDPOINT is set", func(c *settings, v string) error {
+		c.tracesExporter = v
+		if v != "otlp" && v != "console" && v != "none" {
+			return errors.New("not otlp, console or none")
+		}
+		return nil
+	}},
+	{"OTEL_RESOURCE_ATTRIBUTES", "", "k8s.pod.name=docs-1", false, "further attributes of the traces' resource", func(*settings, string) error {
+		return nil // the OpenTelemetry SDK reads it
+	}},
+	{"OTEL_SERVICE_NAME", "vitrine", "", false, "name of the service in logs, metrics and traces", func(c *settings, v string) error {
 		c.serviceName = v
 		return nil
 	}},
-	{"ENVIRONMENT", "development", "", false, "environment of the log lines", func(c *settings, v string) error {
+	{"ENVIRONMENT", "development", "", false, "name of the environment in logs, metrics and traces", func(c *settings, v string) error {
 		c.environment = v
 		return nil
 	}},
@@ -128,18 +152,25 @@ var variables = []variable{
 		c.logLevel, err = parseLevel(v)
 		return err
 	}},
-	{"SLOW_REQUEST", "500ms", "", false, "requests that take longer are logged as warnings", func(c *settings, v string) error {
+	{"SLOW_REQUEST", "500ms", "", false, "requests that take longer are logged as warnings, and their traces kept", func(c *settings, v string) error {
 		return parseDuration(v, 0, &c.slowRequest)
 	}},
 	{"DRAIN_DELAY", "0s", "", false, "pause between being no longer ready and closing", func(c *settings, v string) error {
 		return parseDuration(v, 0, &c.drainDelay)
+	}},
+	{"OBSERVABILITY", "on", "", false, "off leaves out what is recorded of each request, to measure what that costs", func(c *settings, v string) error {
+		c.observability = v == "on"
+		if v != "on" && v != "off" {
+			return errors.New("not on or off")
+		}
+		return nil
 	}},
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal kills
-	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout)
+	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout)
 	if err == nil {
 		return
 	}
@@ -154,7 +185,7 @@ func main() {
 var errUsage = errors.New("vitrine -h prints the manual")
 
 // run does what the program is asked for until ctx ends.
-func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
+func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	switch {
 	case len(args) == 1 && (args[0] == "-h" || args[0] == "-help" || args[0] == "--help"):
 		return manual(stdout)
@@ -164,11 +195,28 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	case len(args) > 0:
 		return fmt.Errorf("vitrine: unknown argument %q: settings are environment variables; %w", args[0], errUsage)
 	}
+	getenv := func(name string) string {
+		value := ""
+		for _, pair := range environ {
+			if key, v, _ := strings.Cut(pair, "="); key == name {
+				value = v
+			}
+		}
+		return value
+	}
 	cfg, err := readSettings(getenv)
 	if err != nil {
 		return err
 	}
-	return serve(ctx, cfg, getenv, stdout)
+	s, err := newServer(cfg, stdout)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	s.log.Info("starting", "go", goVersion(), "settings", effective(getenv))
+	s.warn(environ)
+	limitMemory(s.log, getenv)
+	return s.serve(ctx)
 }
 
 // manual prints the package comment and the settings.
@@ -214,6 +262,15 @@ func readSettings(getenv func(string) string) (*settings, error) {
 	if problems != nil {
 		return nil, fmt.Errorf("%w\n%w", errors.Join(problems...), errUsage)
 	}
+	if cfg.profiling && cfg.adminToken == "" {
+		return nil, fmt.Errorf("ENABLE_PROFILING=true: needs ADMIN_TOKEN; for example ADMIN_TOKEN=a-long-random-text\n%w", errUsage)
+	}
+	if cfg.tracesExporter == "" {
+		cfg.tracesExporter = "none"
+		if getenv("OTEL_EXPORTER_OTLP_ENDPOINT")+getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "" {
+			cfg.tracesExporter = "otlp"
+		}
+	}
 	if len(cfg.allowedHosts) == 0 {
 		cfg.allowedHosts = []string{"*"}
 		if isLoopback(cfg.addr) {
@@ -223,57 +280,102 @@ func readSettings(getenv func(string) string) (*settings, error) {
 	return &cfg, nil
 }
 
+// warn logs what was set but may not be what was meant.
+func (s *server) warn(environ []string) {
+	if s.cfg.apiToken == "" && !isLoopback(s.cfg.addr) {
+		s.log.Warn("searching and reading are open to whoever reaches this address: set API_TOKEN to close them", "addr", s.cfg.addr)
+	}
+	if !s.cfg.observability {
+		s.log.Warn("OBSERVABILITY is off: requests are neither logged nor measured nor traced")
+	}
+	var ignored []string
+	for _, pair := range environ {
+		name, _, _ := strings.Cut(pair, "=")
+		known := slices.ContainsFunc(variables, func(v variable) bool { return v.name == name }) || strings.HasPrefix(name, "OTEL_EXPORTER_OTLP_")
+		if strings.HasPrefix(name, "OTEL_") && !known {
+			ignored = append(ignored, name)
+		}
+	}
+	if ignored != nil {
+		s.log.Warn("these variables are not honoured", "variables", ignored)
+	}
+}
+
 // serve opens what the settings name, serves until ctx ends, and drains.
-func serve(ctx context.Context, cfg *settings, getenv func(string) string, stdout io.Writer) error {
-	level := newLogLevel(cfg.logLevel)
-	log := newLogger(stdout, level, cfg)
-	limitMemory(log, getenv)
-	s := &server{
-		cfg: cfg, log: log, level: level, observe: &observer{log: log, slow: cfg.slowRequest},
-		limits: newLimiter(cfg.rateLimit, 2*cfg.rateLimit), stopping: make(chan struct{}),
-		streams: newStreams(cfg.maxStreams),
-	}
-	listener, err := net.Listen("tcp", cfg.addr)
+func (s *server) serve(ctx context.Context) error {
+	listeners, err := listen(s.cfg.addr, s.cfg.adminAddr)
 	if err != nil {
-		return fmt.Errorf("vitrine: %w: is another program using ADDR=%s?", err, cfg.addr)
+		return err
 	}
-	defer listener.Close()
-	log.Info("starting", "go", goVersion(), "settings", effective(getenv))
-	if cfg.apiToken == "" && !isLoopback(cfg.addr) {
-		log.Warn("searching and reading are open to whoever reaches this address: set API_TOKEN to close them", "addr", cfg.addr)
-	}
-	background, endBackground := context.WithCancel(context.WithoutCancel(ctx))
 	var working sync.WaitGroup
-	defer func() {
-		endBackground()
-		working.Wait()
-	}()
+	background, endBackground := context.WithCancel(context.WithoutCancel(ctx))
+	defer working.Wait()
+	defer endBackground()
 	if err := s.openStore(background, &working); err != nil {
 		return err
 	}
-	servers := []*http.Server{s.httpServer(s.routes(), s.adminRoutes(), s.sharedRoutes())}
-	listeners := []net.Listener{listener}
-	if cfg.adminAddr != "" {
-		adminListener, err := net.Listen("tcp", cfg.adminAddr)
-		if err != nil {
-			return fmt.Errorf("vitrine: %w: is another program using ADMIN_ADDR=%s?", err, cfg.adminAddr)
-		}
-		defer adminListener.Close()
-		servers = []*http.Server{s.httpServer(s.routes(), s.sharedRoutes()), s.httpServer(s.adminRoutes(), s.sharedRoutes())}
-		listeners = append(listeners, adminListener)
-	}
+	servers := s.httpServers()
 	failed := make(chan error, len(servers))
 	for i, hs := range servers {
 		working.Go(func() { failed <- hs.Serve(listeners[i]) })
-		log.Info("serving", "addr", listeners[i].Addr().String(), "try", fmt.Sprintf("curl 'http://%s/search?q=install'", listeners[i].Addr()))
+		s.log.Info("serving", "addr", listeners[i].Addr().String(), "try", fmt.Sprintf("curl http://%s", listeners[i].Addr()))
 	}
 	s.ready.Store(true)
 	select {
 	case err := <-failed:
+		for _, hs := range servers {
+			_ = hs.Close()
+		}
 		return fmt.Errorf("vitrine: serving: %w", err)
 	case <-ctx.Done():
+		return s.drain(ctx, servers)
 	}
-	return s.drain(ctx, servers)
+}
+
+// newServer makes a server that needs no more than a store. It must be closed.
+func newServer(cfg *settings, stdout io.Writer) (*server, error) {
+	level, logs := newLogLevel(cfg.logLevel), newLogWriter(stdout)
+	log := newLogger(logs, level, cfg)
+	s := &server{
+		cfg: cfg, log: log, level: level, logs: logs, observe: newObserver(cfg, log), profile: new(profiler), started: time.Now(),
+		limits: newLimiter(cfg.rateLimit, 2*cfg.rateLimit), strikes: newLimiter(0.1, 5), streams: newStreams(cfg.maxStreams),
+		stopping: make(chan struct{}),
+	}
+	s.observe.metrics.registry.MustRegister(serverCollector{s})
+	s.metrics = s.metricsHandler()
+	var err error
+	if s.observe.traces, err = newTraceExport(context.Background(), cfg, log); err != nil {
+		return nil, err
+	}
+	if cfg.profiling {
+		s.profile, err = newProfiler(log)
+	}
+	return s, err
+}
+
+// close sends off what was recorded.
+func (s *server) close() {
+	s.profile.close()
+	s.observe.traces.close(5 * time.Second)
+	s.logs.close(2 * time.Second)
+}
+
+// listen listens on the addresses that are not empty, before anything else is begun: a busy port is a start-up error.
+func listen(addrs ...string) (listeners []net.Listener, err error) {
+	for _, addr := range addrs {
+		if addr == "" {
+			continue
+		}
+		listener, err := net.Listen("tcp", addr)
+		if err != nil {
+			for _, opened := range listeners {
+				_ = opened.Close()
+			}
+			return nil, fmt.Errorf("vitrine: %w; set ADDR and ADMIN_ADDR to addresses that are free", err)
+		}
+		listeners = append(listeners, listener)
+	}
+	return listeners, nil
 }
 
 // openStore opens the store that the settings name and begins to follow the folder.
@@ -289,16 +391,26 @@ func (s *server) openStore(ctx context.Context, working *sync.WaitGroup) error {
 	return nil
 }
 
-func (s *server) httpServer(routes ...[]route) *http.Server {
-	return &http.Server{
-		Handler:           s.handler(slices.Concat(routes...)),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      writeTimeout,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // handshakes and aborted connections
+// httpServers returns the server of ADDR, and that of ADMIN_ADDR if it is set.
+func (s *server) httpServers() []*http.Server {
+	tables := [][]route{slices.Concat(s.routes(), s.adminRoutes(), s.sharedRoutes())}
+	if s.cfg.adminAddr != "" {
+		tables = [][]route{slices.Concat(s.routes(), s.sharedRoutes()), slices.Concat(s.adminRoutes(), s.sharedRoutes())}
 	}
+	var servers []*http.Server
+	for _, table := range tables {
+		servers = append(servers, &http.Server{
+			Handler:           s.handler(table),
+			ReadHeaderTimeout: 5 * time.Second,
+			ReadTimeout:       readTimeout,
+			WriteTimeout:      writeTimeout,
+			IdleTimeout:       2 * time.Minute,
+			MaxHeaderBytes:    64 << 10,
+			ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // handshakes and aborted connections
+			ConnState:         s.observe.countConnection,
+		})
+	}
+	return servers
 }
 
 // drain ends the server so that no request is lost: it says that it is not ready, waits until that has got around,
@@ -306,6 +418,7 @@ func (s *server) httpServer(routes ...[]route) *http.Server {
 func (s *server) drain(ctx context.Context, servers []*http.Server) error {
 	s.log.Info("draining", "delay", s.cfg.drainDelay.String())
 	s.ready.Store(false)
+	s.observe.closing.Store(true)
 	time.Sleep(s.cfg.drainDelay)
 	close(s.stopping)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
@@ -322,7 +435,7 @@ func (s *server) drain(ctx context.Context, servers []*http.Server) error {
 }
 
 // drainTimeout is longer than any answer may take, and with DRAIN_DELAY within Kubernetes' 30 seconds.
-const drainTimeout = handlerBudget + 10*time.Second
+const drainTimeout = handlerBudget + 5*time.Second
 
 // effective returns the settings as they are in force, secrets redacted.
 func effective(getenv func(string) string) slog.Value {
@@ -352,16 +465,22 @@ func limitMemory(log *slog.Logger, getenv func(string) string) {
 	log.Info("memory limit set from the cgroup", "bytes", limit/10*9)
 }
 
-// version is what the build was stamped with: the module's version, else the revision.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if info.Main.Version != "" && info.Main.Version != "(devel)" {
+// version is what the build was stamped with, and revision the commit it was made from.
+var version = sync.OnceValue(func() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
 		return info.Main.Version
 	}
 	return "devel"
+})
+
+func revision() string {
+	info, _ := debug.ReadBuildInfo()
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.revision" {
+			return setting.Value
+		}
+	}
+	return "unknown"
 }
 
 func goVersion() string {
@@ -431,6 +550,13 @@ func parsePrefixes(v string, to *[]netip.Prefix) error {
 		*to = append(*to, prefix)
 	}
 	return nil
+}
+
+func parseBool(v string) (bool, error) {
+	if v != "true" && v != "false" {
+		return false, errors.New("not true or false")
+	}
+	return v == "true", nil
 }
 
 func parseLevel(v string) (slog.Level, error) {

@@ -365,7 +365,7 @@ func (s *server) answer(ctx context.Context, buf *bytes.Buffer, m *message, err 
 	defer end(&err)
 	var result any
 	if err == nil && m.isRequest() {
-		result, err = s.call(ctx, m)
+		result, err = s.callMethod(ctx, m)
 	}
 	buf.Reset()
 	_, isTools := errors.AsType[toolError](err)
@@ -386,8 +386,8 @@ func (s *server) answer(ctx context.Context, buf *bytes.Buffer, m *message, err 
 	return status
 }
 
-// call calls the method that m names if its era has it.
-func (s *server) call(ctx context.Context, m *message) (any, error) {
+// callMethod calls the method that m names if its era has it.
+func (s *server) callMethod(ctx context.Context, m *message) (any, error) {
 	era := legacy
 	switch {
 	case m.isModern():
@@ -414,7 +414,9 @@ func mcpStage(ctx context.Context, m *message) (context.Context, func(*error)) {
 		attrs = append(attrs, slog.String("jsonrpc.request.id", truncate(strings.Trim(string(m.ID), `"`), 64)))
 	}
 	ctx, end := stage(ctx, "mcp", attrs...)
-	linkTrace(ctx, m.Params.Meta.Traceparent)
+	if traceparent, ok := m.Params.Meta.Traceparent.(string); ok {
+		continueTrace(ctx, traceparent)
+	}
 	noted := []slog.Attr{slog.String("mcp_method", name)}
 	if client := m.clientName(); client != "" {
 		noted = append(noted, slog.String("mcp_client", client))
@@ -435,15 +437,6 @@ func (m *message) clientName() string {
 		return name
 	}
 	return truncate(strings.TrimSpace(client.Name+" "+client.Version), 64)
-}
-
-// linkTrace annotates the stage with the trace that the message itself belongs to. What is malformed counts as absent.
-func linkTrace(ctx context.Context, traceparent any) {
-	var trace [16]byte
-	var parent [8]byte
-	if text, ok := traceparent.(string); ok && parseTraceparent(text, &trace, &parent) {
-		annotate(ctx, slog.String("mcp.trace_id", hex.EncodeToString(trace[:])), slog.String("mcp.parent_span_id", hex.EncodeToString(parent[:])))
-	}
 }
 
 // appendResult appends the response to m. What the modern era wants in each result is put before the result's own
@@ -541,8 +534,10 @@ func (s *server) explain(ctx context.Context, err error) (message string, status
 	case errors.Is(err, context.Canceled):
 		return "cancelled", statusClientClosed
 	case errors.Is(err, errUnavailable), errors.Is(err, context.DeadlineExceeded):
+		markFailed(ctx, err)
 		return "the documentation cannot be read right now: try again in a moment", http.StatusServiceUnavailable
 	}
+	markFailed(ctx, err)
 	s.log.ErrorContext(ctx, "mcp request failed", "error", err)
 	return "internal error: try once more, else go on without the documentation and say so; the log says more", http.StatusInternalServerError
 }
@@ -878,6 +873,8 @@ func (s *server) callTool(ctx context.Context, m *message) (_ any, err error) {
 	}
 	note(ctx, slog.String("tool", tools[i].Name))
 	annotate(ctx, slog.String("gen_ai.tool.name", tools[i].Name))
+	ctx, restore := s.profile.label(ctx, "tool", tools[i].Name)
+	defer restore()
 	ctx, end := stage(ctx, "tool", slog.String("gen_ai.tool.name", tools[i].Name))
 	defer end(&err)
 	result, err := tools[i].call(s, ctx, &arguments{values: m.Params.Arguments})
@@ -1269,7 +1266,7 @@ func (s *server) listen(w http.ResponseWriter, r *http.Request, m *message) erro
 		return errNotAcceptable
 	}
 	id := `{"io.modelcontextprotocol/subscriptionId":` + string(m.ID)
-	st := &stream{transport: "streamable_http", request: m, meta: id + "}", lists: m.Params.Notifications.ResourcesListChanged}
+	st := &stream{transport: streamableHTTP, request: m, meta: id + "}", lists: m.Params.Notifications.ResourcesListChanged}
 	if err := st.subscribeTo(m.Params.Notifications.ResourceSubscriptions...); err != nil {
 		return err
 	}
@@ -1290,7 +1287,7 @@ func (s *server) handleNotifications(w http.ResponseWriter, r *http.Request) err
 	case !accepts(r, "text/event-stream"):
 		return errNotAcceptable
 	}
-	return s.serveStream(w, r, &stream{transport: "streamable_http", lists: true}, []byte(": notifications follow\n\n"), nil)
+	return s.serveStream(w, r, &stream{transport: streamableHTTP, lists: true}, []byte(": notifications follow\n\n"), nil)
 }
 
 // handleSSE answers GET /sse, the stream of the 2024-11-05 transport: where to send messages, then the responses.
@@ -1302,7 +1299,7 @@ func (s *server) handleSSE(w http.ResponseWriter, r *http.Request) error {
 		return errNotAcceptable
 	}
 	st := &stream{
-		transport: "sse", session: rand.Text(), lists: true, used: time.Now(),
+		transport: legacySSE, session: rand.Text(), lists: true, used: time.Now(),
 		answers: make(chan []byte, 32), dropped: make(chan struct{}), calls: make(map[string]context.CancelFunc),
 	}
 	defer st.cancelCalls()
@@ -1321,7 +1318,7 @@ func (s *server) serveStream(w http.ResponseWriter, r *http.Request, st *stream,
 	defer s.streams.remove(client, st)
 	st.wake, st.coalesce = make(chan struct{}, 1), s.streams.coalesce
 	defer s.store.watch(st.changed)()
-	markStream(r.Context())
+	markStream(r.Context(), st.transport)
 	if st.request != nil {
 		_, end := mcpStage(r.Context(), st.request)
 		end(nil) // what follows is waiting

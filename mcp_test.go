@@ -10,7 +10,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -66,12 +65,10 @@ func newMCPServer(t testing.TB, docs map[string]string, change func(*server)) *m
 		t.Fatal(err)
 	}
 	log := new(lockedBuffer)
-	level := newLogLevel(slog.LevelInfo)
-	s := &server{
-		cfg: cfg, log: newLogger(log, level, cfg), level: level, limits: newLimiter(cfg.rateLimit, 2*cfg.rateLimit),
-		streams: newStreams(cfg.maxStreams), stopping: make(chan struct{}),
+	s, err := newServer(cfg, log)
+	if err != nil {
+		t.Fatal(err)
 	}
-	s.observe = &observer{log: s.log, slow: cfg.slowRequest}
 	s.folder = &folder{dir: dir, observe: s.observe}
 	s.store = newMemory(s.folder, cfg.vectorWeight)
 	if err := s.folder.scan(t.Context(), s.store); err != nil {
@@ -82,7 +79,7 @@ func newMCPServer(t testing.TB, docs map[string]string, change func(*server)) *m
 	}
 	s.ready.Store(true)
 	hs := httptest.NewUnstartedServer(nil)
-	hs.Config = s.httpServer(s.routes(), s.sharedRoutes())
+	hs.Config = s.httpServers()[0]
 	hs.Config.ReadTimeout, hs.Config.WriteTimeout = testTimeout, testTimeout
 	hs.Start()
 	t.Cleanup(func() {
@@ -91,6 +88,7 @@ func newMCPServer(t testing.TB, docs map[string]string, change func(*server)) *m
 		}
 		hs.CloseClientConnections()
 		hs.Close()
+		s.close()
 	})
 	return &mcpServer{s, t, hs.URL, log}
 }
@@ -537,9 +535,7 @@ func TestSlowReaderIsDropped(t *testing.T) {
 		answer := c.send(t.Context(), path, "tools/call", i, map[string]any{"name": "get_document", "arguments": map[string]any{"id": "big.md", "max_chars": 200_000}})
 		if answer.StatusCode == http.StatusNotFound {
 			s.waitForStreams(0)
-			if !strings.Contains(s.log.String(), `"stream_ended":"slow_reader"`) {
-				t.Error("the log does not say why")
-			}
+			s.waitForLog(`"stream_ended":"slow_reader"`)
 			return
 		}
 	}
@@ -603,11 +599,8 @@ func TestStreamsEnd(t *testing.T) {
 		t.Error(string(rest), err)
 	}
 	s.waitForStreams(0)
-	for _, want := range []string{`"stream":"sse","stream_ended":"idle"`, `"stream":"streamable_http","stream_ended":"max_age"`} {
-		if !strings.Contains(s.log.String(), want) {
-			t.Errorf("log lacks %s:\n%s", want, s.log)
-		}
-	}
+	s.waitForLog(`"stream":"sse","stream_ended":"idle"`)
+	s.waitForLog(`"stream":"streamable_http","stream_ended":"max_age"`)
 }
 
 // TestMCPLogLine expects one line that says who asked for what.
@@ -615,34 +608,44 @@ func TestMCPLogLine(t *testing.T) {
 	s := newMCPServer(t, goldenDocuments, nil)
 	c := &mcpClient{mcpServer: s, version: modernVersion}
 	c.call("get_document", map[string]any{"id": "none.md"})
-	line := s.log.String()
 	for _, want := range []string{`"route":"/mcp"`, `"status":200`, `"mcp_method":"tools/call"`, `"mcp_client":"tester 1.2"`, `"tool":"get_document"`, `"tool_ms"`, `"mcp_ms"`, `"error":"no document`} {
-		if !strings.Contains(line, want) {
-			t.Errorf("no %s in %s", want, line)
-		}
+		s.waitForLog(want)
 	}
 	_, path := s.openSSE()
 	old := &mcpClient{mcpServer: s}
 	old.send(t.Context(), path, "initialize", 1, map[string]any{"clientInfo": map[string]string{"name": strings.Repeat("n", 100), "version": "1"}})
 	old.send(t.Context(), path, "no/such", 2, nil)
-	if want := `"mcp_method":"_OTHER","mcp_client":"` + strings.Repeat("n", 64) + `"`; !strings.Contains(s.log.String(), want) {
-		t.Errorf("no %s in %s", want, s.log)
+	s.waitForLog(`"mcp_method":"_OTHER","mcp_client":"` + strings.Repeat("n", 64) + `"`)
+}
+
+// waitForLog waits for a line, which is written behind the request's back.
+func (s *mcpServer) waitForLog(want string) {
+	s.t.Helper()
+	for range 200 {
+		if strings.Contains(s.log.String(), want) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
+	s.t.Errorf("no %s in\n%s", want, s.log)
 }
 
 // TestMCPStages expects the stages of a message in the record: their attributes, errors and the message's own trace.
 func TestMCPStages(t *testing.T) {
 	s := newMCPServer(t, goldenDocuments, nil)
-	rec := newRecord(nil)
-	ctx := &scope{t.Context(), rec, -1}
+	rec := s.observe.newRecord(nil)
+	ctx := rec.scope(t.Context(), -1)
 	m, err := parseMessage([]byte(`{"jsonrpc":"2.0","id":"x","method":"tools/call","params":{"name":"get_document","arguments":{"id":"none.md"},"_meta":{"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}}}`))
 	m.version = "2025-11-25"
 	if status := s.answer(ctx, new(bytes.Buffer), m, err); status != http.StatusOK {
 		t.Error(status)
 	}
 	got := fmt.Sprint(rec.stages[0].name, rec.stages[0].attrs, rec.stages[1].name, rec.stages[1].attrs)
-	if want := "mcp[mcp.method.name=tools/call mcp.protocol.version=2025-11-25 network.transport=tcp jsonrpc.request.id=x mcp.trace_id=0af7651916cd43dd8448eb211c80319c mcp.parent_span_id=b7ad6b7169203331 gen_ai.tool.name=get_document]tool[gen_ai.tool.name=get_document]"; got != want {
+	if want := "mcp[mcp.method.name=tools/call mcp.protocol.version=2025-11-25 network.transport=tcp jsonrpc.request.id=x gen_ai.tool.name=get_document]tool[gen_ai.tool.name=get_document]"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if rec.traceID() != "0af7651916cd43dd8448eb211c80319c" {
+		t.Error("not in the message's trace:", rec.traceID())
 	}
 	for _, st := range rec.stages[:2] {
 		if failed, ok := st.err.(interface{ errorType() string }); !ok || failed.errorType() != "tool_error" {
@@ -651,8 +654,9 @@ func TestMCPStages(t *testing.T) {
 	}
 	m.Method = "no/such"
 	s.answer(ctx, new(bytes.Buffer), m, nil)
-	if failed, ok := errors.AsType[rpcError](rec.stages[2].err); !ok || failed.errorType() != "-32601" {
-		t.Error(rec.stages[2].err)
+	last := rec.stages[len(rec.stages)-1]
+	if failed, ok := errors.AsType[rpcError](last.err); !ok || failed.errorType() != "-32601" {
+		t.Error(last.name, last.err)
 	}
 }
 
@@ -810,9 +814,10 @@ func TestToolSurvivesBrokenStore(t *testing.T) {
 	} {
 		c := &mcpClient{mcpServer: newMCPServer(t, goldenDocuments, func(s *server) { s.store = brokenStore{s.store, test.err} }), version: modernVersion}
 		text, result := c.call("get_document", map[string]any{"id": "guide/install.md"})
-		if !result.IsError || !strings.Contains(text, test.want) || strings.Contains(text, "cause") || !strings.Contains(c.log.String(), test.log) {
-			t.Error(text, c.log)
+		if !result.IsError || !strings.Contains(text, test.want) || strings.Contains(text, "cause") {
+			t.Error(text)
 		}
+		c.waitForLog(test.log)
 		answer := c.send(t.Context(), "/mcp", "resources/read", 1, map[string]any{"uri": "docs:///guide/install.md"})
 		body, _ := io.ReadAll(answer.Body)
 		if answer.StatusCode < 500 || !strings.Contains(string(body), `"id":1,"error":{"code":-32603,`) || strings.Contains(string(body), "cause") {

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"io/fs"
+	"log/slog"
 	"math"
 	"math/bits"
 	"net/http"
@@ -170,6 +171,8 @@ func (m *memory) loadFiles(ctx context.Context, files fs.ReadDirFS) error {
 
 // put writes the file and then shows the document to searches.
 func (m *memory) put(ctx context.Context, d *document, pre precondition) (created bool, err error) {
+	ctx, end := stage(ctx, "db", queries["put"]...)
+	defer end(&err)
 	if m.folder == nil {
 		return false, errReadOnly
 	}
@@ -189,7 +192,9 @@ func (m *memory) put(ctx context.Context, d *document, pre precondition) (create
 }
 
 // remove removes the file and the document.
-func (m *memory) remove(ctx context.Context, id string, pre precondition) error {
+func (m *memory) remove(ctx context.Context, id string, pre precondition) (err error) {
+	ctx, end := stage(ctx, "db", queries["remove"]...)
+	defer end(&err)
 	if m.folder == nil {
 		return errReadOnly
 	}
@@ -214,7 +219,9 @@ var errReadOnly = userError{http.StatusConflict, "these documents are read-only:
 
 // sync takes over a scan's findings, but for ids that the API wrote since the scan began: those it may have seen as
 // they were before.
-func (m *memory) sync(ctx context.Context, began time.Time, changed []*document, gone []string) error {
+func (m *memory) sync(ctx context.Context, began time.Time, changed []*document, gone []string) (err error) {
+	ctx, end := stage(ctx, "db", queries["sync"]...)
+	defer end(&err)
 	entries := make([]*entry, 0, len(changed))
 	for _, d := range changed {
 		if _, old := m.current.Load().find(d.id); old.tag() != d.etag {
@@ -266,7 +273,9 @@ func (m *memory) commit(changed []*entry, gone []string) {
 	m.tell(ids)
 }
 
-func (m *memory) document(_ context.Context, id string) (*document, error) {
+func (m *memory) document(ctx context.Context, id string) (_ *document, err error) {
+	_, end := stage(ctx, "db", queries["document"]...)
+	defer end(&err)
 	_, e := m.current.Load().find(id)
 	if e == nil {
 		return nil, errNotFound
@@ -274,7 +283,9 @@ func (m *memory) document(_ context.Context, id string) (*document, error) {
 	return e.document, nil
 }
 
-func (m *memory) list(_ context.Context, prefix, after string, limit int) ([]documentInfo, error) {
+func (m *memory) list(ctx context.Context, prefix, after string, limit int) (_ []documentInfo, err error) {
+	_, end := stage(ctx, "db", queries["list"]...)
+	defer end(&err)
 	s := m.current.Load()
 	low, high := s.within(prefix)
 	if i, e := s.find(after); i >= low {
@@ -326,18 +337,37 @@ type candidate struct {
 }
 
 // search ranks by the lexical and the vector leg and fuses the two.
-func (m *memory) search(ctx context.Context, q query) ([]hit, error) {
+func (m *memory) search(ctx context.Context, q query) (hits []hit, err error) {
+	v := m.embedQuery(ctx, q.text)
 	s := m.current.Load()
 	low, high := s.within(q.prefix)
-	lexical, err := s.lexicalLeg(ctx, q.text, low, high)
+	lexical, vector, err := s.legs(ctx, q.text, v, low, high)
 	if err != nil {
 		return nil, err
 	}
-	vector, err := s.vectorLeg(ctx, hashedVector(q.text), low, high)
-	if err != nil {
-		return nil, err
-	}
+	_, end := stage(ctx, "rank")
+	defer end(&err)
 	return s.fuse(lexical, vector, m.vectorWeight, q.limit), nil
+}
+
+var hashedQuery = []slog.Attr{slog.String("gen_ai.operation.name", "embeddings"), slog.String("gen_ai.request.model", hashedModel), slog.String("vitrine.embedding.kind", "query")}
+
+// embedQuery returns the vector of a query.
+func (m *memory) embedQuery(ctx context.Context, text string) []float32 {
+	_, end := stage(ctx, "embed", hashedQuery...)
+	defer end(nil)
+	return hashedVector(text)
+}
+
+// legs returns the best chunks of entries[low:high] by their words and by their vectors.
+func (s *snapshot) legs(ctx context.Context, text string, v []float32, low, high int) (lexical, vector []candidate, err error) {
+	ctx, end := stage(ctx, "db", queries["search"]...)
+	defer end(&err)
+	if lexical, err = s.lexicalLeg(ctx, text, low, high); err != nil {
+		return nil, nil, err
+	}
+	vector, err = s.vectorLeg(ctx, v, low, high)
+	return lexical, vector, err
 }
 
 // match is an occurrence of a query's term in a chunk.
