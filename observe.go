@@ -1041,7 +1041,9 @@ func (c serverCollector) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(desc, kind, s.value, []string{s.label}[:len(labels)]...)
 		}
 	}
-	gauge := func(name, help string, value float64) { send(prometheus.GaugeValue, name, help, "", sample{value: value}) }
+	gauge := func(name, help string, value float64) {
+		send(prometheus.GaugeValue, name, help, "", sample{value: value})
+	}
 	counter := func(name, help string, value float64) {
 		send(prometheus.CounterValue, name, help, "", sample{value: value})
 	}
