@@ -143,6 +143,8 @@ func benchmarkCalls(b *testing.B, url string) {
 		"Mcp-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: get_document\r\nContent-Length: %d\r\n\r\n%s",
 		strings.TrimPrefix(url, "http://"), len(benchmarkRequest), benchmarkRequest)
 	reader := bufio.NewReader(conn)
+	started := cpuTime(b)
+	defer func() { b.ReportMetric(float64(cpuTime(b)-started)/float64(b.N)/1000, "cpu-µs/op") }()
 	for b.Loop() {
 		if _, err := conn.Write(request); err != nil {
 			b.Fatal(err)

@@ -174,7 +174,10 @@ func (s *server) call(w http.ResponseWriter, r *http.Request, rt route) error {
 		ctx, cancel = context.WithTimeout(ctx, handlerBudget)
 		defer cancel()
 	}
-	return rt.handler(w, r.WithContext(ctx))
+	if ctx != r.Context() { // a copy of the request is not for nothing
+		r = r.WithContext(ctx)
+	}
+	return rt.handler(w, r)
 }
 
 // guard refuses what may not reach the route's handler. It reports whether r is a CORS preflight, which ends here.
@@ -393,7 +396,7 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	w.Header().Del("ETag")
 	w.Header().Set("Cache-Control", "no-store")
 	if speaksJSONRPC(r) {
-		writeJSON(w, user.status, refusal(user, w.Header().Get("X-Correlation-ID")))
+		writeJSON(w, user.status, refusal(user, w.Header().Get("X-Correlation-Id")))
 		return
 	}
 	var body struct {
@@ -408,7 +411,7 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 		body.Error.Code = "client_closed_request"
 	}
 	body.Error.Message = user.message
-	body.Error.CorrelationID = w.Header().Get("X-Correlation-ID")
+	body.Error.CorrelationID = w.Header().Get("X-Correlation-Id")
 	writeJSON(w, user.status, body)
 }
 
