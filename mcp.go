@@ -80,6 +80,15 @@ type toolError string
 func (e toolError) Error() string     { return string(e) }
 func (e toolError) errorType() string { return "tool_error" }
 
+// brokenToolError is a toolError through our fault: the model reads the same, the metrics tell it from the model's own mistakes.
+type brokenToolError struct {
+	toolError
+	cause error
+}
+
+func (e brokenToolError) Unwrap() error     { return e.toolError }
+func (e brokenToolError) errorType() string { return errorType(e.cause) }
+
 // message is a JSON-RPC message with the params of all methods in one: so it is decoded in one go.
 type message struct {
 	JSONRPC string          `json:"jsonrpc"`
@@ -885,14 +894,18 @@ func (s *server) callTool(ctx context.Context, m *message) (_ any, err error) {
 		return nil, err
 	}
 	problem, isTools := errors.AsType[toolError](err)
+	failure := err
 	if !isTools {
-		message, _ := s.explain(ctx, err)
+		message, status := s.explain(ctx, err)
 		problem = toolError(message)
+		if failure = problem; status >= http.StatusInternalServerError {
+			failure = brokenToolError{problem, err}
+		}
 	}
 	note(ctx, slog.String("error", string(problem)))
 	result = textResult(string(problem))
 	result.IsError = true
-	return result, problem
+	return result, failure
 }
 
 // arguments are the arguments of a tool or prompt. They remember the first problem found.

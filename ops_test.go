@@ -4,6 +4,7 @@ package main
 // reading them, by promtool, and on a real Prometheus that scrapes a real loaded process.
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -142,9 +143,6 @@ func TestOpsEveryMetricExists(t *testing.T) {
 			exists[match[1]+"_sum"], exists[match[1]+"_count"] = true, true
 			exists[match[1]+"_bucket"] = match[2] == "histogram"
 		}
-	}
-	if ts.do("POST", "/mcp", "{}").status == http.StatusNotFound { // these come with the tools
-		exists["mcp_server_operation_duration_seconds_count"], exists["mcp_server_operation_duration_seconds_bucket"] = true, true
 	}
 	for _, name := range madeByPrometheus {
 		exists[name] = true
@@ -405,24 +403,20 @@ func (p *process) load(done <-chan struct{}) {
 	}
 }
 
-// call sends an MCP message and returns the status of the answer.
-func (p *process) call(message string) int {
+// call sends an MCP message.
+func (p *process) call(message string) {
 	r, err := http.NewRequest("POST", p.url+"/mcp", strings.NewReader(message))
 	if err != nil {
-		return 0
+		return
 	}
 	r.Header = http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}, "Mcp-Protocol-Version": {"2025-06-18"}}
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
-		return 0
+		return
 	}
 	defer resp.Body.Close()
 	_, _ = io.Copy(io.Discard, resp.Body)
-	return resp.StatusCode
 }
-
-// hasTools reports whether the process speaks MCP.
-func (p *process) hasTools() bool { return p.call("{}") != http.StatusNotFound }
 
 // TestOpsOnARealPrometheus loads a real process that a real Prometheus scrapes, and runs every query there is: none may fail,
 // and none may find nothing but those that need what a healthy process without PostgreSQL does not have.
@@ -447,9 +441,6 @@ func TestOpsOnARealPrometheus(t *testing.T) {
 	mayFindNothing := []string{ // parts of queries
 		`5..`, `-32603`, `error_type!~"|canceled`, // failures
 		`result="hit"`, `gen_ai_client_token_usage`, `vitrine_embedding_batch_size`, // EMBEDDING_URL
-	}
-	if !p.hasTools() {
-		mayFindNothing = append(mayFindNothing, "mcp_server_operation")
 	}
 	isListed := func(expr string) bool {
 		return slices.ContainsFunc(mayFindNothing, func(part string) bool { return strings.Contains(expr, part) })
@@ -623,5 +614,23 @@ func TestQuestionsAreLoggedForDebuggingAlone(t *testing.T) {
 	ts.get("/search?q=zxqvwk")
 	if line := ts.lines.find(t, "searched", ""); line["query"] != "zxqvwk" || line["hits"] != 0.0 {
 		t.Errorf("%v", line)
+	}
+}
+
+// TestBrokenToolCountsAgainstAvailability: the answer's status is 200, so that only error_type tells it from a model's mistake.
+func TestBrokenToolCountsAgainstAvailability(t *testing.T) {
+	ts := newTestServer(t)
+	rpc := func(arguments string) {
+		ts.do("POST", "/mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search_docs","arguments":`+arguments+`}}`,
+			"Content-Type: application/json", "Accept: application/json, text/event-stream", "Mcp-Protocol-Version: 2025-06-18")
+	}
+	rpc(`{}`)
+	ts.store = storeStub{ts.store, func(context.Context) error { return errUnavailable }}
+	rpc(`{"query":"install"}`)
+	text := ts.get("/metrics").body
+	for _, kind := range []string{"tool_error", "unavailable"} {
+		if want := `mcp_server_operation_duration_seconds_count{error_type="` + kind + `",gen_ai_tool_name="search_docs",mcp_method_name="tools/call"} 1`; !strings.Contains(text, want) {
+			t.Errorf("no %s", want)
+		}
 	}
 }
