@@ -71,12 +71,15 @@ func (s *server) search(ctx context.Context, q query) (answer searchAnswer, err 
 	if err := checkPrefix(q.prefix); err != nil {
 		return answer, err
 	}
-	hits, err := s.store.search(ctx, q)
+	hits, degraded, err := s.store.search(ctx, q)
 	if err != nil {
 		return answer, err
 	}
 	note(ctx, slog.Int("hits", len(hits)))
-	return searchAnswer{Query: q.text, TookMS: milliseconds(time.Since(started)), Hits: hits}, nil
+	if degraded {
+		note(ctx, slog.Bool("degraded", true))
+	}
+	return searchAnswer{Query: q.text, TookMS: milliseconds(time.Since(started)), Degraded: degraded, Hits: hits}, nil
 }
 
 // listAnswer is the answer of GET /documents.
