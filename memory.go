@@ -505,20 +505,23 @@ func (s *snapshot) vectorLeg(ctx context.Context, v []float32, low, high int) ([
 }
 
 // ranking keeps the legSize best of the candidates added; of equal ones the first.
-type ranking []candidate
+type ranking struct {
+	candidates []candidate
+	cut        bool // the first legSize candidates are the best so far, in order
+}
 
 func (r *ranking) add(c candidate) {
-	if len(*r) >= legSize && c.score <= (*r)[legSize-1].score {
+	if r.cut && c.score <= r.candidates[legSize-1].score {
 		return
 	}
-	if *r = append(*r, c); len(*r) == 4*legSize {
-		*r = r.best()
+	if r.candidates = append(r.candidates, c); len(r.candidates) == 4*legSize {
+		r.candidates, r.cut = r.best(), true
 	}
 }
 
 func (r *ranking) best() []candidate {
-	slices.SortStableFunc(*r, func(a, b candidate) int { return cmp.Compare(b.score, a.score) })
-	return (*r)[:min(len(*r), legSize)]
+	slices.SortStableFunc(r.candidates, func(a, b candidate) int { return cmp.Compare(b.score, a.score) })
+	return r.candidates[:min(len(r.candidates), legSize)]
 }
 
 // fuse combines the legs document by document: each leg gives its best chunk's score, scaled to 0..1 within the leg
