@@ -231,7 +231,7 @@ func checkText(text string) error {
 
 // chunkMarkdown cuts text at its headings (ATX and setext, CommonMark 0.31), and longer sections into chunks of at
 // most maxChunkRunes characters. The title is that of the front matter, else the first heading of level 1, else
-// empty. All text but front matter and headings is in exactly one chunk; text of headings alone is one chunk.
+// empty. All text but front matter and headings is in exactly one chunk; text that has nothing else is taken whole.
 func chunkMarkdown(text string) (title string, chunks []chunk) {
 	title, start := frontMatter(text)
 	found := headings(text, start)
@@ -389,12 +389,12 @@ type chunker struct {
 // add cuts text[start:end] into chunks under heading. Blank text makes none.
 func (c *chunker) add(heading string, start, end int) {
 	for {
-		for start < end && strings.TrimSpace(c.text[start:min(lineEnd(c.text, start), end)]) == "" {
-			start = min(lineEnd(c.text, start), end)
-		}
-		if start == end {
+		rest := strings.TrimLeftFunc(c.text[start:end], unicode.IsSpace)
+		if rest == "" {
 			return
 		}
+		blank := c.text[start : end-len(rest)]
+		start += strings.LastIndexByte(blank, '\n') + 1 // the first line keeps its indentation
 		cut := start + chunkLength(c.text[start:end])
 		c.line += strings.Count(c.text[c.counted:start], "\n")
 		c.counted = start
@@ -407,17 +407,16 @@ func (c *chunker) add(heading string, start, end int) {
 // place to cut of the best kind: the end of a paragraph, of a line outside code, of a line of code, of a sentence, of
 // a word. To keep chunks from getting tiny, a cut in their first third is only better than one in the midst of code.
 func chunkLength(text string) int {
-	limit := len(text)
-	if limit > maxChunkRunes {
-		limit = runeOffset(text, maxChunkRunes)
-	}
+	limit := runeOffset(text, maxChunkRunes)
 	if limit == len(text) {
 		return limit
 	}
+	text = text[:limit]
 	paragraph, line, code, fence := 0, 0, 0, ""
-	for at := 0; lineEnd(text, at) <= limit && at < limit; {
-		trimmed := strings.TrimSpace(text[at:lineEnd(text, at)])
+	for at := 0; strings.Contains(text[at:], "\n"); {
+		start := at
 		at = lineEnd(text, at)
+		trimmed := strings.TrimSpace(text[start:at])
 		fence = nextFence(fence, trimmed)
 		switch {
 		case fence != "":
@@ -440,13 +439,13 @@ func chunkLength(text string) int {
 	for _, ends := range [][]string{{". ", "! ", "? ", "。", "！", "？"}, {" ", "\t"}} {
 		cut := 0
 		for _, end := range ends {
-			cut = max(cut, strings.LastIndex(text[:limit], end)+len(end))
+			cut = max(cut, strings.LastIndex(text, end)+len(end))
 		}
 		if cut > least {
 			return cut
 		}
 	}
-	return max(line, limit)
+	return limit
 }
 
 // runeOffset returns where in text the rune number n begins, or its length.

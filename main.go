@@ -272,54 +272,66 @@ func readSettings(getenv func(string) string) (*settings, error) {
 
 // serve opens what the settings name, serves until ctx ends, and drains.
 func serve(ctx context.Context, cfg *settings, getenv func(string) string, stdout io.Writer) error {
-	level := newLogLevel(cfg.logLevel)
-	log := newLogger(stdout, level, cfg)
-	limitMemory(log, getenv)
-	s := &server{
-		cfg: cfg, log: log, level: level, observe: &observer{log: log, slow: cfg.slowRequest},
-		limits: newLimiter(cfg.rateLimit, 2*cfg.rateLimit), stopping: make(chan struct{}),
-	}
-	listener, err := net.Listen("tcp", cfg.addr)
+	s := newServer(cfg, stdout)
+	listeners, err := listen(cfg.addr, cfg.adminAddr)
 	if err != nil {
-		return fmt.Errorf("vitrine: %w: is another program using ADDR=%s?", err, cfg.addr)
+		return err
 	}
-	defer listener.Close()
-	log.Info("starting", "go", goVersion(), "settings", effective(getenv))
+	s.log.Info("starting", "go", goVersion(), "settings", effective(getenv))
 	if cfg.apiToken == "" && !isLoopback(cfg.addr) {
-		log.Warn("searching and reading are open to whoever reaches this address: set API_TOKEN to close them", "addr", cfg.addr)
+		s.log.Warn("searching and reading are open to whoever reaches this address: set API_TOKEN to close them", "addr", cfg.addr)
 	}
-	background, endBackground := context.WithCancel(context.WithoutCancel(ctx))
+	limitMemory(s.log, getenv)
 	var working sync.WaitGroup
-	defer func() {
-		endBackground()
-		working.Wait()
-	}()
+	background, endBackground := context.WithCancel(context.WithoutCancel(ctx))
+	defer working.Wait()
+	defer endBackground()
 	if err := s.openStore(background, &working); err != nil {
 		return err
 	}
-	servers := []*http.Server{s.httpServer(s.routes(), s.adminRoutes(), s.sharedRoutes())}
-	listeners := []net.Listener{listener}
-	if cfg.adminAddr != "" {
-		adminListener, err := net.Listen("tcp", cfg.adminAddr)
-		if err != nil {
-			return fmt.Errorf("vitrine: %w: is another program using ADMIN_ADDR=%s?", err, cfg.adminAddr)
-		}
-		defer adminListener.Close()
-		servers = []*http.Server{s.httpServer(s.routes(), s.sharedRoutes()), s.httpServer(s.adminRoutes(), s.sharedRoutes())}
-		listeners = append(listeners, adminListener)
-	}
+	servers := s.httpServers()
 	failed := make(chan error, len(servers))
 	for i, hs := range servers {
 		working.Go(func() { failed <- hs.Serve(listeners[i]) })
-		log.Info("serving", "addr", listeners[i].Addr().String(), "try", fmt.Sprintf("curl 'http://%s/search?q=install'", listeners[i].Addr()))
+		s.log.Info("serving", "addr", listeners[i].Addr().String(), "try", fmt.Sprintf("curl http://%s", listeners[i].Addr()))
 	}
 	s.ready.Store(true)
 	select {
 	case err := <-failed:
+		for _, hs := range servers {
+			_ = hs.Close()
+		}
 		return fmt.Errorf("vitrine: serving: %w", err)
 	case <-ctx.Done():
+		return s.drain(ctx, servers)
 	}
-	return s.drain(ctx, servers)
+}
+
+func newServer(cfg *settings, stdout io.Writer) *server {
+	level := newLogLevel(cfg.logLevel)
+	log := newLogger(stdout, level, cfg)
+	return &server{
+		cfg: cfg, log: log, level: level, observe: &observer{log: log, slow: cfg.slowRequest},
+		limits: newLimiter(cfg.rateLimit, 2*cfg.rateLimit), stopping: make(chan struct{}),
+	}
+}
+
+// listen listens on the addresses that are not empty, before anything else is begun: a busy port is a start-up error.
+func listen(addrs ...string) (listeners []net.Listener, err error) {
+	for _, addr := range addrs {
+		if addr == "" {
+			continue
+		}
+		listener, err := net.Listen("tcp", addr)
+		if err != nil {
+			for _, opened := range listeners {
+				_ = opened.Close()
+			}
+			return nil, fmt.Errorf("vitrine: %w; set ADDR and ADMIN_ADDR to addresses that are free", err)
+		}
+		listeners = append(listeners, listener)
+	}
+	return listeners, nil
 }
 
 // openStore opens the store that the settings name and begins to follow the folder.
@@ -377,9 +389,7 @@ func reindex(ctx context.Context, cfg *settings, stdout io.Writer) error {
 	if cfg.databaseURL == "" {
 		return fmt.Errorf("vitrine: -reindex is for a database, the embedded store embeds at each start: set DATABASE_URL; %w", errUsage)
 	}
-	level := newLogLevel(cfg.logLevel)
-	log := newLogger(stdout, level, cfg)
-	s := &server{cfg: cfg, log: log, observe: &observer{log: log, slow: cfg.slowRequest}}
+	s := newServer(cfg, stdout)
 	e, err := s.openEmbedder(ctx)
 	if err != nil {
 		return err
@@ -393,20 +403,29 @@ func reindex(ctx context.Context, cfg *settings, stdout io.Writer) error {
 		return fmt.Errorf("vitrine: reindexing: %w", err)
 	}
 	documents, chunks, err := p.size(ctx)
-	log.Info("reindexed", "documents", documents, "chunks", chunks)
+	s.log.Info("reindexed", "documents", documents, "chunks", chunks)
 	return err
 }
 
-func (s *server) httpServer(routes ...[]route) *http.Server {
-	return &http.Server{
-		Handler:           s.handler(slices.Concat(routes...)),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      writeTimeout,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // handshakes and aborted connections
+// httpServers returns the server of ADDR, and that of ADMIN_ADDR if it is set.
+func (s *server) httpServers() []*http.Server {
+	tables := [][]route{slices.Concat(s.routes(), s.adminRoutes(), s.sharedRoutes())}
+	if s.cfg.adminAddr != "" {
+		tables = [][]route{slices.Concat(s.routes(), s.sharedRoutes()), slices.Concat(s.adminRoutes(), s.sharedRoutes())}
 	}
+	var servers []*http.Server
+	for _, table := range tables {
+		servers = append(servers, &http.Server{
+			Handler:           s.handler(table),
+			ReadHeaderTimeout: 5 * time.Second,
+			ReadTimeout:       readTimeout,
+			WriteTimeout:      writeTimeout,
+			IdleTimeout:       2 * time.Minute,
+			MaxHeaderBytes:    64 << 10,
+			ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // handshakes and aborted connections
+		})
+	}
+	return servers
 }
 
 // drain ends the server so that no request is lost: it says that it is not ready, waits until that has got around,

@@ -154,7 +154,7 @@ func (o *observer) observe(next http.Handler) http.Handler {
 			if broken != nil && broken != http.ErrAbortHandler {
 				o.log.ErrorContext(r.Context(), "handler panicked", "error", fmt.Sprint(broken), "stack", string(debug.Stack()))
 				if rw.status == 0 {
-					writeError(rw, r, errors.New("panic"))
+					writeError(rw, errors.New("panic"))
 					broken = nil
 				}
 			}

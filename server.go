@@ -95,7 +95,7 @@ func (s *server) adminRoutes() []route {
 	}
 }
 
-// handler returns the handler of a listener with those routes.
+// handler returns the handler of a listener that has those routes.
 func (s *server) handler(routes []route) http.Handler {
 	mux := http.NewServeMux()
 	for _, rt := range routes {
@@ -323,23 +323,23 @@ func (s *server) answerError(w http.ResponseWriter, r *http.Request, err error) 
 			w.Header().Set(h.key, h.value)
 		}
 		note(r.Context(), slog.String("error", user.message))
-		writeError(w, r, user)
+		writeError(w, user)
 	case errors.As(err, &tooLarge):
-		writeError(w, r, userError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)})
+		writeError(w, userError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)})
 	case errors.Is(err, context.Canceled):
-		writeError(w, r, userError{statusClientClosed, "the client went away"})
+		writeError(w, userError{statusClientClosed, "the client went away"})
 	case errors.Is(err, errUnavailable), errors.Is(err, context.DeadlineExceeded):
 		w.Header().Set("Retry-After", "1")
 		note(r.Context(), slog.String("error", err.Error()))
-		writeError(w, r, userError{http.StatusServiceUnavailable, "cannot answer right now: try again, and see /readyz?verbose"})
+		writeError(w, userError{http.StatusServiceUnavailable, "cannot answer right now: try again, and see /readyz?verbose"})
 	default:
 		note(r.Context(), slog.String("error", err.Error()))
-		writeError(w, r, err)
+		writeError(w, err)
 	}
 }
 
 // writeError answers with the JSON form of err: a userError as it is, every other as an internal error.
-func writeError(w http.ResponseWriter, r *http.Request, err error) {
+func writeError(w http.ResponseWriter, err error) {
 	user, ok := errors.AsType[userError](err)
 	if !ok {
 		user = userError{http.StatusInternalServerError, "internal error: the log says more under this correlation_id"}
