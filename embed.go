@@ -253,11 +253,9 @@ func (e *remoteEmbedder) documents(ctx context.Context, texts []string) ([][]flo
 	var calls sync.WaitGroup
 	var mu sync.Mutex
 	var failure error
-	for from := 0; from < len(texts); {
-		to, size := from, 0
-		for to < len(texts) && to-from < e.batch && (to == from || size+len(prefixed[to]) <= maxBatchBytes) {
+	for from, to := 0, 0; from < len(texts); from = to {
+		for size := 0; to < len(texts) && to-from < e.batch && (to == from || size+len(prefixed[to]) <= maxBatchBytes); to++ {
 			size += len(prefixed[to])
-			to++
 		}
 		select {
 		case e.slots <- struct{}{}:
@@ -273,7 +271,6 @@ func (e *remoteEmbedder) documents(ctx context.Context, texts []string) ([][]flo
 				mu.Unlock()
 			}
 		})
-		from = to
 	}
 	calls.Wait()
 	return vectors, failure

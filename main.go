@@ -112,7 +112,7 @@ var variables = []variable{
 		return parseToken(v, &c.embeddingKey)
 	}},
 	{"EMBEDDING_DIMENSIONS", "", "512", false, "dimensions to ask the model for; unset: its own", func(c *settings, v string) error {
-		return parseInteger(v, 1, maxHalfvecDimensions, &c.embeddingDimensions)
+		return parseInteger(v, 1, maxDimensions, &c.embeddingDimensions)
 	}},
 	{"EMBEDDING_QUERY_PREFIX", "", "query: ", false, "what the model wants before a question", func(c *settings, v string) error {
 		c.embeddingQueryPrefix = v

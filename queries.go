@@ -43,8 +43,8 @@ const (
 	// 96,000 chunks the 50 best were the same as without.
 	rareTerms = 4
 
-	// Indexed vectors have at most 2,000 dimensions, and 4,000 as half-precision numbers.
-	maxVectorDimensions, maxHalfvecDimensions = 2000, 4000
+	// maxDimensions is what pgvector's HNSW index takes of half-precision numbers.
+	maxDimensions = 4000
 
 	// statementTimeout ends a statement on the server, before the caller's own deadline.
 	statementTimeout = handlerBudget - time.Second
@@ -67,6 +67,7 @@ type postgres struct {
 	jobs         *sql.DB // of the few statements that may take as long as they need
 	embedder     embedder
 	vectorWeight float64
+	exactChunks  int // see there
 	observe      *observer
 	replica      string // names this process in leases and notifications
 
@@ -99,7 +100,7 @@ func newPostgres(cfg *settings, e embedder, o *observer) (*postgres, error) {
 	db.SetMaxIdleConns(cfg.dbMaxConns)
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	p := &postgres{
-		dsn: cfg.databaseURL, db: db, jobs: patient, embedder: e, vectorWeight: cfg.vectorWeight, observe: o,
+		dsn: cfg.databaseURL, db: db, jobs: patient, embedder: e, vectorWeight: cfg.vectorWeight, exactChunks: exactChunks, observe: o,
 		replica: rand.Text(), missing: make(chan struct{}, 1),
 	}
 	p.setProblem("the database has not been opened yet")
@@ -397,26 +398,11 @@ func (tx *transaction) stored(ctx context.Context) (m making, err error) {
 }
 
 func (tx *transaction) createSchema(ctx context.Context, m making) error {
-	column, _, err := embeddingType(m.dimensions)
-	if err != nil {
+	if _, err := tx.exec(ctx, strings.ReplaceAll(schemaSQL, "DIMENSIONS", strconv.Itoa(m.dimensions))); err != nil {
 		return err
 	}
-	if _, err := tx.exec(ctx, strings.Replace(schemaSQL, "EMBEDDING", column, 2)); err != nil {
-		return err
-	}
-	_, err = tx.exec(ctx, `INSERT INTO settings (schema, analyzer, model, dimensions) VALUES ($1, $2, $3, $4)`, m.schema, m.analyzer, m.model, m.dimensions)
+	_, err := tx.exec(ctx, `INSERT INTO settings (schema, analyzer, model, dimensions) VALUES ($1, $2, $3, $4)`, m.schema, m.analyzer, m.model, m.dimensions)
 	return err
-}
-
-// embeddingType returns the type of the vectors' column and the operator class of their index.
-func embeddingType(dimensions int) (column, operators string, err error) {
-	switch {
-	case dimensions <= maxVectorDimensions:
-		return fmt.Sprintf("vector(%d)", dimensions), "vector_ip_ops", nil
-	case dimensions <= maxHalfvecDimensions:
-		return fmt.Sprintf("halfvec(%d)", dimensions), "halfvec_ip_ops", nil
-	}
-	return "", "", fmt.Errorf("vectors of %d dimensions cannot be indexed: set EMBEDDING_DIMENSIONS to at most %d if the model allows it", dimensions, maxHalfvecDimensions)
 }
 
 // startupAdvice adds to an error of the first contact what to do about it.
@@ -623,7 +609,7 @@ func (p *postgres) maintain(ctx context.Context) {
 		if modified := p.modified.Load(); modified > 0 && modified*10 >= int64(p.frequencies.Load().chunks) {
 			p.work(ctx, "analyze", p.analyze)
 		}
-		if p.frequencies.Load().chunks > exactChunks {
+		if p.frequencies.Load().chunks > p.exactChunks {
 			p.work(ctx, "build_indexes", p.buildIndexes)
 		}
 		select {
@@ -699,7 +685,7 @@ func (p *postgres) embedMissing(ctx context.Context) error {
 			literals[i] = nullVector(vectors[i])
 		}
 		err = p.transact(ctx, "embed", "UPDATE", func(tx *transaction) error {
-			_, err := tx.exec(ctx, `UPDATE embeddings AS e SET embedding = new.embedding::vector, attempted = now()
+			_, err := tx.exec(ctx, `UPDATE embeddings AS e SET embedding = new.embedding::halfvec, attempted = now()
 				FROM unnest($1::text[], $2::int[], $3::bytea[], $4::text[]) AS new (document, position, input, embedding)
 				WHERE e.document = new.document AND e.position = new.position AND e.input = new.input`,
 				pq.Array(documents), pq.Array(positions), pq.Array(inputs), pq.Array(literals))
@@ -733,13 +719,9 @@ func (p *postgres) analyze(ctx context.Context) error {
 // along with it, and drops what a build that was broken off left. Where shared memory is scarce (a container has
 // 64 MB), it builds without parallel workers.
 func (p *postgres) buildIndexes(ctx context.Context) error {
-	_, operators, err := embeddingType(p.embedder.dimensions())
-	if err != nil {
-		return err
-	}
 	for name, definition := range map[string]string{
 		"chunks_slots":         `chunks USING gin (slots)`,
-		"embeddings_embedding": `embeddings USING hnsw (embedding ` + operators + `)`,
+		"embeddings_embedding": `embeddings USING hnsw (embedding halfvec_ip_ops)`,
 	} {
 		err := p.buildIndex(ctx, name, definition, 2)
 		if state := pq.As(err); state != nil && state.Code == "53100" {
@@ -767,7 +749,7 @@ func (p *postgres) buildIndex(ctx context.Context, name, definition string, work
 		return err
 	}
 	defer conn.Close()
-	megabytes := min(2000, 64+p.frequencies.Load().chunks*(4*p.embedder.dimensions()+500)>>20)
+	megabytes := min(2000, 64+p.frequencies.Load().chunks*(2*p.embedder.dimensions()+500)>>20)
 	for _, statement := range []string{
 		`SET statement_timeout = 0`,
 		fmt.Sprintf(`SET maintenance_work_mem = '%dMB'`, megabytes), // an HNSW graph that does not fit is built ten times slower
@@ -793,14 +775,10 @@ func (p *postgres) reindex(ctx context.Context) error {
 	} else if p.embedder.dimensions() == 0 || errors.Is(err, errUnavailable) {
 		return err
 	}
-	column, _, err := embeddingType(p.embedder.dimensions())
-	if err != nil {
-		return err
-	}
 	for _, statement := range []string{
 		`UPDATE settings SET model = ''`,
 		`DROP INDEX IF EXISTS embeddings_embedding`,
-		`ALTER TABLE embeddings ALTER embedding TYPE ` + column + ` USING NULL`,
+		fmt.Sprintf(`ALTER TABLE embeddings ALTER embedding TYPE halfvec(%d) USING NULL`, p.embedder.dimensions()),
 	} {
 		if _, err := p.jobs.ExecContext(ctx, statement); err != nil {
 			return startupAdvice(err)
@@ -864,7 +842,7 @@ func (p *postgres) search(ctx context.Context, q query) (hits []hit, degraded bo
 	lexical, rarest := p.frequencies.Load().weigh(queryTerms(q.text))
 	var exact sql.NullBool // how many chunks have the prefix is counted by the statement
 	if q.prefix == "" {
-		exact = sql.NullBool{Bool: p.frequencies.Load().chunks <= exactChunks, Valid: true}
+		exact = sql.NullBool{Bool: p.frequencies.Load().chunks <= p.exactChunks, Valid: true}
 	}
 	hits = []hit{}
 	err = p.transact(ctx, "search", "SELECT", func(tx *transaction) error {
@@ -873,7 +851,7 @@ func (p *postgres) search(ctx context.Context, q query) (hits []hit, degraded bo
 			err := rows.Scan(&h.Document, &h.Title, &h.Heading, &h.Line, &h.Score, &h.Text)
 			hits = append(hits, h)
 			return err
-		}, searchSQL, lexical, nullVector(vector), likePrefix(q.prefix), exact, rarest, p.vectorWeight, p.embedder.floor(), q.limit)
+		}, searchSQL, lexical, nullVector(vector), likePrefix(q.prefix), exact, rarest, p.vectorWeight, p.embedder.floor(), q.limit, p.exactChunks)
 	})
 	if err != nil {
 		return nil, false, err
@@ -886,7 +864,7 @@ func (p *postgres) search(ctx context.Context, q query) (hits []hit, degraded bo
 // the vector index from being used by the exact branch.
 const searchSQL = `
 WITH narrow AS MATERIALIZED (
-	SELECT coalesce($4::boolean, (SELECT count(*) <= 20000 FROM (SELECT FROM chunks WHERE document LIKE $3 LIMIT 20001) AS few)) AS yes
+	SELECT coalesce($4::boolean, (SELECT count(*) <= $9 FROM (SELECT FROM chunks WHERE document LIKE $3 LIMIT $9 + 1) AS few)) AS yes
 ),
 lexical AS MATERIALIZED (
 	(SELECT * FROM (SELECT document, position, -(lex <#> $1) AS score FROM chunks
@@ -1265,7 +1243,7 @@ func (tx *transaction) insertChunks(ctx context.Context, d *preparedDocument, fr
 		return err
 	}
 	_, err = tx.exec(ctx, `INSERT INTO embeddings (document, position, input, embedding)
-		SELECT $1, position, input, embedding::vector FROM unnest($2::int[], $3::bytea[], $4::text[]) AS new (position, input, embedding)`,
+		SELECT $1, position, input, embedding::halfvec FROM unnest($2::int[], $3::bytea[], $4::text[]) AS new (position, input, embedding)`,
 		d.id, pq.Array(positions), pq.Array(d.hashes[from:to]), pq.Array(vectors))
 	return err
 }
@@ -1332,9 +1310,11 @@ func (f *frequencies) weigh(query []term, counts []float64) (lexical, rarest str
 	}
 	slices.SortStableFunc(terms, func(a, b weighted) int { return a.df - b.df })
 	var selecting []weightedTerm
+	candidates := 0
 	for i, t := range terms {
-		if i == 0 || i < rareTerms && t.df*10 <= f.chunks {
+		if candidates < 5*legSize || i < rareTerms && t.df*10 <= f.chunks {
 			selecting = append(selecting, t.weightedTerm)
+			candidates += t.df
 		}
 	}
 	_, lexical = lexicalLiterals(vector)

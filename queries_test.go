@@ -2,40 +2,87 @@ package main
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"runtime"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
 // TestPostgresRanksLikeMemory compares the two stores on the manual in testdata, or on the set that EVAL_DIR names.
 func TestPostgresRanksLikeMemory(t *testing.T) {
-	set := manualSet(t)
-	if dir := os.Getenv("EVAL_DIR"); dir != "" {
-		set = directorySet(t, dir)
-	}
+	set := evalSetOfTest(t)
 	m := newMemory(nil, 0.5)
 	p := openPostgres(t, newDatabase(t))
-	for _, st := range []store{m, p} {
-		if _, err := st.folderIDs(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if err := st.sync(t.Context(), time.Now(), set.documents, nil); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := p.analyze(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	loadSet(t, m, set)
+	loadSet(t, p, set)
 	want, got := set.measure(t, m), set.measure(t, p)
 	t.Logf("%d documents, %d questions\nmemory:   %v\npostgres: %v", len(set.documents), len(set.questions), want, got)
 	for _, difference := range []float64{got.ndcg10 - want.ndcg10, got.recall10 - want.recall10, got.recall100 - want.recall100, got.mrr10 - want.mrr10} {
 		if difference > .01 || difference < -.01 {
 			t.Errorf("the stores rank differently: %v and %v", want, got)
 		}
+	}
+}
+
+func evalSetOfTest(t *testing.T) evalSet {
+	t.Helper()
+	if dir := os.Getenv("EVAL_DIR"); dir != "" {
+		return directorySet(t, dir)
+	}
+	return manualSet(t)
+}
+
+func loadSet(t *testing.T, st store, set evalSet) {
+	t.Helper()
+	if _, err := st.folderIDs(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.sync(t.Context(), time.Now(), set.documents, nil); err != nil {
+		t.Fatal(err)
+	}
+	storeTest{t, st}.settle()
+}
+
+// TestIndexesFindWhatAScanFinds compares the branches of a search for large collections with those for small ones.
+func TestIndexesFindWhatAScanFinds(t *testing.T) {
+	set := evalSetOfTest(t)
+	p := openPostgres(t, newDatabase(t))
+	loadSet(t, p, set)
+	if err := p.buildIndexes(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	found, n := 0.0, 0.0
+	for _, question := range set.questions {
+		q := query{text: question.text, limit: 10}
+		p.exactChunks = 0
+		indexed, _, err := p.search(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.exactChunks = exactChunks
+		exact, _, err := p.search(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range exact {
+			n++
+			if slices.ContainsFunc(indexed, func(other hit) bool { return other.Document == h.Document }) {
+				found++
+			}
+		}
+	}
+	t.Logf("recall@10 is %.3f", found/n)
+	if found/n < .95 {
+		t.Errorf("the indexes find %.3f of what a scan finds", found/n)
 	}
 }
 
@@ -118,4 +165,213 @@ func loadSynthetic(b *testing.B, p *postgres, n int) {
 	b.Logf("%d chunks: loaded in %v, analyzed and indexed after %v: %.0f chunks/s", chunks, loaded, total, float64(chunks)/total.Seconds())
 }
 
-var _ = fmt.Sprint
+// background starts the store as the server does, and ends it with the test.
+func background(t testing.TB, p *postgres) *postgres {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var working sync.WaitGroup
+	t.Cleanup(func() {
+		cancel()
+		working.Wait()
+	})
+	if err := p.start(ctx, &working); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// mark puts a document whose chunks all carry one word.
+func mark(ctx context.Context, st store, id, word string) error {
+	d, err := newDocument(id, fmt.Sprintf("# %s\n\n## One\n\n%s\n\n## Two\n\n%s\n", word, word, word), time.Now())
+	if err == nil {
+		_, err = st.put(ctx, d, precondition{})
+	}
+	return err
+}
+
+// count returns the number that a statement asks for.
+func count(t testing.TB, url, statement string, args ...any) (n int) {
+	t.Helper()
+	db, err := sql.Open("postgres", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.QueryRow(statement, args...).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+	return n
+}
+
+func TestSchemaIsCreatedOnceByReplicasThatStartTogether(t *testing.T) {
+	url := newDatabase(t)
+	var wg sync.WaitGroup
+	for range 4 {
+		p := unopenedPostgres(t, url)
+		wg.Go(func() {
+			if err := p.open(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := count(t, url, "SELECT count(*) FROM settings"); n != 1 {
+		t.Errorf("%d rows of settings", n)
+	}
+}
+
+func TestStartSaysWhatToRun(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		sql  []string
+		user string
+		env  string
+		want string
+	}{
+		{"another analyzer", []string{"UPDATE settings SET analyzer = 0"}, "", "", "vitrine -reindex"},
+		{"another model", []string{"UPDATE settings SET model = 'bge'"}, "", "", "vitrine -reindex"},
+		{"other dimensions", []string{"UPDATE settings SET dimensions = 7"}, "", "", "vitrine -reindex"},
+		{"a newer schema", []string{"UPDATE settings SET schema = 99"}, "", "", "upgrade this program"},
+		{"no rights", []string{"DROP SCHEMA public CASCADE", "CREATE SCHEMA public", "DROP ROLE IF EXISTS vitrine_poor", "CREATE ROLE vitrine_poor LOGIN"}, "vitrine_poor", "", "CREATE EXTENSION IF NOT EXISTS vector; GRANT"},
+		{"an unknown user", nil, "vitrine_nobody", "", "check user and password"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			url := newDatabase(t)
+			openPostgres(t, url)
+			execSQL(t, url, test.sql...)
+			if test.user != "" {
+				url = strings.Replace(url, "postgres@", test.user+"@", 1)
+			}
+			err := unopenedPostgres(t, url).open(t.Context())
+			if err == nil || errors.Is(err, errUnavailable) || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want an error that says %q", err, test.want)
+			}
+		})
+	}
+	err := unopenedPostgres(t, strings.Replace(newDatabase(t), "vitrine_test", "no_such_database", 1)).open(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "createdb") {
+		t.Errorf("without database: %v", err)
+	}
+}
+
+func TestReindexMakesTheDatabaseFitTheSettings(t *testing.T) {
+	fake := newFakeEmbedder(t, 8)
+	url := newDatabase(t)
+	p := openPostgres(t, url)
+	if err := mark(t.Context(), p, "a.md", "lantern"); err != nil {
+		t.Fatal(err)
+	}
+	execSQL(t, url, "UPDATE settings SET analyzer = 0", "UPDATE chunks SET slots = '{}', text = 'spoilt'")
+	other := unopenedPostgres(t, url, fake.env()...)
+	if err := other.open(t.Context()); err == nil || !strings.Contains(err.Error(), "-reindex") {
+		t.Fatalf("opened with another model: %v", err)
+	}
+	if err := other.reindex(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	hits, degraded, err := openPostgres(t, url, fake.env()...).search(t.Context(), query{text: "lantern", limit: 5})
+	if err != nil || degraded || len(hits) != 1 || hits[0].Text != "lantern" {
+		t.Errorf("found %+v, %v, %v", hits, degraded, err)
+	}
+	if n := count(t, url, "SELECT count(*) FROM embeddings WHERE vector_dims(embedding) = 8"); n != 2 {
+		t.Errorf("%d chunks have the new vectors, want 2", n)
+	}
+	if err := p.reload(t.Context()); err == nil {
+		t.Error("a replica with the old settings goes on")
+	}
+}
+
+func TestInvalidIndexIsBuiltAnew(t *testing.T) {
+	url := newDatabase(t)
+	p := openPostgres(t, url)
+	if err := p.buildIndexes(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	execSQL(t, url, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'chunks_slots'::regclass")
+	if err := p.buildIndexes(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(t, url, "SELECT count(*) FROM pg_index WHERE indisvalid AND indexrelid IN ('chunks_slots'::regclass, 'embeddings_embedding'::regclass)"); n != 2 {
+		t.Errorf("%d valid indexes", n)
+	}
+}
+
+func TestStatementsNameTheirRequest(t *testing.T) {
+	url := newDatabase(t)
+	p := openPostgres(t, url)
+	rec := newRecord(http.Header{"X-Correlation-Id": {"find-me-42"}})
+	ctx, cancel := context.WithCancel(&scope{t.Context(), rec, -1})
+	defer cancel()
+	failed := make(chan error)
+	go func() {
+		failed <- p.transact(ctx, "sleep", "SELECT", func(tx *transaction) error {
+			_, err := tx.exec(ctx, "SELECT pg_sleep(60)")
+			return err
+		})
+	}()
+	const running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '/*correlation_id=''find-me-42'',traceparent=''00-%-01''*/ SELECT pg_sleep%'"
+	eventually(t, "the statement runs", func() bool { return count(t, url, running) == 1 })
+	cancel()
+	if err := <-failed; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	eventually(t, "a cancelled request leaves nothing running", func() bool { return count(t, url, running) == 0 })
+	if len(rec.stages) != 1 || rec.stages[0].name != "db" {
+		t.Fatalf("stages are %+v", rec.stages)
+	}
+	st := rec.stages[0]
+	for _, want := range []string{"db.system.name=postgresql", "db.operation.name=SELECT", "db.query.summary=sleep"} {
+		if !slices.ContainsFunc(st.attrs, func(a slog.Attr) bool { return a.String() == want }) {
+			t.Errorf("no %s in %v", want, st.attrs)
+		}
+	}
+	if e, ok := errors.AsType[*databaseError](st.err); !ok || e.class != "canceled" {
+		t.Errorf("the stage's error is %v", st.err)
+	}
+}
+
+func TestServerEndsAStatementBeforeItsCallerDoes(t *testing.T) {
+	p := openPostgres(t, newDatabase(t))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	err := p.transact(ctx, "sleep", "SELECT", func(tx *transaction) error {
+		_, err := tx.exec(context.WithoutCancel(ctx), "SELECT pg_sleep(60)")
+		return err
+	})
+	if e, ok := errors.AsType[*databaseError](err); !ok || e.class != "57014" || !errors.Is(err, errUnavailable) {
+		t.Errorf("got %v, want the server's statement_timeout", err)
+	}
+}
+
+func TestPendingIsExact(t *testing.T) {
+	p := openPostgres(t, newDatabase(t), "DB_MAX_CONNS=2")
+	release := make(chan struct{})
+	var wg sync.WaitGroup
+	hold := func(timeout time.Duration) {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), timeout)
+			defer cancel()
+			_ = p.transact(ctx, "hold", "SELECT", func(*transaction) error {
+				<-release
+				return nil
+			})
+		})
+	}
+	for range 5 {
+		hold(time.Minute)
+	}
+	pool := func(inUse, pending int, timeouts int64) func() bool {
+		return func() bool {
+			stats, p, t := p.pool()
+			return stats.InUse == inUse && p == pending && t == timeouts
+		}
+	}
+	eventually(t, "two have a connection, three wait", pool(2, 3, 0))
+	for range 3 {
+		hold(100 * time.Millisecond)
+	}
+	eventually(t, "three more have given up", pool(2, 3, 3))
+	close(release)
+	wg.Wait()
+	eventually(t, "nobody waits", pool(0, 0, 3))
+}

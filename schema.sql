@@ -1,5 +1,5 @@
--- What the PostgreSQL store keeps. It is run once, in one transaction under an advisory lock; EMBEDDING stands for
--- vector(N), or halfvec(N) above 2,000 dimensions. The two large indexes are built later: see buildIndexes.
+-- What the PostgreSQL store keeps. It is run once, in one transaction under an advisory lock; DIMENSIONS stands for the
+-- length of the vectors. The two large indexes are built later: see buildIndexes.
 
 -- One row: what the rest was made with, and what would be slow to count.
 CREATE TABLE settings (
@@ -38,24 +38,25 @@ CREATE TABLE chunks (
 	heading  text                 NOT NULL,
 	line     int                  NOT NULL,
 	text     text                 NOT NULL,
-	slots    int[]                NOT NULL, -- the terms
+	slots    int[]                NOT NULL, -- the terms, sorted
 	lex      sparsevec(536870912) NOT NULL, -- their weights; 2^termBits dimensions
 	PRIMARY KEY (document, position)
 );
--- Scoring reads slots and lex of many rows: they stay uncompressed. At most 10 x 1000 terms' frequencies are kept.
+-- Scoring reads slots and lex of many rows: if something must leave a row, let it be the text. STATISTICS 1000 keeps the
+-- frequencies of 10,000 terms.
 ALTER TABLE chunks
-	ALTER slots SET STORAGE EXTERNAL, ALTER lex SET STORAGE EXTERNAL, ALTER slots SET STATISTICS 1000;
+	ALTER slots SET STORAGE MAIN, ALTER lex SET STORAGE MAIN, ALTER text SET STORAGE EXTERNAL, ALTER slots SET STATISTICS 1000;
 
 -- Apart from chunks so that neither ranking reads what only the other needs. A row without a vector waits for one.
 CREATE TABLE embeddings (
 	document  text COLLATE "C" NOT NULL,
 	position  int              NOT NULL,
 	input     bytea            NOT NULL, -- SHA-256 of what is embedded
-	embedding EMBEDDING,
+	embedding halfvec(DIMENSIONS), -- half the size of vector, and the same ranking
 	attempted timestamptz,
 	PRIMARY KEY (document, position),
 	FOREIGN KEY (document, position) REFERENCES chunks ON DELETE CASCADE
-) WITH (toast_tuple_target = 8160); -- the vector stays in its row as long as that fits a page: scans are 3 x faster
+) WITH (toast_tuple_target = 8160); -- a vector stays in its row as long as that fits a page
 ALTER TABLE embeddings ALTER embedding SET STORAGE EXTERNAL;
 CREATE INDEX embeddings_input ON embeddings (input);
 CREATE INDEX embeddings_missing ON embeddings (attempted NULLS FIRST) WHERE embedding IS NULL;
