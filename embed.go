@@ -297,7 +297,8 @@ func (e *remoteEmbedder) timedBatch(ctx context.Context, texts []string) (vector
 	return e.persist(ctx, texts, 8)
 }
 
-// persist calls until it succeeds, is refused for good, has tried that often, or ctx would end before the next attempt.
+// persist calls until it succeeds, is refused for good, has tried that often, ctx would end before the next attempt, or
+// the API is away: then those who want a vector do without, and embedMissing comes back to it.
 func (e *remoteEmbedder) persist(ctx context.Context, texts []string, attempts int) ([][]float32, error) {
 	backoff := 500 * time.Millisecond
 	for attempt := 1; ; attempt++ {
@@ -310,12 +311,12 @@ func (e *remoteEmbedder) persist(ctx context.Context, texts []string, attempts i
 		}
 		refused, isRefusal := errors.AsType[*refusal](err)
 		temporary := err != nil && (!isRefusal || refused.temporary())
-		e.called(!temporary, time.Now())
+		isAway := e.called(!temporary || isRefusal && refused.status == http.StatusTooManyRequests, time.Now())
 		wait := backoff + rand.N(backoff/2)
 		if isRefusal && refused.after > 0 {
 			wait = refused.after
 		}
-		if deadline, ok := ctx.Deadline(); !temporary || attempt == attempts || ok && time.Until(deadline) < wait {
+		if deadline, ok := ctx.Deadline(); !temporary || isAway || attempt == attempts || ok && time.Until(deadline) < wait {
 			return vectors, err
 		}
 		if !pause(ctx, wait) {
@@ -341,15 +342,16 @@ func (e *remoteEmbedder) mayCall(now time.Time) bool {
 	return true
 }
 
-func (e *remoteEmbedder) called(answered bool, now time.Time) {
+// called counts failures in a row and reports whether they are so many that the API is taken to be away.
+func (e *remoteEmbedder) called(answered bool, now time.Time) (isAway bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.failures++
 	if answered {
 		e.failures = 0
-		return
 	}
-	e.failures++
 	e.retryAt = now.Add(probeInterval)
+	return e.failures >= breakerFailures
 }
 
 // refusal is an answer of the API that is of no use: an error status, or vectors that cannot be right (status 200).
