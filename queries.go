@@ -46,8 +46,8 @@ const (
 	// maxDimensions is what pgvector's HNSW index takes of half-precision numbers.
 	maxDimensions = 4000
 
-	// statementTimeout ends a statement on the server, before the caller's own deadline.
-	statementTimeout = handlerBudget - time.Second
+	// statementTimeout ends a statement on the server, well before the caller's own deadline.
+	statementTimeout = handlerBudget / 2
 
 	recheckInterval  = 30 * time.Second
 	maintainInterval = 5 * time.Second
@@ -131,7 +131,7 @@ func (hastyDialer) DialContext(ctx context.Context, network, address string) (ne
 type hastyConn struct{ net.Conn }
 
 func (c hastyConn) Read(b []byte) (int, error) {
-	if err := c.SetReadDeadline(time.Now().Add(handlerBudget)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(statementTimeout + time.Second)); err != nil {
 		return 0, err
 	}
 	return c.Conn.Read(b)
