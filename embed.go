@@ -57,6 +57,8 @@ type embedder interface {
 	// model and dimensions are what vectors must have in common to be compared. 0 dimensions are not known yet.
 	model() string
 	dimensions() int
+	// learn tells the dimensions of stored vectors of the model, which may not be known otherwise.
+	learn(dimensions int) error
 	// floor is the cosine from which on a text counts as found.
 	floor() float64
 	// costly says that vectors are worth keeping.
@@ -103,6 +105,7 @@ func (hashedEmbedder) documents(ctx context.Context, texts []string) ([][]float3
 }
 
 func (hashedEmbedder) check(context.Context) error { return nil }
+func (hashedEmbedder) learn(int) error             { return nil }
 func (hashedEmbedder) model() string               { return builtIn }
 func (hashedEmbedder) dimensions() int             { return hashedDimensions }
 func (hashedEmbedder) floor() float64              { return minHashedCosine }

@@ -288,7 +288,7 @@ func testEmbedderAway(t *testing.T, f *fakeEmbedder, st store, embedMissing func
 	}
 	f.set(nil)
 	eventually(t, "the API is asked again", func() bool {
-		hits, degraded, err := st.search(t.Context(), query{text: "lantern lantern", limit: 5})
+		hits, degraded, err := st.search(t.Context(), query{text: "a lantern", limit: 5})
 		return err == nil && !degraded && len(hits) == 1 && hits[0].Score < 1.5
 	})
 	if err := embedMissing(); err != nil {
@@ -297,6 +297,24 @@ func testEmbedderAway(t *testing.T, f *fakeEmbedder, st store, embedMissing func
 	hits, _, err := st.search(t.Context(), query{text: "lantern", limit: 5})
 	if err != nil || len(hits) != 1 || hits[0].Score < 1.5 {
 		t.Errorf("with its vector: %+v, %v", hits, err)
+	}
+}
+
+func TestStoredDocumentsAreSearchedThoughTheEmbedderIsAwayAtStart(t *testing.T) {
+	f := newFakeEmbedder(t, 64)
+	url := newDatabase(t)
+	f.set(refuse(503))
+	if err := unopenedPostgres(t, url, f.env()...).open(t.Context()); !errors.Is(err, errUnavailable) {
+		t.Errorf("the schema was created without dimensions: %v", err)
+	}
+	f.set(nil)
+	if err := mark(t.Context(), openPostgres(t, url, f.env()...), "a.md", "lantern"); err != nil {
+		t.Fatal(err)
+	}
+	f.set(refuse(503))
+	hits, degraded, err := openPostgres(t, url, f.env()...).search(t.Context(), query{text: "lantern", limit: 5})
+	if err != nil || !degraded || len(hits) != 1 {
+		t.Errorf("%d hits, degraded %v, %v", len(hits), degraded, err)
 	}
 }
 

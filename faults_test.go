@@ -324,7 +324,7 @@ func TestReplicasHearOfEachOther(t *testing.T) {
 	url := newDatabase(t)
 	a, b := background(t, unopenedPostgres(t, url)), background(t, unopenedPostgres(t, url))
 	told := make(chan []string, 100)
-	b.watch(func(ids []string) { told <- ids })
+	defer b.watch(func(ids []string) { told <- ids })()
 	i := 0
 	hears := func(what string, ok func(ids []string) bool) {
 		t.Helper()
@@ -351,7 +351,7 @@ func TestRecheckFindsWhatNoNotificationTold(t *testing.T) {
 	url := newDatabase(t)
 	a, b := openPostgres(t, url), openPostgres(t, url) // neither listens
 	var told atomic.Int64
-	b.watch(func([]string) { told.Add(1) })
+	defer b.watch(func([]string) { told.Add(1) })()
 	b.recheck(t.Context())
 	if err := mark(t.Context(), a, "a.md", "lantern"); err != nil {
 		t.Fatal(err)

@@ -92,7 +92,7 @@ var variables = []variable{
 		return parseDatabaseURL(v, &c.databaseURL)
 	}},
 	{"DB_MAX_CONNS", "20", "", false, "connections that requests may use; background work takes up to 3 more", func(c *settings, v string) error {
-		return parseInteger(v, 1, 1000, &c.dbMaxConns)
+		return parseCount(v, 1000, &c.dbMaxConns)
 	}},
 	{"DOCS_DIR", "", "./docs", false, "folder of Markdown to serve; without it the program's own manual", func(c *settings, v string) error {
 		c.docsDir = v
@@ -112,7 +112,7 @@ var variables = []variable{
 		return parseToken(v, &c.embeddingKey)
 	}},
 	{"EMBEDDING_DIMENSIONS", "", "512", false, "dimensions to ask the model for; unset: its own", func(c *settings, v string) error {
-		return parseInteger(v, 1, maxDimensions, &c.embeddingDimensions)
+		return parseCount(v, maxDimensions, &c.embeddingDimensions)
 	}},
 	{"EMBEDDING_QUERY_PREFIX", "", "query: ", false, "what the model wants before a question", func(c *settings, v string) error {
 		c.embeddingQueryPrefix = v
@@ -123,10 +123,10 @@ var variables = []variable{
 		return nil
 	}},
 	{"EMBEDDING_BATCH", "32", "", false, "texts a call", func(c *settings, v string) error {
-		return parseInteger(v, 1, 2048, &c.embeddingBatch)
+		return parseCount(v, 2048, &c.embeddingBatch)
 	}},
 	{"EMBEDDING_CONCURRENCY", "4", "", false, "calls at once", func(c *settings, v string) error {
-		return parseInteger(v, 1, 100, &c.embeddingConcurrency)
+		return parseCount(v, 100, &c.embeddingConcurrency)
 	}},
 	{"EMBEDDING_MIN_COSINE", "0.3", "", false, "cosine from which on a text counts as found though it shares no word with the question", func(c *settings, v string) error {
 		return parseNumber(v, -1, 1, &c.embeddingMinCosine)
@@ -533,10 +533,10 @@ func parseURL(v string, to *string) error {
 	return nil
 }
 
-func parseInteger(v string, least, most int, to *int) error {
+func parseCount(v string, most int, to *int) error {
 	n, err := strconv.Atoi(v)
-	if err != nil || n < least || n > most {
-		return fmt.Errorf("not a number from %d to %d", least, most)
+	if err != nil || n < 1 || n > most {
+		return fmt.Errorf("not a number from 1 to %d", most)
 	}
 	*to = n
 	return nil

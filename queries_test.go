@@ -9,8 +9,11 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -100,26 +103,103 @@ func syntheticQueries() func() string {
 }
 
 // BenchmarkPostgres loads 100,000 chunks, builds the indexes, and searches with and without a prefix that a twentieth of
-// the documents has: go test -run '^$' -bench Postgres -benchtime 300x -timeout 30m .
+// the documents has, beside pgbench with the same statements:
+//
+//	OPTIONS='-c shared_buffers=1GB' go test -run '^$' -bench Postgres -benchtime 300x -timeout 30m -v .
 func BenchmarkPostgres(b *testing.B) {
-	p := openPostgres(b, newDatabase(b))
+	url := newDatabase(b)
+	p := openPostgres(b, url)
 	loadSynthetic(b, p, 10_000)
 	for _, prefix := range []string{"", "part07/"} {
-		b.Run("search/prefix="+prefix, func(b *testing.B) {
+		b.Run("prefix="+prefix, func(b *testing.B) {
 			next := syntheticQueries()
 			var took []time.Duration
+			var sum time.Duration
+			var statements strings.Builder
 			for b.Loop() {
+				q := query{text: next(), prefix: prefix, limit: 10}
 				started := time.Now()
-				if _, _, err := p.search(b.Context(), query{text: next(), prefix: prefix, limit: 10}); err != nil {
+				if _, _, err := p.search(b.Context(), q); err != nil {
 					b.Fatal(err)
 				}
 				took = append(took, time.Since(started))
+				sum += took[len(took)-1]
+				statements.WriteString(p.literalSearch(q))
 			}
 			slices.Sort(took)
+			mean := milliseconds(sum) / float64(len(took))
 			b.ReportMetric(milliseconds(took[len(took)/2]), "p50-ms")
 			b.ReportMetric(milliseconds(took[len(took)*95/100]), "p95-ms")
+			b.ReportMetric(mean, "mean-ms")
+			b.ReportMetric(mean/pgbench(b, url, statements.String(), len(took)), "x-pgbench")
+			b.ReportMetric(recall(b, p, prefix), "recall@10")
 		})
 	}
+}
+
+// literalSearch is the statement of a search with its values in it, on one line.
+func (p *postgres) literalSearch(q query) string {
+	f := p.frequencies.Load()
+	lexical, rarest := f.weigh(queryTerms(q.text))
+	exact := "NULL"
+	if q.prefix == "" {
+		exact = strconv.FormatBool(f.chunks <= p.exactChunks)
+	}
+	return strings.ReplaceAll(strings.NewReplacer("$1", "'"+lexical+"'", "$2", "'"+nullVector(hashedVector(q.text)).String+"'", "$3", "'"+likePrefix(q.prefix)+"'",
+		"$4", exact, "$5", "'"+rarest+"'", "$6", fmt.Sprint(p.vectorWeight), "$7", fmt.Sprint(minHashedCosine), "$8", strconv.Itoa(q.limit),
+		"$9", strconv.Itoa(p.exactChunks)).Replace(searchSQL), "\n", " ") + ";\n"
+}
+
+// pgbench returns the mean time in ms that pgbench measures for the statements, n of them.
+func pgbench(b *testing.B, url, statements string, n int) float64 {
+	b.Helper()
+	program, err := exec.LookPath("pgbench")
+	if err != nil {
+		program = filepath.Join(postgresCache(), "bin", "pgbench")
+	}
+	script := filepath.Join(b.TempDir(), "search.sql")
+	if err := os.WriteFile(script, []byte(statements), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.Command(program, "--no-vacuum", "--transactions=1", "--file="+script, url)
+	cmd.Env = append(os.Environ(), "PGOPTIONS=-c jit=off -c hnsw.ef_search=100 -c hnsw.iterative_scan=relaxed_order")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		b.Fatalf("%v: %s", err, out)
+	}
+	var mean float64
+	_, after, _ := strings.Cut(string(out), "latency average = ")
+	if _, err := fmt.Sscan(after, &mean); err != nil {
+		b.Fatalf("%v: %s", err, out)
+	}
+	return mean / float64(n)
+}
+
+// recall returns which part of the ten best documents by a scan of everything a search finds, over 50 questions.
+func recall(b *testing.B, p *postgres, prefix string) float64 {
+	b.Helper()
+	next := syntheticQueries()
+	found, n := 0.0, 0.0
+	for range 50 {
+		q := query{text: next(), prefix: prefix, limit: 10}
+		got, _, err := p.search(b.Context(), q)
+		if err != nil {
+			b.Fatal(err)
+		}
+		p.exactChunks = 1 << 30
+		exact, _, err := p.search(b.Context(), q)
+		p.exactChunks = exactChunks
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, h := range exact {
+			n++
+			if slices.ContainsFunc(got, func(other hit) bool { return other.Document == h.Document }) {
+				found++
+			}
+		}
+	}
+	return found / n
 }
 
 // loadSynthetic loads n documents of ten chunks as a scan does, and builds the indexes.
