@@ -160,6 +160,16 @@ func (w *watchers) tell(ids []string) {
 	}
 }
 
+// queries are a store's operations as telemetry names them, the same in every store; the last four are those of a database. Only reading: the slices are full.
+var queries = func() map[string][]slog.Attr {
+	named := make(map[string][]slog.Attr)
+	for summary, operation := range map[string]string{"search": "SELECT", "document": "SELECT", "list": "SELECT", "put": "INSERT", "sync": "INSERT", "remove": "DELETE",
+		"size": "SELECT", "known": "SELECT", "embed": "UPDATE", "maintain": "UPDATE"} {
+		named[summary] = []slog.Attr{slog.String("db.operation.name", operation), slog.String("db.query.summary", summary)}
+	}
+	return named
+}()
+
 var errNotFound = userError{http.StatusNotFound, "no such document: GET /documents lists them"}
 
 // precondition is what If-Match and If-None-Match ask of a write (RFC 9110, section 13.1). The zero value always holds.
@@ -466,7 +476,7 @@ type folder struct {
 	observe *observer
 	files   map[string]*fileState // by id, as of the last scan; scan alone uses it
 
-	scanned     atomic.Bool            // a scan has succeeded
+	synced      atomic.Int64           // when a scan last succeeded, in Unix milliseconds; 0: never
 	failure     atomic.Pointer[string] // why the last scan failed, nil if it did not
 	done, total atomic.Int64           // files of the scan that is running
 }
@@ -494,7 +504,7 @@ func (f *folder) follow(ctx context.Context, st store, interval time.Duration) {
 		switch {
 		case err == nil:
 			f.failure.Store(nil)
-			f.scanned.Store(true)
+			f.synced.Store(time.Now().UnixMilli())
 		case ctx.Err() == nil:
 			message := err.Error()
 			f.failure.Store(&message)
@@ -514,7 +524,7 @@ func (f *folder) status() (problem, detail string) {
 	} else if done, total := f.done.Load(), f.total.Load(); done < total {
 		detail = fmt.Sprintf(": %d/%d files read", done, total)
 	}
-	if !f.scanned.Load() {
+	if f.synced.Load() == 0 {
 		problem = "the first scan of DOCS_DIR has not ended"
 	}
 	return problem, detail

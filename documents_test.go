@@ -168,7 +168,8 @@ type scanned struct {
 func newScanned(t *testing.T, dir string) *scanned {
 	t.Helper()
 	logs := new(logBuffer)
-	f := &folder{dir: dir, observe: &observer{log: newLogger(logs, newLogLevel(0), &settings{})}}
+	cfg := new(settings)
+	f := &folder{dir: dir, observe: newObserver(cfg, newLogger(logs, newLogLevel(0), cfg))}
 	s := &scanned{t, f, newMemory(f, 0.5), logs}
 	s.scan()
 	return s

@@ -10,7 +10,6 @@ import (
 	"net/http/httptest"
 	"sync"
 	"testing"
-	"time"
 )
 
 // fakeEmbedder is an embeddings API whose vectors are hashed words, so that equal words are alike. What it answers can
@@ -136,5 +135,3 @@ func refuse(status int, headers ...string) func(http.ResponseWriter, *http.Reque
 		return true
 	}
 }
-
-var _ = time.Now

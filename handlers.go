@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 )
@@ -57,7 +58,7 @@ func (s *server) handleSearch(w http.ResponseWriter, r *http.Request) error {
 
 // search checks the query and runs it.
 func (s *server) search(ctx context.Context, q query) (answer searchAnswer, err error) {
-	ctx, end := stage(ctx, "search", slog.Int("limit", q.limit))
+	ctx, end := stage(ctx, "search", slog.String("gen_ai.operation.name", "retrieval"), slog.Int("gen_ai.request.top_k", q.limit))
 	defer end(&err)
 	started := time.Now()
 	switch {
@@ -199,7 +200,7 @@ type bulkLine struct {
 }
 
 // handleBulk stores a document per line while it reads, and answers each with a line of its own as soon as it is
-// stored. A client that stops reading or sending for readTimeout is cut off.
+// stored. A client that stops reading or sending for readTimeout is cut off; one that sends nothing does not hold up a drain.
 func (s *server) handleBulk(w http.ResponseWriter, r *http.Request) error {
 	control := http.NewResponseController(w)
 	if err := control.EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
@@ -207,7 +208,7 @@ func (s *server) handleBulk(w http.ResponseWriter, r *http.Request) error {
 	}
 	done := make(chan struct{})
 	defer close(done)
-	go func() { // a client that sends nothing must not hold up a drain
+	go func() {
 		select {
 		case <-s.stopping:
 			_ = control.SetReadDeadline(time.Now())
@@ -217,52 +218,49 @@ func (s *server) handleBulk(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
 	encoder := json.NewEncoder(w)
-	answer := func(line bulkLine) error {
-		if err := control.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-			return err
-		}
-		if err := encoder.Encode(line); err != nil {
-			return err
-		}
-		return control.Flush()
-	}
 	body := bufio.NewReaderSize(r.Body, 64<<10)
 	for stored := 0; ; {
 		if err := control.SetReadDeadline(time.Now().Add(readTimeout)); err != nil {
 			return err
 		}
 		var line []byte
-		var err error
-		if !s.isStopping() {
-			line, err = readLine(body, maxBulkLineBytes)
+		var readErr error
+		if !s.isStopping() { // after the deadline is set, which the drain sets to now
+			line, readErr = readLine(body, maxBulkLineBytes)
 		}
-		if s.isStopping() {
-			return answer(bulkLine{Status: http.StatusServiceUnavailable, Error: fmt.Sprintf("the server is stopping after %d documents: send the rest again", stored)})
+		result, more := s.bulkResult(r.Context(), line, readErr, stored)
+		if result.Error == "" && result.ID != "" {
+			stored++
 		}
-		if text := bytes.TrimSpace(line); len(text) > 0 && (err == nil || errors.Is(err, io.EOF)) {
-			result := s.putLine(r.Context(), text)
-			if result.Error == "" {
-				stored++
-			}
-			if err := answer(result); err != nil {
+		if result != (bulkLine{}) {
+			err := errors.Join(control.SetWriteDeadline(time.Now().Add(writeTimeout)), encoder.Encode(result), control.Flush())
+			if err != nil {
 				return err
 			}
 		}
-		switch {
-		case errors.Is(err, io.EOF):
+		if !more {
 			note(r.Context(), slog.Int("documents", stored))
 			return nil
-		case errors.Is(err, errLineTooLong):
-			err = answer(bulkLine{Status: http.StatusRequestEntityTooLarge, Error: "the line is too long: a document has at most 8 MiB"})
-		case err != nil:
-			note(r.Context(), slog.Int("documents", stored), slog.String("error", err.Error()))
-			err = answer(bulkLine{Status: http.StatusBadRequest, Error: fmt.Sprintf("the body was cut off after %d documents: send the rest again", stored)})
-			return errors.Join(context.Canceled, err)
-		}
-		if err != nil {
-			return err
 		}
 	}
+}
+
+// bulkResult returns what to answer for a line that was read with that error after so many documents, the zero value for
+// nothing, and whether to read on.
+func (s *server) bulkResult(ctx context.Context, line []byte, err error, stored int) (result bulkLine, more bool) {
+	line = bytes.TrimSpace(line)
+	switch {
+	case s.isStopping():
+		return bulkLine{Status: http.StatusServiceUnavailable, Error: fmt.Sprintf("the server is stopping after %d documents: send the rest again", stored)}, false
+	case errors.Is(err, errLineTooLong):
+		return bulkLine{Status: http.StatusRequestEntityTooLarge, Error: "the line is too long: a document has at most 8 MiB"}, true
+	case err != nil && !errors.Is(err, io.EOF):
+		note(ctx, slog.String("error", err.Error()))
+		return bulkLine{Status: http.StatusBadRequest, Error: fmt.Sprintf("the body was cut off after %d documents: send the rest again", stored)}, false
+	case len(line) > 0:
+		result = s.putLine(ctx, line)
+	}
+	return result, err == nil
 }
 
 // putLine stores the document of one line and returns the line to answer.
@@ -320,7 +318,7 @@ func (s *server) handleLive(w http.ResponseWriter, _ *http.Request) error {
 
 func (s *server) handleReady(w http.ResponseWriter, r *http.Request) error {
 	status, lines := http.StatusOK, ""
-	for _, c := range s.checks(r.Context()) {
+	for _, c := range s.state(r.Context()).checks {
 		state := "ok"
 		if c.problem != "" {
 			status, state = http.StatusServiceUnavailable, "not ready: "+c.problem
@@ -336,6 +334,13 @@ func (s *server) handleReady(w http.ResponseWriter, r *http.Request) error {
 	return writeText(w, status, lines)
 }
 
+// state is what is known of the server: for /readyz and for the metrics.
+type state struct {
+	checks            []check
+	documents, chunks int
+	indexed           time.Time // when the index was last in step with the folder
+}
+
 // check is one line of /readyz?verbose.
 type check struct {
 	name    string
@@ -343,21 +348,48 @@ type check struct {
 	detail  string
 }
 
-// checks tells what must be fine for the server to be sent requests.
-func (s *server) checks(ctx context.Context) []check {
-	serving, index, st := check{name: "serving"}, check{name: "index"}, check{name: "store"}
+// knownState is what the store said a moment ago: it is asked once a second, however often others ask.
+type knownState struct {
+	mu                sync.Mutex
+	asked             time.Time
+	documents, chunks int
+	err               error
+}
+
+// state tells what must be fine for the server to be sent requests.
+func (s *server) state(ctx context.Context) state {
+	k := &s.known
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if time.Since(k.asked) > time.Second {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		documents, chunks, err := s.store.size(ctx)
+		if err == nil {
+			k.documents, k.chunks = documents, chunks
+		}
+		k.asked, k.err = time.Now(), err
+	}
+	serving, index, stored := check{name: "serving"}, check{name: "index"}, check{name: "store"}
 	if !s.ready.Load() {
 		serving.problem = "starting or stopping"
 	}
-	if documents, chunks, err := s.store.size(ctx); err != nil {
-		st.problem = err.Error()
+	if k.err != nil {
+		stored.problem = k.err.Error()
 	} else {
-		st.detail = fmt.Sprintf(": %d documents, %d chunks", documents, chunks)
+		stored.detail = fmt.Sprintf(": %d documents, %d chunks", k.documents, k.chunks)
 	}
+	indexed := s.started
 	if s.folder != nil {
 		index.problem, index.detail = s.folder.status()
+		indexed = time.UnixMilli(s.folder.synced.Load())
 	}
-	return []check{serving, index, st}
+	return state{[]check{serving, index, stored}, k.documents, k.chunks, indexed}
+}
+
+func (s *server) handleMetrics(w http.ResponseWriter, r *http.Request) error {
+	s.metrics.ServeHTTP(w, r)
+	return nil
 }
 
 const indexText = `vitrine %s: documentation search that you can see through
@@ -366,10 +398,12 @@ curl '%[2]s/search?q=install'                   search; also &limit=5&prefix=gui
 curl '%[2]s/documents?prefix=guide/'            list documents
 curl %[2]s/documents/README.md                  read one
 curl '%[2]s/readyz?verbose'                     can it serve, and what does it hold; /livez: is it alive
+curl %[2]s/metrics                             metrics for Prometheus
 with ADMIN_TOKEN (curl -H "Authorization: Bearer $ADMIN_TOKEN"):
 curl -T install.md %[2]s/documents/guide/install.md            write one
 curl -X DELETE %[2]s/documents/guide/install.md                remove one
 curl --data-binary @docs.ndjson %[2]s/documents                write many, {"id","text"} a line
+curl %[2]s/debug/requests                      recent requests; /debug/requests/{id}: the waterfall of one
 curl -X PUT -d debug '%[2]s/debug/loglevel?for=10m'            change the log level for a while
 `
 
@@ -378,7 +412,7 @@ func (s *server) handleIndex(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) handleLogLevel(w http.ResponseWriter, _ *http.Request) error {
-	return writeText(w, http.StatusOK, strings.ToLower(s.level.Level().String())+"\n")
+	return writeText(w, http.StatusOK, levelName(s.level.Level())+"\n")
 }
 
 // handleSetLogLevel changes the level, with ?for=10m for that long.
@@ -398,7 +432,7 @@ func (s *server) handleSetLogLevel(w http.ResponseWriter, r *http.Request) error
 		}
 	}
 	s.level.change(level, duration)
-	s.log.InfoContext(r.Context(), "log level changed", "level", strings.ToLower(level.String()), "for", duration.String())
+	s.log.InfoContext(r.Context(), "log level changed", "level", levelName(level), "for", duration.String())
 	return s.handleLogLevel(w, r)
 }
 

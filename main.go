@@ -16,6 +16,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"embed"
 	"errors"
@@ -65,12 +66,19 @@ type settings struct {
 	allowedOrigins []string
 	trustedProxies []netip.Prefix
 	rateLimit      float64
+	profiling      bool
+	sampleRate     float64
+	tracesExporter string
 	serviceName    string
 	environment    string
 	logLevel       slog.Level
 	slowRequest    time.Duration
 	drainDelay     time.Duration
+	observability  bool
 }
+
+// model names the embedder in telemetry.
+func (c *settings) model() string { return cmp.Or(c.embeddingModel, hashedModel) }
 
 // variable is one environment variable: a line of the manual, of README's table and of what is checked at start-up.
 type variable struct {
@@ -153,11 +161,28 @@ var variables = []variable{
 	{"RATE_LIMIT", "50", "", false, "requests a second per client, in bursts of twice as many; 0: no limit", func(c *settings, v string) error {
 		return parseNumber(v, 0, 1e6, &c.rateLimit)
 	}},
-	{"OTEL_SERVICE_NAME", "vitrine", "", false, "service_name of the log lines", func(c *settings, v string) error {
+	{"ENABLE_PROFILING", "false", "", false, "true opens /debug/pprof/ and /debug/flight to whoever has ADMIN_TOKEN", func(c *settings, v string) (err error) {
+		c.profiling, err = parseBool(v)
+		return err
+	}},
+	{"OTEL_TRACE_SAMPLE_RATE", "0.1", "", false, "share of the traces that are kept, 0 to 1; failed and slow ones are always kept", func(c *settings, v string) error {
+		return parseNumber(v, 0, 1, &c.sampleRate)
+	}},
+	{"OTEL_TRACES_EXPORTER", "", "otlp", false, "otlp, console (standard error) or none; unset: otlp if OTEL_EXPORTER_OTLP_ENDPOINT is set", func(c *settings, v string) error {
+		c.tracesExporter = v
+		if v != "otlp" && v != "console" && v != "none" {
+			return errors.New("not otlp, console or none")
+		}
+		return nil
+	}},
+	{"OTEL_RESOURCE_ATTRIBUTES", "", "k8s.pod.name=docs-1", false, "further attributes of the traces' resource", func(*settings, string) error {
+		return nil // the OpenTelemetry SDK reads it
+	}},
+	{"OTEL_SERVICE_NAME", "vitrine", "", false, "name of the service in logs, metrics and traces", func(c *settings, v string) error {
 		c.serviceName = v
 		return nil
 	}},
-	{"ENVIRONMENT", "development", "", false, "environment of the log lines", func(c *settings, v string) error {
+	{"ENVIRONMENT", "development", "", false, "name of the environment in logs, metrics and traces", func(c *settings, v string) error {
 		c.environment = v
 		return nil
 	}},
@@ -165,18 +190,25 @@ var variables = []variable{
 		c.logLevel, err = parseLevel(v)
 		return err
 	}},
-	{"SLOW_REQUEST", "500ms", "", false, "requests that take longer are logged as warnings", func(c *settings, v string) error {
+	{"SLOW_REQUEST", "500ms", "", false, "requests that take longer are logged as warnings, and their traces kept", func(c *settings, v string) error {
 		return parseDuration(v, 0, &c.slowRequest)
 	}},
 	{"DRAIN_DELAY", "0s", "", false, "pause between being no longer ready and closing", func(c *settings, v string) error {
 		return parseDuration(v, 0, &c.drainDelay)
+	}},
+	{"OBSERVABILITY", "on", "", false, "off leaves out what is recorded of each request, to measure what that costs", func(c *settings, v string) error {
+		c.observability = v == "on"
+		if v != "on" && v != "off" {
+			return errors.New("not on or off")
+		}
+		return nil
 	}},
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal kills
-	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout)
+	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout)
 	if err == nil {
 		return
 	}
@@ -191,7 +223,7 @@ func main() {
 var errUsage = errors.New("vitrine -h prints the manual")
 
 // run does what the program is asked for until ctx ends.
-func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
+func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	isReindex := len(args) == 1 && (args[0] == "-reindex" || args[0] == "--reindex")
 	switch {
 	case len(args) == 1 && (args[0] == "-h" || args[0] == "-help" || args[0] == "--help"):
@@ -202,14 +234,31 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	case len(args) > 0 && !isReindex:
 		return fmt.Errorf("vitrine: unknown argument %q: settings are environment variables; %w", args[0], errUsage)
 	}
+	getenv := func(name string) string {
+		value := ""
+		for _, pair := range environ {
+			if key, v, _ := strings.Cut(pair, "="); key == name {
+				value = v
+			}
+		}
+		return value
+	}
 	cfg, err := readSettings(getenv)
 	if err != nil {
 		return err
 	}
-	if isReindex {
-		return reindex(ctx, cfg, stdout)
+	s, err := newServer(cfg, stdout)
+	if err != nil {
+		return err
 	}
-	return serve(ctx, cfg, getenv, stdout)
+	defer s.close()
+	s.log.Info("starting", "go", goVersion(), "settings", effective(getenv))
+	s.warn(environ)
+	limitMemory(s.log, getenv)
+	if isReindex {
+		return s.reindex(ctx)
+	}
+	return s.serve(ctx)
 }
 
 // manual prints the package comment and the settings.
@@ -261,6 +310,15 @@ func readSettings(getenv func(string) string) (*settings, error) {
 	if cfg.embeddingURL != "" && getenv("VECTOR_WEIGHT") == "" {
 		cfg.vectorWeight = 1
 	}
+	if cfg.profiling && cfg.adminToken == "" {
+		return nil, fmt.Errorf("ENABLE_PROFILING=true: needs ADMIN_TOKEN; for example ADMIN_TOKEN=a-long-random-text\n%w", errUsage)
+	}
+	if cfg.tracesExporter == "" {
+		cfg.tracesExporter = "none"
+		if getenv("OTEL_EXPORTER_OTLP_ENDPOINT")+getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "" {
+			cfg.tracesExporter = "otlp"
+		}
+	}
 	if len(cfg.allowedHosts) == 0 {
 		cfg.allowedHosts = []string{"*"}
 		if isLoopback(cfg.addr) {
@@ -270,18 +328,33 @@ func readSettings(getenv func(string) string) (*settings, error) {
 	return &cfg, nil
 }
 
+// warn logs what was set but may not be what was meant.
+func (s *server) warn(environ []string) {
+	if s.cfg.apiToken == "" && !isLoopback(s.cfg.addr) {
+		s.log.Warn("searching and reading are open to whoever reaches this address: set API_TOKEN to close them", "addr", s.cfg.addr)
+	}
+	if !s.cfg.observability {
+		s.log.Warn("OBSERVABILITY is off: requests are neither logged nor measured nor traced")
+	}
+	var ignored []string
+	for _, pair := range environ {
+		name, _, _ := strings.Cut(pair, "=")
+		known := slices.ContainsFunc(variables, func(v variable) bool { return v.name == name }) || strings.HasPrefix(name, "OTEL_EXPORTER_OTLP_")
+		if strings.HasPrefix(name, "OTEL_") && !known {
+			ignored = append(ignored, name)
+		}
+	}
+	if ignored != nil {
+		s.log.Warn("these variables are not honoured", "variables", ignored)
+	}
+}
+
 // serve opens what the settings name, serves until ctx ends, and drains.
-func serve(ctx context.Context, cfg *settings, getenv func(string) string, stdout io.Writer) error {
-	s := newServer(cfg, stdout)
-	listeners, err := listen(cfg.addr, cfg.adminAddr)
+func (s *server) serve(ctx context.Context) error {
+	listeners, err := listen(s.cfg.addr, s.cfg.adminAddr)
 	if err != nil {
 		return err
 	}
-	s.log.Info("starting", "go", goVersion(), "settings", effective(getenv))
-	if cfg.apiToken == "" && !isLoopback(cfg.addr) {
-		s.log.Warn("searching and reading are open to whoever reaches this address: set API_TOKEN to close them", "addr", cfg.addr)
-	}
-	limitMemory(s.log, getenv)
 	var working sync.WaitGroup
 	background, endBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer working.Wait()
@@ -307,13 +380,31 @@ func serve(ctx context.Context, cfg *settings, getenv func(string) string, stdou
 	}
 }
 
-func newServer(cfg *settings, stdout io.Writer) *server {
-	level := newLogLevel(cfg.logLevel)
-	log := newLogger(stdout, level, cfg)
-	return &server{
-		cfg: cfg, log: log, level: level, observe: &observer{log: log, slow: cfg.slowRequest},
-		limits: newLimiter(cfg.rateLimit, 2*cfg.rateLimit), stopping: make(chan struct{}),
+// newServer makes a server that needs no more than a store. It must be closed.
+func newServer(cfg *settings, stdout io.Writer) (*server, error) {
+	level, logs := newLogLevel(cfg.logLevel), newLogWriter(stdout)
+	log := newLogger(logs, level, cfg)
+	s := &server{
+		cfg: cfg, log: log, level: level, logs: logs, observe: newObserver(cfg, log), profile: new(profiler), started: time.Now(),
+		limits: newLimiter(cfg.rateLimit, 2*cfg.rateLimit), strikes: newLimiter(0.1, 5), stopping: make(chan struct{}),
 	}
+	s.observe.metrics.registry.MustRegister(serverCollector{s})
+	s.metrics = s.metricsHandler()
+	var err error
+	if s.observe.traces, err = newTraceExport(context.Background(), cfg, log); err != nil {
+		return nil, err
+	}
+	if cfg.profiling {
+		s.profile, err = newProfiler(log)
+	}
+	return s, err
+}
+
+// close sends off what was recorded.
+func (s *server) close() {
+	s.profile.close()
+	s.observe.traces.close(5 * time.Second)
+	s.logs.close(2 * time.Second)
 }
 
 // listen listens on the addresses that are not empty, before anything else is begun: a busy port is a start-up error.
@@ -385,16 +476,15 @@ func (s *server) openEmbedder(ctx context.Context) (embedder, error) {
 }
 
 // reindex makes the database's vectors those of the settings.
-func reindex(ctx context.Context, cfg *settings, stdout io.Writer) error {
-	if cfg.databaseURL == "" {
+func (s *server) reindex(ctx context.Context) error {
+	if s.cfg.databaseURL == "" {
 		return fmt.Errorf("vitrine: -reindex is for a database, the embedded store embeds at each start: set DATABASE_URL; %w", errUsage)
 	}
-	s := newServer(cfg, stdout)
 	e, err := s.openEmbedder(ctx)
 	if err != nil {
 		return err
 	}
-	p, err := newPostgres(cfg, e, s.observe)
+	p, err := newPostgres(s.cfg, e, s.observe)
 	if err != nil {
 		return fmt.Errorf("vitrine: DATABASE_URL: %w", err)
 	}
@@ -423,6 +513,7 @@ func (s *server) httpServers() []*http.Server {
 			IdleTimeout:       2 * time.Minute,
 			MaxHeaderBytes:    64 << 10,
 			ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // handshakes and aborted connections
+			ConnState:         s.observe.countConnection,
 		})
 	}
 	return servers
@@ -433,6 +524,7 @@ func (s *server) httpServers() []*http.Server {
 func (s *server) drain(ctx context.Context, servers []*http.Server) error {
 	s.log.Info("draining", "delay", s.cfg.drainDelay.String())
 	s.ready.Store(false)
+	s.observe.closing.Store(true)
 	time.Sleep(s.cfg.drainDelay)
 	close(s.stopping)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
@@ -449,7 +541,7 @@ func (s *server) drain(ctx context.Context, servers []*http.Server) error {
 }
 
 // drainTimeout is longer than any answer may take, and with DRAIN_DELAY within Kubernetes' 30 seconds.
-const drainTimeout = handlerBudget + 10*time.Second
+const drainTimeout = handlerBudget + 5*time.Second
 
 // effective returns the settings as they are in force, secrets redacted.
 func effective(getenv func(string) string) slog.Value {
@@ -479,16 +571,22 @@ func limitMemory(log *slog.Logger, getenv func(string) string) {
 	log.Info("memory limit set from the cgroup", "bytes", limit/10*9)
 }
 
-// version is what the build was stamped with: the module's version, else the revision.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if info.Main.Version != "" && info.Main.Version != "(devel)" {
+// version is what the build was stamped with, and revision the commit it was made from.
+var version = sync.OnceValue(func() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
 		return info.Main.Version
 	}
 	return "devel"
+})
+
+func revision() string {
+	info, _ := debug.ReadBuildInfo()
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.revision" {
+			return setting.Value
+		}
+	}
+	return "unknown"
 }
 
 func goVersion() string {
@@ -595,6 +693,13 @@ func parsePrefixes(v string, to *[]netip.Prefix) error {
 		*to = append(*to, prefix)
 	}
 	return nil
+}
+
+func parseBool(v string) (bool, error) {
+	if v != "true" && v != "false" {
+		return false, errors.New("not true or false")
+	}
+	return v == "true", nil
 }
 
 func parseLevel(v string) (slog.Level, error) {

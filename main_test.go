@@ -62,7 +62,7 @@ func TestExamplesAndStandardValuesAreValid(t *testing.T) {
 
 func TestManualNamesEverySetting(t *testing.T) {
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"-h"}, os.Getenv, &out); err != nil {
+	if err := run(t.Context(), []string{"-h"}, nil, &out); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.HasPrefix(out.String(), "Vitrine is a documentation search server") {
@@ -109,7 +109,7 @@ func TestImportsKeepTheWalls(t *testing.T) {
 		"database/sql":      {"queries.go"},
 		"github.com/lib/pq": {"queries.go"},
 		"os/signal":         {"main.go"},
-		"net":               {"main.go", "server.go", "queries.go"},
+		"net":               {"main.go", "server.go", "observe.go", "queries.go"},
 		"io/fs":             {"documents.go", "memory.go"},
 		"encoding/json":     {"server.go", "handlers.go", "mcp.go", "embed.go", "recorder.go", "observe.go"},
 		"math/rand/v2":      {"observe.go", "embed.go"},
@@ -282,15 +282,14 @@ func TestStartLogsTheSettingsWithoutSecrets(t *testing.T) {
 }
 
 func TestListeningBeyondLoopbackWithoutTokenIsWarnedOf(t *testing.T) {
-	cfg, err := readSettings(func(key string) string { return map[string]string{"ADDR": ":0"}[key] })
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	logs := new(logBuffer)
-	if err := serve(ctx, cfg, func(string) string { return "" }, logs); err != nil {
+	if err := run(ctx, nil, []string{"ADDR=:0", "OTEL_TRACES_SAMPLER=always_on"}, logs); err != nil {
 		t.Fatal(err)
+	}
+	if line := logs.find(t, "these variables are not honoured", ""); fmt.Sprint(line["variables"]) != "[OTEL_TRACES_SAMPLER]" {
+		t.Errorf("log line: %v", line)
 	}
 	if line := logs.find(t, "searching and reading are open to whoever reaches this address: set API_TOKEN to close them", ""); line["level"] != "warn" {
 		t.Errorf("log line: %v", line)
@@ -322,6 +321,9 @@ func TestStopUnderLoadAnswersEverythingInFlight(t *testing.T) {
 				case err == nil && resp.StatusCode == http.StatusCreated:
 					answered.Add(1)
 					resp.Body.Close()
+					if resp.Close { // the server asks its clients to go elsewhere
+						return
+					}
 				case err != nil && strings.Contains(err.Error(), "connection refused"): // closed: nothing was taken on
 					return
 				default:

@@ -219,6 +219,8 @@ func (m *memory) put(ctx context.Context, d *document, pre precondition) (create
 	if err != nil {
 		return false, err
 	}
+	ctx, end := stage(ctx, "db", queries["put"]...)
+	defer end(&err)
 	m.writing.Lock()
 	defer m.writing.Unlock()
 	_, old := m.current.Load().find(d.id)
@@ -234,7 +236,9 @@ func (m *memory) put(ctx context.Context, d *document, pre precondition) (create
 }
 
 // remove removes the file and the document.
-func (m *memory) remove(ctx context.Context, id string, pre precondition) error {
+func (m *memory) remove(ctx context.Context, id string, pre precondition) (err error) {
+	ctx, end := stage(ctx, "db", queries["remove"]...)
+	defer end(&err)
 	if m.folder == nil {
 		return errReadOnly
 	}
@@ -259,7 +263,7 @@ var errReadOnly = userError{http.StatusConflict, "these documents are read-only:
 
 // sync takes over a scan's findings, but for ids that the API wrote since the scan began: those it may have seen as
 // they were before.
-func (m *memory) sync(ctx context.Context, began time.Time, changed []*document, gone []string) error {
+func (m *memory) sync(ctx context.Context, began time.Time, changed []*document, gone []string) (err error) {
 	isStored := func(d *document) bool {
 		_, old := m.current.Load().find(d.id)
 		return old.tag() == d.etag
@@ -268,6 +272,8 @@ func (m *memory) sync(ctx context.Context, began time.Time, changed []*document,
 	if err != nil {
 		return err
 	}
+	_, end := stage(ctx, "db", queries["sync"]...)
+	defer end(&err)
 	m.writing.Lock()
 	defer m.writing.Unlock()
 	for id, at := range m.written {
@@ -341,7 +347,9 @@ func (m *memory) embedAgain(ctx context.Context, e *entry) error {
 	return nil
 }
 
-func (m *memory) document(_ context.Context, id string) (*document, error) {
+func (m *memory) document(ctx context.Context, id string) (_ *document, err error) {
+	_, end := stage(ctx, "db", queries["document"]...)
+	defer end(&err)
 	_, e := m.current.Load().find(id)
 	if e == nil {
 		return nil, errNotFound
@@ -349,7 +357,9 @@ func (m *memory) document(_ context.Context, id string) (*document, error) {
 	return e.document, nil
 }
 
-func (m *memory) list(_ context.Context, prefix, after string, limit int) ([]documentInfo, error) {
+func (m *memory) list(ctx context.Context, prefix, after string, limit int) (_ []documentInfo, err error) {
+	_, end := stage(ctx, "db", queries["list"]...)
+	defer end(&err)
 	s := m.current.Load()
 	low, high := s.within(prefix)
 	if i, e := s.find(after); i >= low {
@@ -405,15 +415,24 @@ func (m *memory) search(ctx context.Context, q query) (hits []hit, degraded bool
 	v, embedErr := m.embedder.query(ctx, q.text)
 	s := m.current.Load()
 	low, high := s.within(q.prefix)
-	lexical, err := s.lexicalLeg(ctx, q.text, low, high)
+	lexical, vector, err := s.legs(ctx, q.text, v, low, high)
 	if err != nil {
 		return nil, false, err
 	}
-	vector, err := s.vectorLeg(ctx, v, low, high)
-	if err != nil {
-		return nil, false, err
-	}
+	_, end := stage(ctx, "rank")
+	defer end(&err)
 	return s.fuse(lexical, vector, m.vectorWeight, m.embedder.floor(), q.limit), embedErr != nil, nil
+}
+
+// legs returns the best chunks of entries[low:high] by their words and by their vectors.
+func (s *snapshot) legs(ctx context.Context, text string, v []float32, low, high int) (lexical, vector []candidate, err error) {
+	ctx, end := stage(ctx, "db", queries["search"]...)
+	defer end(&err)
+	if lexical, err = s.lexicalLeg(ctx, text, low, high); err != nil {
+		return nil, nil, err
+	}
+	vector, err = s.vectorLeg(ctx, v, low, high)
+	return lexical, vector, err
 }
 
 // match is an occurrence of a query's term in a chunk.

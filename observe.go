@@ -1,9 +1,11 @@
 package main
 
 // One record for each request and each background job, carried by the context, and everything that is made from it
-// once it is finished. Nothing else measures time or writes a line per request.
+// once it is finished: the log line, the metrics, the spans, the waterfall. Nothing else measures time or writes a line
+// per request. Only this file knows Prometheus and OpenTelemetry.
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -12,16 +14,38 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http"
+	"net/netip"
+	"os"
 	"runtime/debug"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/exporters/stdout/stdouttrace"
+	"go.opentelemetry.io/otel/sdk/instrumentation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
 )
 
 const (
-	// maxStages bounds what one record holds; further stages are summed into the last one.
+	// maxStages bounds what one record holds; the time of further stages goes into the last one.
 	maxStages = 64
+
+	// maxSampledByCaller is how many records a second are kept because their caller's traceparent asks for it.
+	maxSampledByCaller = 10
 
 	// statusClientClosed is what the log says where the client went away before its answer (nginx's 499).
 	statusClientClosed = 499
@@ -29,23 +53,55 @@ const (
 
 // observer makes the records and reports them.
 type observer struct {
-	log  *slog.Logger
-	slow time.Duration // from here on a request is worth a warning
+	log     *slog.Logger
+	slow    time.Duration // from here on a request is worth a warning and is kept
+	off     bool          // OBSERVABILITY=off: only what fails is reported
+	ratio   uint64        // records whose trace id is below are kept
+	callers *limiter      // of records kept for their callers' sake
+	closing atomic.Bool   // a drain has begun: answers tell clients to close their connection
+	open    atomic.Int64  // connections
+	metrics *metrics
+	traces  *traceExport // nil: none
+	recent  *recorder
+}
+
+func newObserver(cfg *settings, log *slog.Logger) *observer {
+	return &observer{
+		log: log, slow: cfg.slowRequest, off: !cfg.observability, ratio: uint64(cfg.sampleRate * (1 << 63)),
+		callers: newLimiter(maxSampledByCaller, maxSampledByCaller), metrics: newMetrics(cfg), recent: newRecorder(),
+	}
 }
 
 // record is what is known of one request or background job. Its stages may come from several goroutines.
 type record struct {
+	observer    *observer
 	correlation string
+	isTraceID   bool // the correlation id is the trace id
 	trace       [16]byte
 	span        [8]byte
 	parent      [8]byte // zero: the trace begins here
+	tracestate  string
+	sampled     bool   // kept whatever becomes of it; what is called on its way is told so
+	kept        string // why its trace is kept, empty if it is not
 	start       time.Time
-	streams     bool // takes as long as the client wants: never slow
+	took        time.Duration // 0 until it is finished
+	streams     string        // transport of a stream, which lasts as long as its client wants and is never slow
+	failure     string        // error.type of what went wrong on our side, empty if nothing did
 
-	mu     sync.Mutex
+	job                                    string // the job's name; empty for a request, which has the following
+	method, route, path, client, userAgent string
+	status                                 int
+	bytes                                  int64
+
+	mu     sync.Mutex // guards the following
 	attrs  []slog.Attr
 	stages []stageRecord
 	summed int // stages beyond maxStages
+
+	scopes     *[8]scope // room for the contexts of most records; nil once finished: it would keep the request
+	usedScopes int
+	firstAttrs [4]slog.Attr   // room for the attributes of most records
+	first      [8]stageRecord // room for the stages of most records
 }
 
 // stageRecord is one timed part of a record.
@@ -55,6 +111,14 @@ type stageRecord struct {
 	start, end time.Duration
 	attrs      []slog.Attr
 	err        error
+	span       [8]byte
+	remote     *remoteParent
+}
+
+// remoteParent is the caller's span that a stage continues instead of the record's.
+type remoteParent struct {
+	trace [16]byte
+	span  [8]byte
 }
 
 // scope is a context with the record and the stage it stands in.
@@ -80,15 +144,50 @@ func currentScope(ctx context.Context) *scope {
 	return s
 }
 
+// newRecord begins a record. A usable X-Correlation-ID and traceparent are taken over; without the first the
+// correlation id is the trace id, so that it opens the trace.
+func (o *observer) newRecord(h http.Header) *record {
+	rec := &record{observer: o, start: time.Now()}
+	rec.stages, rec.attrs, rec.scopes = rec.first[:0], rec.firstAttrs[:0], new([8]scope)
+	sampled := false
+	if parent := h.Get("Traceparent"); !parseTraceparent(parent, &rec.trace, &rec.parent, &sampled) {
+		randomID(rec.trace[:])
+	} else if state := h.Get("Tracestate"); len(state) <= 512 {
+		rec.tracestate = state
+	}
+	randomID(rec.span[:])
+	if binary.BigEndian.Uint64(rec.trace[8:])>>1 < o.ratio {
+		rec.sampled, rec.kept = true, "ratio"
+	} else if sampled && o.callers.take(anyClient, rec.start) == 0 {
+		rec.sampled, rec.kept = true, "caller"
+	}
+	if rec.correlation = h.Get("X-Correlation-ID"); !isCorrelationID(rec.correlation) {
+		rec.correlation, rec.isTraceID = hex.EncodeToString(rec.trace[:]), true
+	}
+	return rec
+}
+
+// scope returns a context of the record's stage, -1 for the record itself. The caller holds rec.mu or is the only one to have rec.
+func (rec *record) scope(ctx context.Context, stage int) *scope {
+	if rec.scopes == nil || rec.usedScopes == len(rec.scopes) {
+		return &scope{ctx, rec, stage}
+	}
+	s := &rec.scopes[rec.usedScopes]
+	rec.usedScopes++
+	*s = scope{ctx, rec, stage}
+	return s
+}
+
 // stage times a part of ctx's record until end is called with the error it ended in:
 //
-//	ctx, end := stage(ctx, "db", slog.String("query", "search"))
+//	ctx, end := stage(ctx, "db", slog.String("db.query.summary", "search"))
 //	defer end(&err)
 //
-// Stages nest by their context. Outside a record it does nothing.
+// Stages nest by their context. Attributes have the names of OpenTelemetry's semantic conventions. Outside a record
+// it does nothing.
 func stage(ctx context.Context, name string, attrs ...slog.Attr) (_ context.Context, end func(*error)) {
 	s := currentScope(ctx)
-	if s == nil {
+	if s == nil || s.record.observer.off {
 		return ctx, func(*error) {}
 	}
 	rec := s.record
@@ -97,23 +196,51 @@ func stage(ctx context.Context, name string, attrs ...slog.Attr) (_ context.Cont
 	defer rec.mu.Unlock()
 	at := len(rec.stages)
 	if at == maxStages {
-		rec.summed++
-		return ctx, func(*error) {
-			rec.mu.Lock()
-			rec.stages[maxStages-1].end += time.Since(rec.start) - started
-			rec.mu.Unlock()
-		}
+		return ctx, rec.sumStage(stageRecord{name: name, start: started, attrs: attrs})
 	}
 	rec.stages = append(rec.stages, stageRecord{name: name, parent: s.stage, start: started, attrs: attrs})
-	return &scope{ctx, rec, at}, func(err *error) {
+	randomID(rec.stages[at].span[:])
+	return rec.scope(ctx, at), func(err *error) {
 		rec.mu.Lock()
-		st := &rec.stages[at]
-		st.end = time.Since(rec.start)
-		if err != nil {
-			st.err = *err
-		}
+		rec.stages[at].finish(rec, err)
 		rec.mu.Unlock()
 	}
+}
+
+// sumStage is for a stage that finds no room: its time goes into the last one, but it is counted on its own.
+func (rec *record) sumStage(st stageRecord) (end func(*error)) {
+	rec.summed++
+	return func(err *error) {
+		st.finish(rec, err)
+		rec.mu.Lock()
+		rec.stages[maxStages-1].end += st.end - st.start
+		rec.mu.Unlock()
+		rec.observer.metrics.stage(&st, nil)
+	}
+}
+
+func (st *stageRecord) finish(rec *record, err *error) {
+	st.end = time.Since(rec.start)
+	if err != nil {
+		st.err = *err
+	}
+}
+
+// attr returns the value of the stage's attribute, the zero value if it has none.
+func (st *stageRecord) attr(key string) slog.Value {
+	for _, a := range st.attrs {
+		if a.Key == key {
+			return a.Value
+		}
+	}
+	return slog.Value{}
+}
+
+func (st *stageRecord) text(key string) string {
+	if v := st.attr(key); v.Kind() == slog.KindString {
+		return v.String()
+	}
+	return ""
 }
 
 // annotate adds attributes to the stage that ctx stands in: what is known only once it runs.
@@ -135,30 +262,103 @@ func note(ctx context.Context, attrs ...slog.Attr) {
 	}
 }
 
-// markStream says that ctx's record lasts as long as its client wants.
-func markStream(ctx context.Context) {
+// markFailed says that ctx's record failed for a reason of ours, which keeps its trace.
+func markFailed(ctx context.Context, err error) {
 	if s := currentScope(ctx); s != nil {
-		s.record.streams = true
+		s.record.mu.Lock()
+		s.record.failure = cmp.Or(s.record.failure, errorType(err))
+		s.record.mu.Unlock()
 	}
+}
+
+// Streams: the transports of events, and answers that last because of what they do.
+const (
+	streamableHTTP = "streamable_http"
+	legacySSE      = "sse"
+	bulkStream     = "bulk"
+	captureStream  = "capture"
+)
+
+// markStream says that ctx's record is a stream of that kind, which lasts as long as its client wants.
+func markStream(ctx context.Context, transport string) {
+	if s := currentScope(ctx); s != nil {
+		s.record.mu.Lock()
+		s.record.streams = transport
+		s.record.mu.Unlock()
+	}
+}
+
+// continueTrace makes the trace that traceparent names the one of ctx's stage: that of the whole record if the request
+// brought none, else of this stage and those below it, which are then linked to the request's.
+func continueTrace(ctx context.Context, traceparent string) {
+	s := currentScope(ctx)
+	var remote remoteParent
+	var sampled bool
+	if s == nil || s.stage < 0 || !parseTraceparent(traceparent, &remote.trace, &remote.span, &sampled) {
+		return
+	}
+	rec := s.record
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	if sampled && !rec.sampled && rec.observer.callers.take(anyClient, rec.start) == 0 {
+		rec.sampled, rec.kept = true, "caller"
+	}
+	if rec.parent == [8]byte{} && s.stage == 0 {
+		rec.trace, rec.parent, rec.isTraceID = remote.trace, remote.span, false
+		return
+	}
+	rec.stages[s.stage].remote = &remote
+}
+
+// errorType classifies err for error.type: a small set, never a message.
+func errorType(err error) string {
+	if err == nil {
+		return ""
+	}
+	if typed, ok := errors.AsType[interface {
+		error
+		errorType() string
+	}](err); ok {
+		return typed.errorType()
+	}
+	user, isUsers := errors.AsType[userError](err)
+	switch {
+	case isUsers:
+		return strconv.Itoa(user.status)
+	case errors.Is(err, context.Canceled):
+		return "canceled"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "timeout"
+	case errors.Is(err, errUnavailable):
+		return "unavailable"
+	}
+	return "_OTHER"
 }
 
 // observe is the outermost handler: it gives each request its record and reports it, whatever becomes of the request.
 func (o *observer) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rec := newRecord(r.Header)
+		rec := o.newRecord(r.Header)
 		w.Header().Set("X-Correlation-ID", rec.correlation)
-		r = r.WithContext(&scope{r.Context(), rec, -1})
-		rw := &response{ResponseWriter: w}
+		r = r.WithContext(rec.scope(r.Context(), -1))
+		rec.method, rec.path = r.Method, truncate(r.URL.Path, 256)
+		rw := &response{ResponseWriter: w, record: rec}
+		if !o.off {
+			o.recent.begin(rec)
+		}
 		defer func() {
 			broken := recover()
 			if broken != nil && broken != http.ErrAbortHandler {
-				o.log.ErrorContext(r.Context(), "handler panicked", "error", fmt.Sprint(broken), "stack", string(debug.Stack()))
+				err := fmt.Errorf("panic: %v", broken)
+				o.log.ErrorContext(r.Context(), "handler panicked", "error", err, "stack", string(debug.Stack()))
+				markFailed(r.Context(), err)
 				if rw.status == 0 {
-					writeError(rw, errors.New("panic"))
+					writeError(rw, err)
 					broken = nil
 				}
 			}
-			o.report(r, rw, rec)
+			rec.describe(r, rw)
+			o.finish(rec)
 			if broken != nil {
 				panic(http.ErrAbortHandler) // the answer is cut off: the client must not take it for whole
 			}
@@ -167,94 +367,180 @@ func (o *observer) observe(next http.Handler) http.Handler {
 	})
 }
 
-// report writes the one log line of a finished request.
-func (o *observer) report(r *http.Request, w *response, rec *record) {
-	took := time.Since(rec.start)
-	status := w.status
-	if status == 0 {
-		status = http.StatusOK
-		if r.Context().Err() != nil {
-			status = statusClientClosed
-		}
+// countConnection keeps the number of open connections.
+func (o *observer) countConnection(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		o.open.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		o.open.Add(-1)
+	default: // between requests and in them it stays open
 	}
-	level := slog.LevelInfo
-	switch {
-	case status >= 500:
-		level = slog.LevelError
-	case took >= o.slow && !rec.streams:
-		level = slog.LevelWarn
-	case isProbe(r):
-		level = slog.LevelDebug
-	}
-	if !o.log.Enabled(r.Context(), level) {
-		return
-	}
-	attrs := []slog.Attr{
-		slog.String("method", r.Method), slog.String("route", routeOf(r)), slog.String("path", r.URL.Path),
-		slog.Int("status", status), slog.Float64("took_ms", milliseconds(took)), slog.Int64("bytes", w.bytes),
-		slog.String("client", r.RemoteAddr), slog.String("user_agent", truncate(r.UserAgent(), 256)),
-	}
-	if rec.parent != [8]byte{} {
-		attrs = append(attrs, slog.String("parent_id", hex.EncodeToString(rec.parent[:])))
-	}
-	o.log.LogAttrs(r.Context(), level, "request", append(attrs, rec.summary()...)...)
 }
 
-// summary returns the record's own attributes and the time in its stages by their name: db_ms, embed_ms and so on.
-func (rec *record) summary() []slog.Attr {
+// describe takes from r what is reported: the request itself is not kept.
+func (rec *record) describe(r *http.Request, w *response) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	attrs := rec.attrs
-	for i, st := range rec.stages {
-		var total time.Duration
-		first := true
-		for j, other := range rec.stages {
-			if other.name == st.name {
-				first = first && j >= i
-				total += other.end - other.start
-			}
-		}
-		if first {
-			attrs = append(attrs, slog.Float64(st.name+"_ms", milliseconds(total)))
+	rec.route, rec.client, rec.userAgent = routeOf(r), r.RemoteAddr, truncate(r.UserAgent(), 256)
+	rec.status, rec.bytes = w.status, w.bytes
+	if rec.status == 0 {
+		rec.status = http.StatusOK
+		if r.Context().Err() != nil {
+			rec.status = statusClientClosed
 		}
 	}
+	if rec.status >= http.StatusInternalServerError && rec.failure == "" {
+		rec.failure = strconv.Itoa(rec.status)
+	}
+}
+
+// job begins a record for background work. end reports it: failures as warnings, what noted something at info, the
+// rest at debug.
+func (o *observer) job(ctx context.Context, name string) (_ context.Context, end func(*error)) {
+	rec := o.newRecord(nil)
+	rec.job = name
+	inside := rec.scope(ctx, -1)
+	if !o.off {
+		o.recent.begin(rec)
+	}
+	return inside, func(err *error) {
+		if err != nil && *err != nil && ctx.Err() == nil {
+			markFailed(inside, *err)
+			note(inside, slog.String("error", (*err).Error()))
+		}
+		o.finish(rec)
+	}
+}
+
+// finish makes the views of a finished record.
+func (o *observer) finish(rec *record) {
+	rec.mu.Lock()
+	rec.took, rec.scopes = time.Since(rec.start), nil
+	slow := rec.took >= o.slow && rec.streams == "" && rec.job == ""
+	switch {
+	case rec.kept != "":
+	case rec.failure != "":
+		rec.kept = "failed"
+	case slow:
+		rec.kept = "slow"
+	}
+	rec.mu.Unlock()
+	o.logLine(rec, slow)
+	if o.off {
+		return
+	}
+	o.metrics.record(rec)
+	o.recent.end(rec)
+	if rec.kept != "" && o.traces != nil {
+		o.traces.add(rec)
+	}
+}
+
+// logLine writes the one line of a record.
+func (o *observer) logLine(rec *record, slow bool) {
+	level, message := slog.LevelInfo, "request"
+	if rec.job != "" {
+		message = "job"
+	}
+	switch {
+	case rec.job != "" && rec.failure != "":
+		level = slog.LevelWarn
+	case rec.failure != "":
+		level = slog.LevelError
+	case slow:
+		level = slog.LevelWarn
+	case rec.job != "" && len(rec.attrs) == 0, isProbe(rec.route):
+		level = slog.LevelDebug
+	}
+	ctx := context.Background() // the ids are given below, in their place before the other attributes
+	handler := o.log.Handler()
+	if o.off && level < slog.LevelWarn || !handler.Enabled(ctx, level) {
+		return
+	}
+	var room [24]slog.Attr
+	ids := rec.ids()
+	attrs := append(room[:0], ids[:]...)
+	if rec.job != "" {
+		attrs = append(attrs, slog.String("job", rec.job))
+	} else {
+		attrs = append(attrs, slog.String("method", rec.method), slog.String("route", rec.route), slog.String("path", rec.path),
+			slog.Int("status", rec.status), slog.Int64("bytes", rec.bytes), slog.String("client", rec.client), slog.String("user_agent", rec.userAgent))
+	}
+	attrs = append(attrs, slog.Float64("took_ms", milliseconds(rec.took)))
+	var sums [8]duration
+	for _, d := range rec.durations(sums[:0]) {
+		attrs = append(attrs, slog.Float64(millisecondsKey(d.name), milliseconds(d.took)))
+	}
+	if rec.kept != "" {
+		attrs = append(attrs, slog.String("kept", rec.kept))
+	}
+	rec.mu.Lock()
 	if rec.summed > 0 {
 		attrs = append(attrs, slog.Int("stages_summed", rec.summed))
 	}
-	return attrs
+	attrs = append(attrs, rec.attrs...)
+	rec.mu.Unlock()
+	line := slog.NewRecord(time.Now(), level, message, 0)
+	line.AddAttrs(attrs...)
+	_ = handler.Handle(ctx, line) // a log that cannot be written counts its own losses
 }
 
-// job begins a record for background work; end reports it: failures as warnings, the rest at debug unless it noted
-// something.
-func (o *observer) job(ctx context.Context, name string) (_ context.Context, end func(*error)) {
-	rec := newRecord(nil)
-	ctx = &scope{ctx, rec, -1}
-	return ctx, func(err *error) {
-		attrs := append([]slog.Attr{slog.String("job", name), slog.Float64("took_ms", milliseconds(time.Since(rec.start)))}, rec.summary()...)
-		level := slog.LevelDebug
-		if len(rec.attrs) > 0 {
-			level = slog.LevelInfo
-		}
-		if err != nil && *err != nil && ctx.Err() == nil {
-			level = slog.LevelWarn
-			attrs = append(attrs, slog.String("error", (*err).Error()))
-		}
-		o.log.LogAttrs(ctx, level, "job", attrs...)
+// millisecondsKey is the log field for the time in the stages of a name: without a concatenation for those that are in every line.
+func millisecondsKey(stage string) string {
+	switch stage {
+	case "search":
+		return "search_ms"
+	case "db":
+		return "db_ms"
+	case "embed":
+		return "embed_ms"
+	case "rank":
+		return "rank_ms"
+	case "mcp":
+		return "mcp_ms"
+	case "tool":
+		return "tool_ms"
 	}
+	return stage + "_ms"
 }
 
-// newRecord begins a record. A usable X-Correlation-ID and traceparent are taken over; without the first the
-// correlation id is the trace id, so that it opens the trace.
-func newRecord(h http.Header) *record {
-	rec := &record{start: time.Now()}
-	if !parseTraceparent(h.Get("Traceparent"), &rec.trace, &rec.parent) {
-		randomID(rec.trace[:])
+// ids are the three that lead from a log line to everything else.
+func (rec *record) ids() [3]slog.Attr {
+	return [3]slog.Attr{slog.String("correlation_id", rec.correlation), slog.String("trace_id", rec.traceID()), slog.String("span_id", hex.EncodeToString(rec.span[:]))}
+}
+
+// traceID is the trace id in hex: mostly the correlation id, which need not be made twice.
+func (rec *record) traceID() string {
+	if rec.isTraceID {
+		return rec.correlation
 	}
-	randomID(rec.span[:])
-	if rec.correlation = h.Get("X-Correlation-ID"); !isCorrelationID(rec.correlation) {
-		rec.correlation = hex.EncodeToString(rec.trace[:])
+	return hex.EncodeToString(rec.trace[:])
+}
+
+type duration struct {
+	name string
+	took time.Duration
+}
+
+// durations appends to sums the stages so far, summed by their name, in the order in which they began.
+func (rec *record) durations(sums []duration) []duration {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	for i := range rec.stages {
+		st := &rec.stages[i]
+		end := st.end
+		if end == 0 {
+			end = time.Since(rec.start)
+		}
+		at := slices.IndexFunc(sums, func(d duration) bool { return d.name == st.name })
+		if at < 0 {
+			at = len(sums)
+			sums = append(sums, duration{name: st.name})
+		}
+		sums[at].took += end - st.start
 	}
-	return rec
+	return sums
 }
 
 // randomID fills id, whose length is a multiple of 8, with random bytes that are not all zero.
@@ -265,7 +551,7 @@ func randomID(id []byte) {
 }
 
 // parseTraceparent reads a traceparent header (W3C Trace Context, section 3.2). Whatever is malformed counts as absent.
-func parseTraceparent(s string, trace *[16]byte, parent *[8]byte) bool {
+func parseTraceparent(s string, trace *[16]byte, parent *[8]byte, sampled *bool) bool {
 	const length = len("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 	if len(s) < length || s[2] != '-' || s[35] != '-' || s[52] != '-' || s[:2] == "ff" || len(s) > length && (s[:2] == "00" || s[length] != '-') {
 		return false
@@ -274,14 +560,46 @@ func parseTraceparent(s string, trace *[16]byte, parent *[8]byte) bool {
 		return false
 	}
 	var t [16]byte
-	var p [8]byte
+	var p, flags [8]byte
 	_, _ = hex.Decode(t[:], []byte(s[3:35])) // the digits are checked above
 	_, _ = hex.Decode(p[:], []byte(s[36:52]))
+	_, _ = hex.Decode(flags[:], []byte(s[53:55]))
 	if t == [16]byte{} || p == [8]byte{} {
 		return false
 	}
-	*trace, *parent = t, p
+	*trace, *parent, *sampled = t, p, flags[0]&1 == 1
 	return true
+}
+
+// traceparent returns the header by which what is called from ctx continues its trace, empty outside a record.
+func traceparent(ctx context.Context) string {
+	s := currentScope(ctx)
+	if s == nil {
+		return ""
+	}
+	rec := s.record
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	trace, span := rec.spanOf(s.stage)
+	flags := "00"
+	if rec.sampled {
+		flags = "01"
+	}
+	return "00-" + hex.EncodeToString(trace[:]) + "-" + hex.EncodeToString(span[:]) + "-" + flags
+}
+
+// spanOf returns the trace and span ids of a stage, for -1 of the record. The caller holds rec.mu.
+func (rec *record) spanOf(stage int) (trace [16]byte, span [8]byte) {
+	if stage < 0 {
+		return rec.trace, rec.span
+	}
+	span = rec.stages[stage].span
+	for at := stage; at >= 0; at = rec.stages[at].parent {
+		if remote := rec.stages[at].remote; remote != nil {
+			return remote.trace, span
+		}
+	}
+	return rec.trace, span
 }
 
 // isCorrelationID reports whether s matches [A-Za-z0-9][A-Za-z0-9._-]{0,127}: it may stand in SQL comments and logs.
@@ -303,9 +621,9 @@ func routeOf(r *http.Request) string {
 	return path
 }
 
-// isProbe reports whether r is asked every few seconds by a machine: such lines are for debugging alone.
-func isProbe(r *http.Request) bool {
-	switch routeOf(r) {
+// isProbe reports whether a route is asked every few seconds by a machine: such lines are for debugging alone.
+func isProbe(route string) bool {
+	switch route {
 	case "/livez", "/healthz", "/readyz", "/metrics":
 		return true
 	}
@@ -315,21 +633,40 @@ func isProbe(r *http.Request) bool {
 // response is a ResponseWriter that remembers what was answered.
 type response struct {
 	http.ResponseWriter
+	record *record
 	status int
 	bytes  int64
 }
 
-// WriteHeader remembers the status, but for the informational ones.
+// WriteHeader adds the headers that are known only now and remembers the status, but for informational ones.
 func (w *response) WriteHeader(status int) {
-	if w.status == 0 && status >= 200 {
+	if w.status != 0 {
+		return // what is sent cannot be changed
+	}
+	if status >= http.StatusOK {
 		w.status = status
+		if w.record.observer.closing.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		var room [8]duration
+		if sums := w.record.durations(room[:0]); len(sums) > 0 {
+			text := make([]byte, 0, 128)
+			for i, d := range sums {
+				if i > 0 {
+					text = append(text, ", "...)
+				}
+				text = append(append(text, d.name...), ";dur="...)
+				text = strconv.AppendFloat(text, milliseconds(d.took), 'f', -1, 64)
+			}
+			w.Header().Set("Server-Timing", string(text))
+		}
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *response) Write(b []byte) (int, error) {
 	if w.status == 0 {
-		w.status = http.StatusOK
+		w.WriteHeader(http.StatusOK)
 	}
 	n, err := w.ResponseWriter.Write(b)
 	w.bytes += int64(n)
@@ -347,11 +684,13 @@ func newLogger(w io.Writer, level slog.Leveler, cfg *settings) *slog.Logger {
 		}
 		switch a.Key {
 		case slog.TimeKey:
-			return slog.Time("timestamp", a.Value.Time().UTC())
+			a.Key, a.Value = "timestamp", slog.TimeValue(a.Value.Time().UTC())
 		case slog.MessageKey:
 			a.Key = "message"
 		case slog.LevelKey:
-			a.Value = slog.StringValue(strings.ToLower(a.Value.String()))
+			if level, ok := a.Value.Any().(slog.Level); ok {
+				a.Value = slog.StringValue(levelName(level))
+			}
 		}
 		return a
 	}
@@ -359,15 +698,26 @@ func newLogger(w io.Writer, level slog.Leveler, cfg *settings) *slog.Logger {
 	return slog.New(recordHandler{h}).With("service_name", cfg.serviceName, "version", version(), "environment", cfg.environment)
 }
 
+func levelName(level slog.Level) string {
+	switch {
+	case level < slog.LevelInfo:
+		return "debug"
+	case level < slog.LevelWarn:
+		return "info"
+	case level < slog.LevelError:
+		return "warn"
+	}
+	return "error"
+}
+
 // recordHandler adds the ids of the context's record to each line.
 type recordHandler struct{ slog.Handler }
 
 func (h recordHandler) Handle(ctx context.Context, line slog.Record) error {
 	if s := currentScope(ctx); s != nil {
-		rec := s.record
 		with := slog.NewRecord(line.Time, line.Level, line.Message, line.PC)
-		with.AddAttrs(slog.String("correlation_id", rec.correlation), slog.String("trace_id", hex.EncodeToString(rec.trace[:])),
-			slog.String("span_id", hex.EncodeToString(rec.span[:])))
+		ids := s.record.ids()
+		with.AddAttrs(ids[:]...)
 		line.Attrs(func(a slog.Attr) bool {
 			with.AddAttrs(a)
 			return true
@@ -413,6 +763,577 @@ func (l *logLevel) change(level slog.Level, duration time.Duration) {
 	}
 	normal := l.normal
 	l.revert = time.AfterFunc(duration, func() { l.Set(normal) })
+}
+
+// maxLogBytes is how much of the log waits for a reader before lines are dropped.
+const maxLogBytes = 1 << 20
+
+// logWriter writes lines in the background, so that nobody waits for whoever reads them. Lines that find no room are
+// dropped and counted; how many were is logged once there is room again.
+type logWriter struct {
+	to      io.Writer
+	dropped atomic.Int64
+	ended   chan struct{}
+
+	mu      sync.Mutex
+	filled  sync.Cond // signals that there is something to write, or that it is closed
+	waiting []byte
+	closed  bool
+}
+
+func newLogWriter(to io.Writer) *logWriter {
+	l := &logWriter{to: to, ended: make(chan struct{})}
+	l.filled.L = &l.mu
+	go l.run()
+	return l
+}
+
+// Write takes one line.
+func (l *logWriter) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || len(l.waiting)+len(line) > maxLogBytes {
+		l.dropped.Add(1)
+		return len(line), nil
+	}
+	l.waiting = append(l.waiting, line...)
+	l.filled.Signal()
+	return len(line), nil
+}
+
+// run writes until the writer is closed and everything is written.
+func (l *logWriter) run() {
+	defer close(l.ended)
+	var writing []byte
+	reported := int64(0)
+	for {
+		l.mu.Lock()
+		for len(l.waiting) == 0 && !l.closed {
+			l.filled.Wait()
+		}
+		writing, l.waiting = l.waiting, writing[:0]
+		closed := l.closed
+		l.mu.Unlock()
+		if n, err := l.to.Write(writing); err != nil {
+			l.dropped.Add(int64(strings.Count(string(writing[n:]), "\n")))
+		} else if dropped := l.dropped.Load(); dropped > reported {
+			line := fmt.Sprintf("{\"timestamp\":%q,\"level\":\"warn\",\"message\":\"log lines dropped\",\"count\":%d}\n", time.Now().UTC().Format(time.RFC3339Nano), dropped-reported)
+			if _, err := io.WriteString(l.to, line); err == nil {
+				reported = dropped
+			}
+		}
+		if closed {
+			return
+		}
+	}
+}
+
+// close writes what is waiting, for as long as timeout.
+func (l *logWriter) close(timeout time.Duration) {
+	l.mu.Lock()
+	l.closed = true
+	l.filled.Signal()
+	l.mu.Unlock()
+	select {
+	case <-l.ended:
+	case <-time.After(timeout):
+	}
+}
+
+// Buckets contain the 0.1, 0.5, 1, 2 and 5 s that objectives are set at.
+var (
+	requestBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10}
+	queryBuckets   = []float64{.0005, .001, .0025, .005, .01, .05, .1, .5, 1, 2, 5}
+)
+
+// metrics is everything that is counted. The families are there from the start, in both stores.
+type metrics struct {
+	registry                                  *prometheus.Registry
+	requests, operations, queries, embeddings *closedHistogram
+	results, batchSize, tokens                prometheus.Histogram
+	streams                                   *prometheus.GaugeVec
+	streamDurations                           *prometheus.HistogramVec
+	cache                                     *prometheus.CounterVec
+}
+
+func newMetrics(cfg *settings) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		requests: newClosedHistogram("http_server_request_duration_seconds", "Time from a request to the end of its answer; streams are not among them.",
+			requestBuckets, 60, "http_request_method", "http_route", "http_response_status_code"),
+		operations: newClosedHistogram("mcp_server_operation_duration_seconds", "Time that an MCP message took.",
+			requestBuckets, 40, "mcp_method_name", "gen_ai_tool_name", "error_type"),
+		queries: newClosedHistogram("db_client_operation_duration_seconds", "Time that a statement of the store took, in the embedded store that of the same operation.",
+			queryBuckets, 30, "db_operation_name", "db_query_summary", "error_type"),
+		embeddings: newClosedHistogram("gen_ai_client_operation_duration_seconds", "Time that making embeddings took: of a query, or of a batch of chunks.",
+			queryBuckets, 12, "gen_ai_request_model", "vitrine_embedding_kind", "error_type"),
+		results: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "vitrine_search_results",
+			Help: "Documents that a search found; bucket 0 counts the searches that found nothing.", Buckets: []float64{0, 1, 2, 5, 10, 20, 50, 100}}),
+		batchSize: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "vitrine_embedding_batch_size",
+			Help: "Texts that were embedded together.", Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128}}),
+		tokens: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "gen_ai_client_token_usage",
+			Help: "Tokens that an embedding call took, as the provider counts them.", Buckets: []float64{1, 4, 16, 64, 256, 1024, 4096, 16384, 65536}}),
+		streams: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "vitrine_sse_streams", Help: "Event streams that are open."}, []string{"transport"}),
+		streamDurations: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "vitrine_sse_stream_duration_seconds",
+			Help: "How long event streams were open.", Buckets: []float64{.1, 1, 10, 60, 600, 3600}}, []string{"transport"}),
+		cache: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "vitrine_embedding_cache_requests_total",
+			Help: "Query embeddings asked of the cache, by whether it had them."}, []string{"result"}),
+	}
+	m.registry.MustRegister(m.requests.vec, m.operations.vec, m.queries.vec, m.embeddings.vec, m.results, m.batchSize, m.tokens,
+		m.streams, m.streamDurations, m.cache, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for name, labels := range map[string]prometheus.Labels{
+		"vitrine_build_info": {"version": version(), "goversion": goVersion(), "revision": revision()},
+		"target_info":        {"service_name": cfg.serviceName, "service_version": version(), "deployment_environment_name": cfg.environment},
+	} {
+		info := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: "What runs here; always 1.", ConstLabels: labels})
+		info.Set(1)
+		m.registry.MustRegister(info)
+	}
+	for _, result := range []string{"hit", "miss"} {
+		m.cache.WithLabelValues(result)
+	}
+	for _, transport := range []string{streamableHTTP, legacySSE} {
+		m.streams.WithLabelValues(transport)
+		m.streamDurations.WithLabelValues(transport)
+	}
+	for _, attrs := range queries {
+		m.queries.with([3]string{attrs[0].Value.String(), attrs[1].Value.String(), ""})
+	}
+	for _, kind := range []string{"query", "batch"} {
+		m.embeddings.with([3]string{cfg.model(), kind, ""})
+	}
+	return m
+}
+
+// closedHistogram is a histogram over three labels. Beyond most combinations every further one counts as "other", so that no
+// client decides how many series there are.
+type closedHistogram struct {
+	vec  *prometheus.HistogramVec
+	most int
+
+	mu   sync.RWMutex
+	seen map[[3]string]prometheus.ExemplarObserver
+}
+
+func newClosedHistogram(name, help string, buckets []float64, most int, labels ...string) *closedHistogram {
+	opts := prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}
+	if strings.HasPrefix(name, "gen_ai_") {
+		opts.ConstLabels = prometheus.Labels{"gen_ai_operation_name": "embeddings"}
+	}
+	vec := prometheus.NewHistogramVec(opts, labels)
+	return &closedHistogram{vec: vec, most: most, seen: make(map[[3]string]prometheus.ExemplarObserver)}
+}
+
+// with returns the series of the labels.
+func (h *closedHistogram) with(labels [3]string) prometheus.ExemplarObserver {
+	h.mu.RLock()
+	series, ok := h.seen[labels]
+	h.mu.RUnlock()
+	if ok {
+		return series
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.seen) >= h.most {
+		labels = [3]string{"_OTHER", "other", "other"}
+	}
+	if series, ok = h.seen[labels]; !ok {
+		series, _ = h.vec.WithLabelValues(labels[:]...).(prometheus.ExemplarObserver) // every histogram is one
+		h.seen[labels] = series
+	}
+	return series
+}
+
+// observe counts a duration; that of a kept record is told with its trace id.
+func (h *closedHistogram) observe(took time.Duration, rec *record, labels ...string) {
+	series := h.with([3]string(labels))
+	if rec == nil || rec.kept == "" {
+		series.(prometheus.Observer).Observe(took.Seconds())
+		return
+	}
+	series.ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": hex.EncodeToString(rec.trace[:]), "span_id": hex.EncodeToString(rec.span[:])})
+}
+
+// record counts a finished record and its stages.
+func (m *metrics) record(rec *record) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	switch {
+	case rec.streams == streamableHTTP, rec.streams == legacySSE:
+		m.streamDurations.WithLabelValues(rec.streams).Observe(rec.took.Seconds())
+	case rec.streams == "" && rec.job == "":
+		m.requests.observe(rec.took, rec, knownMethod(rec.method), rec.route, statusLabels[rec.status%len(statusLabels)])
+	}
+	for i := range rec.stages {
+		m.stage(&rec.stages[i], rec)
+	}
+}
+
+// stage counts one stage; rec is nil if its record was full.
+func (m *metrics) stage(st *stageRecord, rec *record) {
+	took := st.end - st.start
+	switch st.name {
+	case "db":
+		m.queries.observe(took, rec, st.text("db.operation.name"), st.text("db.query.summary"), errorType(st.err))
+	case "mcp":
+		m.operations.observe(took, rec, st.text("mcp.method.name"), st.text("gen_ai.tool.name"), errorType(st.err))
+	case "embed":
+		m.embeddings.observe(took, rec, st.text("gen_ai.request.model"), st.text("vitrine.embedding.kind"), errorType(st.err))
+		if result := st.text("vitrine.embedding.cache"); result != "" {
+			m.cache.WithLabelValues(result).Inc()
+		}
+		if size := st.attr("vitrine.embedding.batch_size"); size.Kind() == slog.KindInt64 {
+			m.batchSize.Observe(float64(size.Int64()))
+		}
+		if tokens := st.attr("gen_ai.usage.input_tokens"); tokens.Kind() == slog.KindInt64 {
+			m.tokens.Observe(float64(tokens.Int64()))
+		}
+	case "search":
+		if hits := st.attr("hits"); hits.Kind() == slog.KindInt64 {
+			m.results.Observe(float64(hits.Int64()))
+		}
+	}
+}
+
+// statusLabels are the status codes as labels.
+var statusLabels = func() (labels [600]string) {
+	for i := range labels {
+		labels[i] = strconv.Itoa(i)
+	}
+	return labels
+}()
+
+// knownMethod folds methods that HTTP does not define into one.
+func knownMethod(method string) string {
+	switch method {
+	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE":
+		return method
+	}
+	return "_OTHER"
+}
+
+// poolStats are the numbers of a connection pool; zero where there is none.
+type poolStats struct {
+	used, idle, most, pending int
+	waited                    time.Duration
+	timeouts                  int64
+}
+
+// serverCollector reads at scrape time what the server knows anyway.
+type serverCollector struct{ *server }
+
+// Describe says nothing: the collector is unchecked, and Collect says it all.
+func (serverCollector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect sends each family, with the value of its one label, if it has one, before each of its values.
+func (c serverCollector) Collect(ch chan<- prometheus.Metric) {
+	type sample struct {
+		value float64
+		label string
+	}
+	send := func(kind prometheus.ValueType, name, help, label string, samples ...sample) {
+		var labels []string
+		if label != "" {
+			labels = []string{label}
+		}
+		desc := prometheus.NewDesc(name, help, labels, nil)
+		for _, s := range samples {
+			ch <- prometheus.MustNewConstMetric(desc, kind, s.value, []string{s.label}[:len(labels)]...)
+		}
+	}
+	gauge := func(name, help string, value float64) { send(prometheus.GaugeValue, name, help, "", sample{value: value}) }
+	counter := func(name, help string, value float64) {
+		send(prometheus.CounterValue, name, help, "", sample{value: value})
+	}
+	active, open := float64(c.observe.recent.requestsInFlight()), float64(c.observe.open.Load())
+	gauge("http_server_active_requests", "Requests that are being answered.", active)
+	send(prometheus.GaugeValue, "vitrine_http_connections", "Open HTTP connections, by whether a request is being answered on them.", "state",
+		sample{active, "active"}, sample{max(0, open-active), "idle"})
+	state := c.state(context.Background())
+	gauge("vitrine_documents", "Documents in the store.", float64(state.documents))
+	gauge("vitrine_chunks", "Passages in the store, the units that are found.", float64(state.chunks))
+	gauge("vitrine_index_last_success_timestamp_seconds", "When the index was last known to be in step with the folder.", float64(state.indexed.UnixMilli())/1000)
+	for _, check := range state.checks {
+		ready := sample{0, check.name}
+		if check.problem == "" {
+			ready.value = 1
+		}
+		send(prometheus.GaugeValue, "vitrine_ready", "Whether the check of /readyz passes.", "check", ready)
+	}
+	var pool poolStats
+	if pooled, ok := c.store.(interface{ pool() poolStats }); ok {
+		pool = pooled.pool()
+	}
+	send(prometheus.GaugeValue, "db_client_connection_count", "Connections of the database pool.", "db_client_connection_state",
+		sample{float64(pool.used), "used"}, sample{float64(pool.idle), "idle"})
+	gauge("db_client_connection_max", "Most connections that the database pool opens.", float64(pool.most))
+	gauge("db_client_connection_pending_requests", "Callers that wait for a database connection.", float64(pool.pending))
+	counter("db_client_connection_timeouts_total", "Callers that gave up waiting for a database connection.", float64(pool.timeouts))
+	counter("vitrine_db_wait_seconds_total", "Time that callers have waited for a database connection.", pool.waited.Seconds())
+	counter("vitrine_log_lines_dropped_total", "Log lines lost because nobody read them in time.", float64(c.logs.dropped.Load()))
+	traces := c.observe.traces
+	if traces == nil {
+		traces = &traceExport{}
+	}
+	gauge("vitrine_trace_queue_records", "Kept records that wait for export.", float64(len(traces.queue)))
+	send(prometheus.CounterValue, "vitrine_spans_total", "Spans by what became of them: exported, dropped because the queue was full, or failed to be exported.", "outcome",
+		sample{float64(traces.exported.Load()), "exported"}, sample{float64(traces.dropped.Load()), "dropped"}, sample{float64(traces.failed.Load()), "failed"})
+	gauge("vitrine_span_export_last_success_timestamp_seconds", "When spans were last exported.", float64(traces.lastSuccess.Load())/1000)
+}
+
+// metricsHandler answers GET /metrics. Scrapes that come together share one collection.
+func (s *server) metricsHandler() http.Handler {
+	return promhttp.HandlerFor(s.observe.metrics.registry, promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn), ErrorHandling: promhttp.ContinueOnError,
+		EnableOpenMetrics: true, MaxRequestsInFlight: 8, Timeout: 5 * time.Second, CoalesceGather: true,
+	})
+}
+
+// traceExport turns kept records into spans, off the requests' path, and hands them to the exporter.
+type traceExport struct {
+	exporter sdktrace.SpanExporter
+	resource *resource.Resource
+	log      *slog.Logger
+	queue    chan *record
+	ended    chan struct{}
+
+	exported, dropped, failed atomic.Int64 // spans
+	lastSuccess               atomic.Int64 // Unix milliseconds
+}
+
+const (
+	traceQueueRecords = 2048
+	exportBatch       = 512 // spans, about
+	exportPause       = time.Second
+	exportTimeout     = 5 * time.Second
+)
+
+// newTraceExport starts the export that the settings ask for; nil if they ask for none.
+func newTraceExport(ctx context.Context, cfg *settings, log *slog.Logger) (*traceExport, error) {
+	var exporter sdktrace.SpanExporter
+	var err error
+	switch cfg.tracesExporter {
+	case "otlp":
+		exporter, err = otlptracehttp.New(ctx, otlptracehttp.WithTimeout(exportTimeout), otlptracehttp.WithRetry(otlptracehttp.RetryConfig{}))
+	case "console":
+		exporter, err = stdouttrace.New(stdouttrace.WithWriter(os.Stderr))
+	default:
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("vitrine: setting up the trace exporter: %w", err)
+	}
+	res, err := resource.New(ctx, resource.WithFromEnv(), resource.WithAttributes(attribute.String("service.name", cfg.serviceName),
+		attribute.String("service.version", version()), attribute.String("deployment.environment.name", cfg.environment)))
+	if err != nil {
+		log.Warn("OTEL_RESOURCE_ATTRIBUTES is not honoured in full", "error", err)
+	}
+	return startTraceExport(exporter, res, log), nil
+}
+
+func startTraceExport(exporter sdktrace.SpanExporter, res *resource.Resource, log *slog.Logger) *traceExport {
+	e := &traceExport{exporter: exporter, resource: res, log: log, queue: make(chan *record, traceQueueRecords), ended: make(chan struct{})}
+	go e.run()
+	return e
+}
+
+// add queues a finished record, or drops it whole if the queue is full.
+func (e *traceExport) add(rec *record) {
+	select {
+	case e.queue <- rec:
+	default:
+		e.dropped.Add(int64(1 + len(rec.stages)))
+	}
+}
+
+// run exports until the queue is closed and empty.
+func (e *traceExport) run() {
+	defer close(e.ended)
+	var lastLogged time.Time
+	failures := 0
+	for rec := range e.queue {
+		batch := e.spans(rec)
+		for pause := time.After(exportPause); len(batch) < exportBatch && rec != nil; {
+			select {
+			case rec = <-e.queue:
+				if rec != nil {
+					batch = append(batch, e.spans(rec)...)
+				}
+			case <-pause:
+				rec = nil
+			}
+		}
+		if err := e.export(batch); err == nil {
+			e.exported.Add(int64(len(batch)))
+			e.lastSuccess.Store(time.Now().UnixMilli())
+		} else if e.failed.Add(int64(len(batch))); true {
+			failures++
+			if time.Since(lastLogged) > time.Minute {
+				e.log.Warn("spans could not be exported", "error", err, "exports", failures, "spans_failed_total", e.failed.Load(), "spans_dropped_total", e.dropped.Load())
+				lastLogged, failures = time.Now(), 0
+			}
+		}
+	}
+}
+
+// export tries three times within a few seconds: a refused connection is not retried by OTLP over HTTP.
+func (e *traceExport) export(batch []sdktrace.ReadOnlySpan) (err error) {
+	for attempt := range 3 {
+		time.Sleep(time.Duration(attempt) * 500 * time.Millisecond)
+		ctx, cancel := context.WithTimeout(context.Background(), exportTimeout)
+		err = e.exporter.ExportSpans(ctx, batch)
+		cancel()
+		if err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// close exports what is queued, for as long as timeout; what is left counts as dropped.
+func (e *traceExport) close(timeout time.Duration) {
+	if e == nil {
+		return
+	}
+	close(e.queue)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	select {
+	case <-e.ended:
+	case <-ctx.Done():
+		e.log.Warn("spans were not exported in time", "records", len(e.queue))
+	}
+	_ = e.exporter.Shutdown(ctx) // the spans are counted already
+}
+
+var scopeOfSpans = instrumentation.Scope{Name: "vitrine", Version: version()}
+
+// spans makes the spans of a record: one for itself and one for each stage, with the ids and times that they have.
+func (e *traceExport) spans(rec *record) []sdktrace.ReadOnlySpan {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	state, _ := trace.ParseTraceState(rec.tracestate) // malformed: none
+	context := func(id [16]byte, span [8]byte, remote bool) trace.SpanContext {
+		return trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: span, TraceFlags: trace.FlagsSampled, TraceState: state, Remote: remote})
+	}
+	root := tracetest.SpanStub{
+		Name: rec.job, SpanKind: trace.SpanKindInternal, SpanContext: context(rec.trace, rec.span, false), Resource: e.resource,
+		StartTime: rec.start, EndTime: rec.start.Add(rec.took), InstrumentationScope: scopeOfSpans, ChildSpanCount: len(rec.stages),
+		Attributes: append(attributes(rec.attrs), attribute.String("vitrine.correlation_id", rec.correlation), attribute.String("vitrine.kept", rec.kept)),
+	}
+	if rec.parent != [8]byte{} {
+		root.Parent = context(rec.trace, rec.parent, true)
+	}
+	if rec.job == "" {
+		root.Name, root.SpanKind = rec.spanName(), trace.SpanKindServer
+		root.Attributes = append(root.Attributes, rec.httpAttributes()...)
+	}
+	if rec.failure != "" {
+		root.Status.Code = codes.Error
+		root.Attributes = append(root.Attributes, attribute.String("error.type", rec.failure))
+	}
+	spans := []sdktrace.ReadOnlySpan{root.Snapshot()}
+	for i := range rec.stages {
+		st := &rec.stages[i]
+		id, span := rec.spanOf(i)
+		stub := tracetest.SpanStub{
+			Name: st.spanName(), SpanKind: st.spanKind(), SpanContext: context(id, span, false), Resource: e.resource,
+			StartTime: rec.start.Add(st.start), EndTime: rec.start.Add(max(st.start, st.end)), InstrumentationScope: scopeOfSpans, Attributes: attributes(st.attrs),
+		}
+		if st.remote != nil {
+			stub.Parent = context(st.remote.trace, st.remote.span, true)
+			stub.Links = []sdktrace.Link{{SpanContext: context(rec.trace, rec.span, false)}}
+		} else {
+			parentTrace, parent := rec.spanOf(st.parent)
+			stub.Parent = context(parentTrace, parent, false)
+		}
+		if kind := errorType(st.err); kind != "" {
+			stub.Attributes = append(stub.Attributes, attribute.String("error.type", kind))
+			if _, isUsers := errors.AsType[userError](st.err); !isUsers {
+				stub.Status = sdktrace.Status{Code: codes.Error, Description: st.err.Error()}
+			}
+		}
+		spans = append(spans, stub.Snapshot())
+	}
+	return spans
+}
+
+// spanName is the method and the route, never the path.
+func (rec *record) spanName() string {
+	method := knownMethod(rec.method)
+	if method == "_OTHER" {
+		method = "HTTP"
+	}
+	switch rec.route {
+	case "unmatched":
+		return method
+	case "": // not answered yet
+		return method + " " + rec.path
+	}
+	return method + " " + rec.route
+}
+
+func (rec *record) httpAttributes() []attribute.KeyValue {
+	attrs := []attribute.KeyValue{
+		attribute.String("http.request.method", knownMethod(rec.method)), attribute.String("url.path", rec.path), attribute.String("url.scheme", "http"),
+		attribute.Int("http.response.status_code", rec.status), attribute.Int64("http.response.body.size", rec.bytes),
+		attribute.String("user_agent.original", rec.userAgent), attribute.String("network.protocol.name", "http"),
+	}
+	if rec.route != "unmatched" {
+		attrs = append(attrs, attribute.String("http.route", rec.route))
+	}
+	if knownMethod(rec.method) == "_OTHER" {
+		attrs = append(attrs, attribute.String("http.request.method_original", truncate(rec.method, 32)))
+	}
+	if client, err := netip.ParseAddrPort(rec.client); err == nil {
+		attrs = append(attrs, attribute.String("client.address", client.Addr().String()), attribute.Int("client.port", int(client.Port())))
+	}
+	return attrs
+}
+
+// spanName follows the semantic conventions for what the stage is.
+func (st *stageRecord) spanName() string {
+	switch st.name {
+	case "db":
+		return st.text("db.query.summary")
+	case "mcp":
+		return strings.TrimSpace(st.text("mcp.method.name") + " " + st.text("gen_ai.tool.name") + st.text("gen_ai.prompt.name"))
+	case "tool":
+		return "execute_tool " + st.text("gen_ai.tool.name")
+	case "embed":
+		return "embeddings " + st.text("gen_ai.request.model")
+	case "search":
+		return "retrieval documents"
+	}
+	return st.name
+}
+
+func (st *stageRecord) spanKind() trace.SpanKind {
+	switch st.name {
+	case "mcp":
+		return trace.SpanKindServer
+	case "db", "embed", "search":
+		return trace.SpanKindClient
+	}
+	return trace.SpanKindInternal
+}
+
+func attributes(attrs []slog.Attr) []attribute.KeyValue {
+	converted := make([]attribute.KeyValue, 0, len(attrs)+8)
+	for _, a := range attrs {
+		key := attribute.Key(a.Key)
+		switch v := a.Value; v.Kind() {
+		case slog.KindInt64:
+			converted = append(converted, key.Int64(v.Int64()))
+		case slog.KindFloat64:
+			converted = append(converted, key.Float64(v.Float64()))
+		case slog.KindBool:
+			converted = append(converted, key.Bool(v.Bool()))
+		default:
+			converted = append(converted, key.String(v.String()))
+		}
+	}
+	return converted
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

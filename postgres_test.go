@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"database/sql"
 	"fmt"
 	"io"
@@ -9,7 +8,6 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -153,7 +151,11 @@ func testSettings(t testing.TB, env ...string) *settings {
 }
 
 func quietObserver() *observer {
-	return &observer{log: slog.New(slog.NewJSONHandler(io.Discard, nil)), slow: time.Hour}
+	cfg, err := readSettings(func(string) string { return "" })
+	if err != nil {
+		panic(err) // the standard values are valid
+	}
+	return newObserver(cfg, slog.New(slog.DiscardHandler))
 }
 
 // eventually waits until ok, and fails after a time that is far longer than it takes.
@@ -165,8 +167,3 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		}
 	}
 }
-
-var (
-	_ = context.Background
-	_ = filepath.Join
-)

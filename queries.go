@@ -145,18 +145,18 @@ type transaction struct {
 	rows    int // returned so far
 }
 
-// transact does an operation of that name in one transaction, and tells what became of it: the time, the class of its
+// transact does one of queries in one transaction, and tells what became of it: the time, the class of its
 // error, the rows. Every statement of a request goes through here.
-func (p *postgres) transact(ctx context.Context, name, verb string, do func(tx *transaction) error) error {
+func (p *postgres) transact(ctx context.Context, name string, do func(tx *transaction) error) error {
 	if err := p.refusal(); err != nil {
 		return err
 	}
-	return p.attempt(ctx, name, verb, do)
+	return p.attempt(ctx, name, do)
 }
 
 // attempt is transact whatever the state of the database.
-func (p *postgres) attempt(ctx context.Context, name, verb string, do func(tx *transaction) error) (err error) {
-	ctx, end := stage(ctx, "db", slog.String("db.system.name", "postgresql"), slog.String("db.operation.name", verb), slog.String("db.query.summary", name))
+func (p *postgres) attempt(ctx context.Context, name string, do func(tx *transaction) error) (err error) {
+	ctx, end := stage(ctx, "db", append(queries[name], slog.String("db.system.name", "postgresql"))...)
 	defer end(&err)
 	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
 	defer cancel()
@@ -238,7 +238,7 @@ func sqlComment(ctx context.Context) string {
 	if s == nil {
 		return ""
 	}
-	return fmt.Sprintf("/*correlation_id='%s',traceparent='00-%x-%x-01'*/ ", s.record.correlation, s.record.trace, s.record.span)
+	return "/*correlation_id='" + s.record.correlation + "',traceparent='" + traceparent(ctx) + "'*/ "
 }
 
 // databaseError is an error of the database with its class: what it is counted under.
@@ -249,6 +249,8 @@ type databaseError struct {
 }
 
 func (e *databaseError) Error() string { return "database: " + e.class + ": " + e.err.Error() }
+
+func (e *databaseError) errorType() string { return e.class }
 
 func (e *databaseError) Unwrap() []error { return []error{e.err, e.kind} }
 
@@ -307,10 +309,13 @@ func (p *postgres) refusal() error {
 
 func (p *postgres) setProblem(text string) { p.problem.Store(&text) }
 
-// pool returns the numbers of the requests' connections. pending, how many wait for one, is not among sql.DBStats.
-func (p *postgres) pool() (stats sql.DBStats, pending int, timeouts int64) {
-	stats = p.db.Stats()
-	return stats, max(0, int(p.users.Load())-stats.InUse), p.timeouts.Load()
+// pool returns the numbers of the requests' connections. How many callers wait for one is not among sql.DBStats.
+func (p *postgres) pool() poolStats {
+	stats := p.db.Stats()
+	return poolStats{
+		used: stats.InUse, idle: stats.Idle, most: stats.MaxOpenConnections, pending: max(0, int(p.users.Load())-stats.InUse),
+		waited: stats.WaitDuration, timeouts: p.timeouts.Load(),
+	}
 }
 
 // open creates the schema where there is none and checks that what is stored is of this program's making. Its errors
@@ -334,10 +339,10 @@ func (p *postgres) open(ctx context.Context) error {
 		}
 		return tx.createSchema(ctx, p.making())
 	}
-	err := p.attempt(ctx, "migrate", "CREATE", migrate)
+	err := p.attempt(ctx, "maintain", migrate)
 	if err == nil && unknown {
 		if err = p.embedder.check(ctx); err == nil {
-			err = p.attempt(ctx, "migrate", "CREATE", migrate)
+			err = p.attempt(ctx, "maintain", migrate)
 		}
 	}
 	if err != nil {
@@ -469,7 +474,7 @@ func pause(ctx context.Context, duration time.Duration) bool {
 func (p *postgres) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = p.transact(ctx, "release", "UPDATE", func(tx *transaction) error { // they expire anyway
+	_ = p.transact(ctx, "maintain", func(tx *transaction) error { // they expire anyway
 		_, err := tx.exec(ctx, `UPDATE leases SET expires = now() WHERE holder = $1`, p.replica)
 		return err
 	})
@@ -483,7 +488,7 @@ func (p *postgres) probe(ctx context.Context) {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(ctx, probeInterval)
-		if err := p.attempt(ctx, "probe", "SELECT", func(*transaction) error { return nil }); err == nil {
+		if err := p.attempt(ctx, "maintain", func(*transaction) error { return nil }); err == nil {
 			p.observe.log.InfoContext(ctx, "database answers again")
 		}
 		cancel()
@@ -557,7 +562,7 @@ func (p *postgres) reload(ctx context.Context) error {
 	var changes int64
 	var stored making
 	f := &frequencies{}
-	err := p.attempt(ctx, "reload", "SELECT", func(tx *transaction) error {
+	err := p.attempt(ctx, "maintain", func(tx *transaction) error {
 		var err error
 		if stored, err = tx.stored(ctx); err != nil {
 			return err
@@ -642,7 +647,7 @@ func (p *postgres) work(ctx context.Context, name string, do func(ctx context.Co
 	ctx, end := p.observe.job(ctx, name)
 	defer end(&err)
 	claim := func() (mine bool, err error) {
-		err = p.transact(ctx, "lease", "INSERT", func(tx *transaction) error {
+		err = p.transact(ctx, "maintain", func(tx *transaction) error {
 			mine, _, err = tx.claim(ctx, name, p.replica)
 			return err
 		})
@@ -675,7 +680,7 @@ func (p *postgres) embedMissing(ctx context.Context) error {
 		var documents, texts []string
 		var positions []int
 		var inputs [][]byte
-		err := p.transact(ctx, "missing", "SELECT", func(tx *transaction) error {
+		err := p.transact(ctx, "embed", func(tx *transaction) error {
 			return tx.query(ctx, func(rows *sql.Rows) error {
 				var document, text string
 				var position int
@@ -696,7 +701,7 @@ func (p *postgres) embedMissing(ctx context.Context) error {
 		for i := range texts {
 			literals[i] = nullVector(vectors[i])
 		}
-		err = p.transact(ctx, "embed", "UPDATE", func(tx *transaction) error {
+		err = p.transact(ctx, "embed", func(tx *transaction) error {
 			_, err := tx.exec(ctx, `UPDATE embeddings AS e SET embedding = new.embedding::halfvec, attempted = now()
 				FROM unnest($1::text[], $2::int[], $3::bytea[], $4::text[]) AS new (document, position, input, embedding)
 				WHERE e.document = new.document AND e.position = new.position AND e.input = new.input`,
@@ -724,7 +729,7 @@ func (p *postgres) analyze(ctx context.Context) error {
 	if err := p.reload(ctx); err != nil {
 		return err
 	}
-	return p.transact(ctx, "notify", "SELECT", func(tx *transaction) error {
+	return p.transact(ctx, "maintain", func(tx *transaction) error {
 		_, err := tx.exec(ctx, `SELECT pg_notify('vitrine', $1)`, p.replica)
 		return err
 	})
@@ -753,7 +758,7 @@ func (p *postgres) buildIndexes(ctx context.Context) error {
 // makes the build slower and nothing worse.
 func (p *postgres) buildIndex(ctx context.Context, name, definition string, workers int) error {
 	var valid sql.NullBool
-	err := p.transact(ctx, "index", "SELECT", func(tx *transaction) error {
+	err := p.transact(ctx, "maintain", func(tx *transaction) error {
 		return tx.row(ctx, []any{&valid}, `SELECT (SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1))`, name)
 	})
 	if err != nil || valid.Bool {
@@ -818,7 +823,7 @@ func (p *postgres) reindex(ctx context.Context) error {
 func (p *postgres) rechunk(ctx context.Context) error {
 	for after, last := "", false; !last; {
 		last = true
-		err := p.transact(ctx, "rechunk", "INSERT", func(tx *transaction) error {
+		err := p.transact(ctx, "maintain", func(tx *transaction) error {
 			var d *document
 			var old storedDocument
 			err := tx.query(ctx, func(rows *sql.Rows) (err error) {
@@ -860,7 +865,7 @@ func (p *postgres) search(ctx context.Context, q query) (hits []hit, degraded bo
 		exact = sql.NullBool{Bool: p.frequencies.Load().chunks <= p.exactChunks, Valid: true}
 	}
 	hits = []hit{}
-	err = p.transact(ctx, "search", "SELECT", func(tx *transaction) error {
+	err = p.transact(ctx, "search", func(tx *transaction) error {
 		return tx.query(ctx, func(rows *sql.Rows) error {
 			var h hit
 			err := rows.Scan(&h.Document, &h.Title, &h.Heading, &h.Line, &h.Score, &h.Text)
@@ -920,7 +925,7 @@ ORDER BY f.score DESC, f.document`
 func (p *postgres) document(ctx context.Context, id string) (d *document, err error) {
 	var text string
 	var updated time.Time
-	err = p.transact(ctx, "document", "SELECT", func(tx *transaction) error {
+	err = p.transact(ctx, "document", func(tx *transaction) error {
 		return tx.row(ctx, []any{&text, &updated}, `SELECT text, updated FROM documents WHERE id = $1`, id)
 	})
 	if errors.Is(err, sql.ErrNoRows) {
@@ -934,7 +939,7 @@ func (p *postgres) document(ctx context.Context, id string) (d *document, err er
 
 func (p *postgres) list(ctx context.Context, prefix, after string, limit int) ([]documentInfo, error) {
 	infos := []documentInfo{}
-	err := p.transact(ctx, "list", "SELECT", func(tx *transaction) error {
+	err := p.transact(ctx, "list", func(tx *transaction) error {
 		return tx.query(ctx, func(rows *sql.Rows) error {
 			var d documentInfo
 			err := rows.Scan(&d.ID, &d.Title, &d.Bytes, &d.Chunks, &d.Updated)
@@ -946,7 +951,7 @@ func (p *postgres) list(ctx context.Context, prefix, after string, limit int) ([
 }
 
 func (p *postgres) size(ctx context.Context) (documents, chunks int, err error) {
-	err = p.transact(ctx, "size", "SELECT", func(tx *transaction) error {
+	err = p.transact(ctx, "size", func(tx *transaction) error {
 		return tx.row(ctx, []any{&documents, &chunks}, `SELECT documents, chunks FROM settings`)
 	})
 	return documents, chunks, err
@@ -965,7 +970,7 @@ func (p *postgres) put(ctx context.Context, d *document, pre precondition) (crea
 		return false, err
 	}
 	written := prepared[:0:0]
-	err = p.transact(ctx, "put", "INSERT", func(tx *transaction) error {
+	err = p.transact(ctx, "put", func(tx *transaction) error {
 		old, err := tx.lock(ctx, d.id)
 		switch {
 		case err != nil:
@@ -988,7 +993,7 @@ func (p *postgres) put(ctx context.Context, d *document, pre precondition) (crea
 }
 
 func (p *postgres) remove(ctx context.Context, id string, pre precondition) error {
-	err := p.transact(ctx, "remove", "DELETE", func(tx *transaction) error {
+	err := p.transact(ctx, "remove", func(tx *transaction) error {
 		old, err := tx.lock(ctx, id)
 		switch {
 		case err != nil:
@@ -1014,7 +1019,7 @@ func (p *postgres) remove(ctx context.Context, id string, pre precondition) erro
 
 // folderIDs claims the folder for this replica.
 func (p *postgres) folderIDs(ctx context.Context) (ids []string, err error) {
-	err = p.transact(ctx, "folder_ids", "SELECT", func(tx *transaction) error {
+	err = p.transact(ctx, "sync", func(tx *transaction) error {
 		mine, finished, err := tx.claim(ctx, "folder", p.replica)
 		switch {
 		case err != nil:
@@ -1045,7 +1050,7 @@ func (p *postgres) sync(ctx context.Context, _ time.Time, changed []*document, g
 		if e.unchanged {
 			continue
 		}
-		err := p.transact(ctx, "sync", "INSERT", func(tx *transaction) error {
+		err := p.transact(ctx, "sync", func(tx *transaction) error {
 			old, err := tx.lock(ctx, e.id)
 			if err != nil || old.source == fromAPI || old.etag == e.etag {
 				return err
@@ -1066,7 +1071,7 @@ func (p *postgres) sync(ctx context.Context, _ time.Time, changed []*document, g
 
 // finish removes the documents whose files have gone. At the end of a scan it says that there has been one.
 func (p *postgres) finish(ctx context.Context, gone []string, ended bool) error {
-	err := p.transact(ctx, "sync", "DELETE", func(tx *transaction) error {
+	err := p.transact(ctx, "sync", func(tx *transaction) error {
 		if err := tx.fence(ctx, p.replica); err != nil {
 			return err
 		}
@@ -1158,7 +1163,7 @@ func (p *postgres) prepare(ctx context.Context, documents []*document) ([]*prepa
 // known returns the entity tags of those ids that are stored, and the vectors of those inputs that are.
 func (p *postgres) known(ctx context.Context, ids []string, inputs [][]byte) (etags map[string]string, vectors map[string][]float32, err error) {
 	etags, vectors = make(map[string]string), make(map[string][]float32)
-	err = p.transact(ctx, "known", "SELECT", func(tx *transaction) error {
+	err = p.transact(ctx, "known", func(tx *transaction) error {
 		err := tx.query(ctx, func(rows *sql.Rows) error {
 			var id, etag string
 			err := rows.Scan(&id, &etag)

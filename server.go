@@ -37,22 +37,29 @@ type server struct {
 	cfg     *settings
 	log     *slog.Logger
 	level   *logLevel
+	logs    *logWriter
 	observe *observer
+	profile *profiler
 	store   store
 	folder  *folder // nil: nothing is followed
 	limits  *limiter
+	strikes *limiter // failed tokens on the profiling routes
 
 	ready    atomic.Bool   // false before serving, and again once a drain has begun
 	stopping chan struct{} // closed when streams must end
+	started  time.Time
+	metrics  http.Handler // of /metrics
+	known    knownState
 }
 
 // access says who may use a route.
 type access int
 
 const (
-	open  access = iota // anybody, never limited: probes
-	api                 // who has API_TOKEN, or anybody if there is none
-	admin               // who has ADMIN_TOKEN
+	open      access = iota // anybody, never limited: probes
+	api                     // who has API_TOKEN, or anybody if there is none
+	admin                   // who has ADMIN_TOKEN
+	profiling               // the same, limited by a budget of its own instead of RATE_LIMIT
 )
 
 // route is a line of the route table.
@@ -89,10 +96,13 @@ func (s *server) sharedRoutes() []route {
 
 // adminRoutes are served on ADMIN_ADDR alone when that is set.
 func (s *server) adminRoutes() []route {
-	return []route{
-		{"GET /debug/loglevel", admin, maxBodyBytes, s.handleLogLevel},    // curl -u :$ADMIN_TOKEN :8080/debug/loglevel
-		{"PUT /debug/loglevel", admin, maxBodyBytes, s.handleSetLogLevel}, // curl -X PUT -d debug ':8080/debug/loglevel?for=10m'
-	}
+	return append(s.profile.routes(), []route{
+		{"GET /metrics", open, maxBodyBytes, s.handleMetrics},              // curl :8080/metrics
+		{"GET /debug/requests", admin, maxBodyBytes, s.handleRequests},     // curl -u :$ADMIN_TOKEN :8080/debug/requests
+		{"GET /debug/requests/{id}", admin, maxBodyBytes, s.handleRequest}, // the waterfall of a correlation or trace id
+		{"GET /debug/loglevel", admin, maxBodyBytes, s.handleLogLevel},     // curl -u :$ADMIN_TOKEN :8080/debug/loglevel
+		{"PUT /debug/loglevel", admin, maxBodyBytes, s.handleSetLogLevel},  // curl -X PUT -d debug ':8080/debug/loglevel?for=10m'
+	}...)
 }
 
 // handler returns the handler of a listener that has those routes.
@@ -128,29 +138,33 @@ func unmatched(mux *http.ServeMux, r *http.Request) error {
 func (s *server) handle(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		if !s.ready.Load() {
-			w.Header().Set("Connection", "close")
-		}
 		preflight, err := s.guard(w, r, rt)
 		if err == nil && preflight {
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}
 		if err == nil {
-			if rt.maxBody == noLimit {
-				markStream(r.Context())
-			} else {
-				r.Body = http.MaxBytesReader(w, r.Body, rt.maxBody)
-				ctx, cancel := context.WithTimeout(r.Context(), handlerBudget)
-				defer cancel()
-				r = r.WithContext(ctx)
-			}
-			err = rt.handler(w, r)
+			err = s.call(w, r, rt)
 		}
 		if err != nil {
 			s.answerError(w, r, err)
 		}
 	})
+}
+
+// call calls the route's handler within its limits.
+func (s *server) call(w http.ResponseWriter, r *http.Request, rt route) error {
+	ctx, restore := s.profile.label(r.Context(), "route", rt.pattern)
+	defer restore()
+	if rt.maxBody == noLimit {
+		markStream(ctx, bulkStream)
+	} else {
+		r.Body = http.MaxBytesReader(w, r.Body, rt.maxBody)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, handlerBudget)
+		defer cancel()
+	}
+	return rt.handler(w, r.WithContext(ctx))
 }
 
 // guard refuses what may not reach the route's handler. It reports whether r is a CORS preflight, which ends here.
@@ -164,13 +178,17 @@ func (s *server) guard(w http.ResponseWriter, r *http.Request, rt route) (prefli
 	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
 		return true, nil
 	}
-	if rt.access != open {
+	if rt.access == api || rt.access == admin {
 		if wait := s.limits.take(s.client(r), time.Now()); wait > 0 {
-			seconds := strconv.Itoa(int(math.Ceil(wait.Seconds())))
-			return false, headerError{userError{http.StatusTooManyRequests, "too many requests: wait as long as Retry-After says, or raise RATE_LIMIT"}, "Retry-After", seconds}
+			return false, tooManyRequests(wait, "too many requests: wait as long as Retry-After says, or raise RATE_LIMIT")
 		}
 	}
 	if err := s.authorize(r, rt.access); err != nil {
+		if rt.access == profiling {
+			if wait := s.strikes.take(s.client(r), time.Now()); wait > 0 {
+				return false, tooManyRequests(wait, "too many failed tokens: wait as long as Retry-After says")
+			}
+		}
 		return false, err
 	}
 	switch encoding := r.Header.Get("Content-Encoding"); {
@@ -180,6 +198,10 @@ func (s *server) guard(w http.ResponseWriter, r *http.Request, rt route) (prefli
 		return false, userError{http.StatusUnsupportedMediaType, "the body must not be multipart: with curl use --data-binary or -T instead of -F"}
 	}
 	return false, nil
+}
+
+func tooManyRequests(wait time.Duration, message string) error {
+	return headerError{userError{http.StatusTooManyRequests, message}, "Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds())))}
 }
 
 // checkOrigin refuses requests that a page of another origin makes unless that is allowed, whatever the host, and sets the
@@ -221,7 +243,7 @@ func (s *server) authorize(r *http.Request, needed access) error {
 	if needed == open || needed == api && s.cfg.apiToken == "" {
 		return nil
 	}
-	if needed == admin && s.cfg.adminToken == "" {
+	if needed >= admin && s.cfg.adminToken == "" {
 		return userError{http.StatusForbidden, "this route is closed: set ADMIN_TOKEN to open it to whoever has the token"}
 	}
 	token := bearer(r)
@@ -229,13 +251,13 @@ func (s *server) authorize(r *http.Request, needed access) error {
 	case sameToken(token, s.cfg.adminToken):
 		return nil
 	case sameToken(token, s.cfg.apiToken):
-		if needed == admin {
+		if needed >= admin {
 			return userError{http.StatusForbidden, "API_TOKEN does not open this route: use ADMIN_TOKEN"}
 		}
 		return nil
 	}
 	challenge := `Bearer realm="vitrine"`
-	if needed == admin {
+	if needed >= admin {
 		challenge += `, Basic realm="vitrine"`
 	}
 	return headerError{userError{http.StatusUnauthorized, "no valid token: send the header Authorization: Bearer TOKEN"}, "WWW-Authenticate", challenge}
@@ -316,6 +338,10 @@ var errUnavailable = errors.New("unavailable")
 
 // answerError is the only place where an error becomes a response. The caller learns of his own faults, the log of ours.
 func (s *server) answerError(w http.ResponseWriter, r *http.Request, err error) {
+	if sent, ok := w.(*response); ok && sent.status != 0 { // too late for a status: the log tells
+		note(r.Context(), slog.String("error", err.Error()))
+		return
+	}
 	var tooLarge *http.MaxBytesError
 	switch user, isUsers := errors.AsType[userError](err); {
 	case isUsers:
@@ -330,9 +356,11 @@ func (s *server) answerError(w http.ResponseWriter, r *http.Request, err error) 
 		writeError(w, userError{statusClientClosed, "the client went away"})
 	case errors.Is(err, errUnavailable), errors.Is(err, context.DeadlineExceeded):
 		w.Header().Set("Retry-After", "1")
+		markFailed(r.Context(), err)
 		note(r.Context(), slog.String("error", err.Error()))
 		writeError(w, userError{http.StatusServiceUnavailable, "cannot answer right now: try again, and see /readyz?verbose"})
 	default:
+		markFailed(r.Context(), err)
 		note(r.Context(), slog.String("error", err.Error()))
 		writeError(w, err)
 	}
@@ -384,6 +412,9 @@ type bucket struct {
 	tokens float64
 	at     time.Time
 }
+
+// anyClient is the key of a limiter that all clients share.
+var anyClient netip.Prefix
 
 func newLimiter(rate, burst float64) *limiter {
 	return &limiter{rate: rate, burst: burst, max: 10_000, buckets: make(map[netip.Prefix]bucket)}

@@ -26,7 +26,7 @@ type testServer struct {
 	url   string
 	admin string // URL of ADMIN_ADDR's listener, if that is set
 	dir   string // DOCS_DIR
-	logs  *logBuffer
+	lines *logBuffer
 }
 
 // logBuffer keeps the log lines.
@@ -82,13 +82,16 @@ func newTestServer(t testing.TB, env ...string) *testServer {
 		t.Fatal(err)
 	}
 	logs := new(logBuffer)
-	s := newServer(cfg, logs)
+	s, err := newServer(cfg, logs)
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var working sync.WaitGroup
 	if err := s.openStore(ctx, &working); err != nil {
 		t.Fatal(err)
 	}
-	ts := &testServer{server: s, t: t, dir: vars["DOCS_DIR"], logs: logs}
+	ts := &testServer{server: s, t: t, dir: vars["DOCS_DIR"], lines: logs}
 	var urls []string
 	for _, hs := range s.httpServers() {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -97,16 +100,18 @@ func newTestServer(t testing.TB, env ...string) *testServer {
 		}
 		urls = append(urls, "http://"+listener.Addr().String())
 		working.Go(func() { _ = hs.Serve(listener) })
-		t.Cleanup(func() { _ = hs.Close() })
+		defer t.Cleanup(func() { _ = hs.Close() }) // before what is cleaned up below
 	}
 	ts.url, ts.admin = urls[0], urls[len(urls)-1]
 	s.ready.Store(true)
 	t.Cleanup(func() {
 		cancel()
+		working.Wait()
+		s.close()
 		http.DefaultClient.CloseIdleConnections()
 	})
 	if s.folder != nil {
-		waitFor(t, "the first scan", s.folder.scanned.Load)
+		waitFor(t, "the first scan", func() bool { return s.folder.synced.Load() > 0 })
 	}
 	return ts
 }
@@ -431,7 +436,8 @@ func TestTraceparentIsParsedAsW3CSays(t *testing.T) {
 	} {
 		var trace [16]byte
 		var parent [8]byte
-		if got := parseTraceparent(text, &trace, &parent); got != want {
+		var sampled bool
+		if got := parseTraceparent(text, &trace, &parent, &sampled); got != want {
 			t.Errorf("parseTraceparent(%q) = %v, want %v", text, got, want)
 		}
 	}
@@ -441,7 +447,7 @@ func TestEachRequestHasOneLogLine(t *testing.T) {
 	ts := newTestServer(t)
 	ts.put("a.md", "# Alpha\n\nbeta\n")
 	id := ts.get("/search?q=secretquestion+beta", "User-Agent: tester").header.Get("X-Correlation-ID")
-	line := ts.logs.find(t, "request", id)
+	line := ts.lines.find(t, "request", id)
 	for key, want := range map[string]any{
 		"level": "info", "service_name": "vitrine", "environment": "development", "trace_id": id, "method": "GET",
 		"route": "/search", "status": 200.0, "hits": 1.0, "user_agent": "tester",
@@ -458,16 +464,16 @@ func TestEachRequestHasOneLogLine(t *testing.T) {
 	if at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(line["timestamp"])); err != nil || at.Location() != time.UTC {
 		t.Errorf("timestamp %v is not RFC 3339 in UTC: %v", line["timestamp"], err)
 	}
-	if n := strings.Count(ts.logs.String(), id); n != 2 { // correlation and trace id of one line
+	if n := strings.Count(ts.lines.String(), id); n != 2 { // correlation and trace id of one line
 		t.Errorf("%d mentions of %s, want one line", n, id)
 	}
 	for _, secret := range []string{"secretquestion", testAdminToken, "beta"} {
-		if strings.Contains(ts.logs.String(), secret) {
+		if strings.Contains(ts.lines.String(), secret) {
 			t.Errorf("the log contains %q", secret)
 		}
 	}
 	ts.get("/livez")
-	if strings.Contains(ts.logs.String(), "/livez") {
+	if strings.Contains(ts.lines.String(), "/livez") {
 		t.Error("a probe is logged at info")
 	}
 }
@@ -475,7 +481,7 @@ func TestEachRequestHasOneLogLine(t *testing.T) {
 func TestLogLevelChangesForAWhile(t *testing.T) {
 	ts := newTestServer(t)
 	ts.do("PUT", "/debug/loglevel?for=1h", "debug")
-	ts.logs.find(t, "request", ts.get("/livez").header.Get("X-Correlation-ID"))
+	ts.lines.find(t, "request", ts.get("/livez").header.Get("X-Correlation-ID"))
 	ts.do("PUT", "/debug/loglevel?for=20ms", "error")
 	waitFor(t, "the level to go back", func() bool { return ts.get("/debug/loglevel").body == "info\n" })
 }
@@ -498,11 +504,11 @@ func TestPanicIsAnInternalErrorWithTheID(t *testing.T) {
 		t.Errorf("%d %s", a.status, a.body)
 	}
 	checkErrorBody(t, a)
-	line := ts.logs.find(t, "handler panicked", a.header.Get("X-Correlation-ID"))
-	if line["error"] != "secret cause" || !strings.Contains(fmt.Sprint(line["stack"]), "handleSearch") {
+	line := ts.lines.find(t, "handler panicked", a.header.Get("X-Correlation-ID"))
+	if line["error"] != "panic: secret cause" || !strings.Contains(fmt.Sprint(line["stack"]), "handleSearch") {
 		t.Errorf("log line: %v", line)
 	}
-	if line := ts.logs.find(t, "request", a.header.Get("X-Correlation-ID")); line["status"] != 500.0 || line["level"] != "error" {
+	if line := ts.lines.find(t, "request", a.header.Get("X-Correlation-ID")); line["status"] != 500.0 || line["level"] != "error" {
 		t.Errorf("log line: %v", line)
 	}
 }
@@ -538,7 +544,7 @@ func TestStoreTroubleIsUnavailable(t *testing.T) {
 	if a.status != http.StatusInternalServerError || strings.Contains(a.body, "secret cause") {
 		t.Errorf("%d %s, want 500 without the cause", a.status, a.body)
 	}
-	if line := ts.logs.find(t, "request", a.header.Get("X-Correlation-ID")); line["error"] != "secret cause" {
+	if line := ts.lines.find(t, "request", a.header.Get("X-Correlation-ID")); line["error"] != "secret cause" {
 		t.Errorf("the log does not name the cause: %v", line)
 	}
 }
@@ -565,7 +571,7 @@ func TestClientThatGoesAwayStopsTheSearch(t *testing.T) {
 		resp.Body.Close()
 		t.Fatal("the cancelled request was answered")
 	}
-	if line := ts.logs.find(t, "request", "gone"); line["status"] != 499.0 || line["level"] != "info" {
+	if line := ts.lines.find(t, "request", "gone"); line["status"] != 499.0 || line["level"] != "info" {
 		t.Errorf("log line: %v", line)
 	}
 }

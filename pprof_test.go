@@ -1,0 +1,144 @@
+package main
+
+import (
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestProfilingIsClosedUnlessEnabled(t *testing.T) {
+	ts := newTestServer(t)
+	for _, path := range []string{"/debug/pprof/heap", "/debug/pprof/", "/debug/flight"} {
+		if a := ts.get(path); a.status != http.StatusNotFound {
+			t.Errorf("GET %s: %d, want 404", path, a.status)
+		}
+	}
+	_, err := readSettings(func(key string) string { return map[string]string{"ENABLE_PROFILING": "true"}[key] })
+	if err == nil || !strings.Contains(err.Error(), "ADMIN_TOKEN") {
+		t.Errorf("ENABLE_PROFILING without ADMIN_TOKEN: %v", err)
+	}
+}
+
+func TestProfilesAreReadByGoTool(t *testing.T) {
+	ts := newTestServer(t, "ENABLE_PROFILING=true")
+	if a := ts.get("/debug/pprof/"); a.status != 200 || !strings.Contains(a.body, "heap") {
+		t.Errorf("index: %d %s", a.status, a.body)
+	}
+	stop := make(chan struct{})
+	var busy sync.WaitGroup
+	for i := range 200 {
+		ts.put(filepath.Join("a", strings.Repeat("b", i%20+1)+".md"), strings.Repeat("# Alpha\n\nbeta gamma delta\n\n", 200))
+	}
+	busy.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				ts.search("q=alpha+beta+gamma")
+			}
+		}
+	})
+	withToken := strings.Replace(ts.url, "http://", "http://x:"+testAdminToken+"@", 1)
+	for _, path := range []string{"profile?seconds=1", "heap", "allocs", "goroutine", "block", "mutex", "threadcreate"} {
+		cmd := exec.Command("go", "tool", "pprof", "-raw", withToken+"/debug/pprof/"+path)
+		cmd.Env = append(os.Environ(), "PPROF_TMPDIR="+t.TempDir())
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "Samples:") {
+			t.Errorf("%s: %v\n%.500s", path, err, out)
+		}
+		if strings.HasPrefix(path, "profile") && !strings.Contains(string(out), "route:[GET /search]") {
+			t.Errorf("the CPU profile has no label of the route:\n%.2000s", out)
+		}
+	}
+	close(stop)
+	busy.Wait()
+	for _, path := range []string{"/debug/pprof/trace?seconds=1", "/debug/flight"} {
+		a := ts.get(path)
+		if a.status != 200 || !strings.HasPrefix(a.body, "go 1.") {
+			t.Errorf("%s: %d %.20q is no execution trace", path, a.status, a.body)
+		}
+		if line := ts.lines.find(t, "profile captured", a.header.Get("X-Correlation-ID")); line["client"] == nil {
+			t.Errorf("audit line: %v", line)
+		}
+	}
+}
+
+func TestProfilingRefuses(t *testing.T) {
+	ts := newTestServer(t, "ENABLE_PROFILING=true", "API_TOKEN=api-token")
+	for _, test := range []struct {
+		path, header string
+		want         int
+	}{
+		{"/debug/pprof/profile?seconds=0", "", 400},
+		{"/debug/pprof/profile?seconds=61", "", 400},
+		{"/debug/pprof/heap?seconds=x", "", 400},
+		{"/debug/pprof/heap", "Authorization: ", 401},
+		{"/debug/pprof/heap", "Authorization: Bearer wrong", 401},
+		{"/debug/pprof/heap", "Authorization: Bearer api-token", 403},
+		{"/debug/pprof/cmdline", "", 404},
+	} {
+		if a := ts.get(test.path, test.header); a.status != test.want {
+			t.Errorf("GET %s %s: %d, want %d", test.path, test.header, a.status, test.want)
+		}
+	}
+}
+
+func TestSecondCPUProfileIsToldUntilWhenToWait(t *testing.T) {
+	ts := newTestServer(t, "ENABLE_PROFILING=true")
+	var first sync.WaitGroup
+	first.Go(func() {
+		if a := ts.get("/debug/pprof/profile?seconds=2"); a.status != 200 {
+			t.Errorf("first: %d", a.status)
+		}
+	})
+	waitFor(t, "the first capture", func() bool {
+		ts.profile.mu.Lock()
+		defer ts.profile.mu.Unlock()
+		return len(ts.profile.running) > 0
+	})
+	a := ts.get("/debug/pprof/profile?seconds=1")
+	if a.status != http.StatusConflict || !strings.Contains(a.body, "until 20") || a.header.Get("Retry-After") == "" {
+		t.Errorf("second: %d %s", a.status, a.body)
+	}
+	first.Wait()
+	if a := ts.get("/debug/pprof/profile?seconds=1"); a.status != 200 {
+		t.Errorf("after the first: %d %s", a.status, a.body)
+	}
+}
+
+func TestProfilingHasItsOwnBudgets(t *testing.T) {
+	ts := newTestServer(t, "ENABLE_PROFILING=true", "RATE_LIMIT=1")
+	for range 3 { // a continuous profiler's round: five paths
+		ts.profile.budget.buckets[anyClient] = bucket{ts.profile.budget.burst, time.Now()}
+		for _, name := range []string{"heap", "allocs", "goroutine", "block", "mutex"} {
+			if a := ts.get("/debug/pprof/" + name); a.status != 200 {
+				t.Errorf("%s: %d %s", name, a.status, a.body)
+			}
+		}
+	}
+	status := 0
+	for range 20 {
+		if status = ts.get("/debug/pprof/threadcreate").status; status != 200 {
+			break
+		}
+	}
+	if status != http.StatusTooManyRequests {
+		t.Errorf("twenty captures at once: %d, want 429", status)
+	}
+	ts.profile.budget.buckets[anyClient] = bucket{ts.profile.budget.burst, time.Now()}
+	for range 10 {
+		status = ts.get("/debug/pprof/heap", "Authorization: Bearer wrong").status
+	}
+	if status != http.StatusTooManyRequests {
+		t.Errorf("ten wrong tokens: %d, want 429", status)
+	}
+	if a := ts.get("/debug/pprof/heap"); a.status != 200 {
+		t.Errorf("the owner is locked out by others' failures: %d %s", a.status, a.body)
+	}
+}

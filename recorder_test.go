@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestRecorderShowsRequestsInAllTheirStates(t *testing.T) {
+	ts := newTestServer(t)
+	ts.put("a.md", "# Alpha")
+	ts.get("/search?q=alpha", "X-Correlation-ID: fine")
+	inner := ts.store
+	ts.store = storeStub{inner, func(context.Context) error { return errors.New("broken") }}
+	ts.get("/search?q=alpha", "X-Correlation-ID: broken")
+	entered, leave := make(chan struct{}), make(chan struct{})
+	ts.store = storeStub{inner, func(context.Context) error {
+		close(entered)
+		<-leave
+		return nil
+	}}
+	var running sync.WaitGroup
+	running.Go(func() { ts.get("/search?q=alpha", "X-Correlation-ID: running") })
+	<-entered
+	defer running.Wait()
+	defer close(leave)
+	var lists recordLists
+	if err := json.Unmarshal([]byte(ts.get("/debug/requests", "Accept: application/json").body), &lists); err != nil {
+		t.Fatal(err)
+	}
+	has := func(views []view, id, stage string) bool {
+		for _, v := range views {
+			if v.CorrelationID == id && v.Stage == stage {
+				return true
+			}
+		}
+		return false
+	}
+	if !has(lists.InFlight, "running", "retrieval documents") || !has(lists.Failed, "broken", "") || !has(lists.Slowest, "fine", "") || !has(lists.Recent, "fine", "") || !has(lists.Recent, "broken", "") {
+		t.Errorf("lists: %+v", lists)
+	}
+	if text := ts.get("/debug/requests").body; !strings.Contains(text, "GET /search                    500 500") && !strings.Contains(text, "500 _OTHER") {
+		t.Errorf("text:\n%s", text)
+	}
+	if a := ts.get("/debug/requests/running"); !strings.Contains(a.body, "retrieval documents") {
+		t.Errorf("in flight: %s", a.body)
+	}
+	if a := ts.get("/debug/requests/none"); a.status != http.StatusNotFound {
+		t.Errorf("an unknown id: %d", a.status)
+	}
+}
+
+func TestWaterfall(t *testing.T) {
+	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
+	rec := &record{
+		correlation: "order-7", trace: [16]byte{1}, method: "GET", route: "/search", status: 503, failure: "unavailable", kept: "failed",
+		start: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC), took: ms(100),
+		stages: []stageRecord{
+			{name: "search", parent: -1, start: ms(10), end: ms(90)},
+			{name: "embed", parent: 0, start: ms(10), end: ms(30), attrs: []slog.Attr{slog.String("gen_ai.request.model", "m")}},
+			{name: "db", parent: 0, start: ms(30), end: ms(90), attrs: []slog.Attr{slog.String("db.query.summary", "search"), slog.Int("rows", 3)}, err: errUnavailable},
+		},
+	}
+	var got strings.Builder
+	rec.view(true).draw(&got)
+	want := `GET /search  503 unavailable
+2026-11-22T10:00:00Z  correlation order-7
+trace 01000000000000000000000000000000  kept: failed
+GET /search                              100.000 ms |==============================================|
+  retrieval documents                     80.000    |    =====================================     |
+    embeddings m                          20.000    |    ==========                                |
+    search                                60.000    |             ============================     |
+      rows = 3
+      error.type = unavailable
+
+`
+	if got.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", got.String(), want)
+	}
+	for line := range strings.Lines(got.String()) {
+		if len(line) > waterfallColumns+1 {
+			t.Errorf("%d columns: %s", len(line)-1, line)
+		}
+	}
+}
+
+func TestRecorderIsBounded(t *testing.T) {
+	r := newRecorder()
+	for i := range 20_000 {
+		rec := &record{correlation: strings.Repeat("x", 128), path: strings.Repeat("y", 256), took: time.Duration(i), failure: "x", stages: make([]stageRecord, i%maxStages)}
+		for j := range rec.stages {
+			rec.stages[j].attrs = make([]slog.Attr, 8)
+		}
+		r.begin(rec)
+		r.end(rec)
+	}
+	total := 0
+	for _, kind := range []keptRecords{r.recent, r.slowest, r.failed} {
+		sum := 0
+		for _, rec := range kind.records {
+			sum += rec.size()
+		}
+		if sum != kind.bytes {
+			t.Errorf("%d bytes counted, %d kept", kind.bytes, sum)
+		}
+		total += sum
+	}
+	if total > recorderBytes || len(r.inFlight) != 0 {
+		t.Errorf("%d bytes kept, %d in flight", total, len(r.inFlight))
+	}
+	if r.slowest.records[0].took != 19_999 || len(r.slowest.records) < 10 {
+		t.Errorf("%d slowest, the first %v", len(r.slowest.records), r.slowest.records[0].took)
+	}
+}
+
+// BenchmarkRecorderMemory reports the memory of a full recorder: go test -run '^$' -bench RecorderMemory .
+func BenchmarkRecorderMemory(b *testing.B) {
+	for b.Loop() {
+		before := heapBytes()
+		cfg := &settings{observability: true}
+		o := newObserver(cfg, slog.New(slog.DiscardHandler))
+		for i := range 20_000 {
+			rec := o.newRecord(nil)
+			ctx := rec.scope(b.Context(), -1)
+			for range 5 {
+				_, end := stage(ctx, "db", slog.String("db.query.summary", fmt.Sprint(i)), slog.Int("rows", i))
+				end(nil)
+			}
+			rec.failure, rec.took = "x", time.Duration(i)
+			o.recent.begin(rec)
+			o.recent.end(rec)
+		}
+		b.ReportMetric(float64(heapBytes()-before)/(1<<20), "MB")
+	}
+}
