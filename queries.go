@@ -49,6 +49,10 @@ const (
 	// statementTimeout ends a statement on the server, well before the caller's own deadline.
 	statementTimeout = handlerBudget / 2
 
+	// backgroundBudget is how long a transaction may take that no request waits for: a document of 8 MiB may have
+	// 100,000 sections.
+	backgroundBudget = 5 * time.Minute
+
 	recheckInterval  = 30 * time.Second
 	maintainInterval = 5 * time.Second
 	leaseDuration    = 30 * time.Second
@@ -158,7 +162,11 @@ func (p *postgres) transact(ctx context.Context, name string, do func(tx *transa
 func (p *postgres) attempt(ctx context.Context, name string, do func(tx *transaction) error) (err error) {
 	ctx, end := stage(ctx, "db", append(queries[name], slog.String("db.system.name", "postgresql"))...)
 	defer end(&err)
-	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
+	budget := handlerBudget
+	if _, ok := ctx.Deadline(); !ok {
+		budget = backgroundBudget
+	}
+	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
 	p.users.Add(1)
 	defer p.users.Add(-1)
