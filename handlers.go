@@ -123,10 +123,12 @@ func (s *server) list(ctx context.Context, prefix, cursor string, limit int) (li
 	answer := listAnswer{Documents: documents}
 	if len(documents) > limit {
 		answer.Documents = documents[:limit]
-		answer.NextCursor = base64.RawURLEncoding.EncodeToString([]byte(documents[limit-1].ID))
+		answer.NextCursor = cursorAfter(documents[limit-1].ID)
 	}
 	return answer, nil
 }
+
+func cursorAfter(id string) string { return base64.RawURLEncoding.EncodeToString([]byte(id)) }
 
 func (s *server) handleGet(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
@@ -397,6 +399,7 @@ const indexText = `vitrine %s: documentation search that you can see through
 curl '%[2]s/search?q=install'                   search; also &limit=5&prefix=guide/
 curl '%[2]s/documents?prefix=guide/'            list documents
 curl %[2]s/documents/README.md                  read one
+claude mcp add --transport http docs %[2]s/mcp  connect an agent (MCP); for clients of 2024: %[2]s/sse
 curl '%[2]s/readyz?verbose'                     can it serve, and what does it hold; /livez: is it alive
 curl %[2]s/metrics                             metrics for Prometheus
 with ADMIN_TOKEN (curl -H "Authorization: Bearer $ADMIN_TOKEN"):

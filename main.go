@@ -66,6 +66,7 @@ type settings struct {
 	allowedOrigins []string
 	trustedProxies []netip.Prefix
 	rateLimit      float64
+	maxStreams     int
 	profiling      bool
 	sampleRate     float64
 	tracesExporter string
@@ -160,6 +161,13 @@ var variables = []variable{
 	}},
 	{"RATE_LIMIT", "50", "", false, "requests a second per client, in bursts of twice as many; 0: no limit", func(c *settings, v string) error {
 		return parseNumber(v, 0, 1e6, &c.rateLimit)
+	}},
+	{"MAX_STREAMS", "10000", "", false, "SSE streams open at once, per client 100 of them", func(c *settings, v string) (err error) {
+		c.maxStreams, err = strconv.Atoi(v)
+		if err != nil || c.maxStreams < 1 {
+			return errors.New("not a number of at least 1")
+		}
+		return nil
 	}},
 	{"ENABLE_PROFILING", "false", "", false, "true opens /debug/pprof/ and /debug/flight to whoever has ADMIN_TOKEN", func(c *settings, v string) (err error) {
 		c.profiling, err = parseBool(v)
@@ -386,7 +394,8 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 	log := newLogger(logs, level, cfg)
 	s := &server{
 		cfg: cfg, log: log, level: level, logs: logs, observe: newObserver(cfg, log), profile: new(profiler), started: time.Now(),
-		limits: newLimiter(cfg.rateLimit, 2*cfg.rateLimit), strikes: newLimiter(0.1, 5), stopping: make(chan struct{}),
+		limits: newLimiter(cfg.rateLimit, 2*cfg.rateLimit), strikes: newLimiter(0.1, 5), streams: newStreams(cfg.maxStreams),
+		stopping: make(chan struct{}),
 	}
 	s.observe.metrics.registry.MustRegister(serverCollector{s})
 	s.metrics = s.metricsHandler()

@@ -98,10 +98,10 @@ type record struct {
 	stages []stageRecord
 	summed int // stages beyond maxStages
 
-	scopes     *[8]scope // room for the contexts of most records; nil once finished: it would keep the request
+	scopes     *[6]scope // room for the contexts of most records; nil once finished: it would keep the request
 	usedScopes int
 	firstAttrs [4]slog.Attr   // room for the attributes of most records
-	first      [8]stageRecord // room for the stages of most records
+	first      [6]stageRecord // room for the stages of most records
 }
 
 // stageRecord is one timed part of a record.
@@ -148,7 +148,7 @@ func currentScope(ctx context.Context) *scope {
 // correlation id is the trace id, so that it opens the trace.
 func (o *observer) newRecord(h http.Header) *record {
 	rec := &record{observer: o, start: time.Now()}
-	rec.stages, rec.attrs, rec.scopes = rec.first[:0], rec.firstAttrs[:0], new([8]scope)
+	rec.stages, rec.attrs, rec.scopes = rec.first[:0], rec.firstAttrs[:0], new([6]scope)
 	sampled := false
 	if parent := h.Get("Traceparent"); !parseTraceparent(parent, &rec.trace, &rec.parent, &sampled) {
 		randomID(rec.trace[:])
@@ -161,7 +161,7 @@ func (o *observer) newRecord(h http.Header) *record {
 	} else if sampled && o.callers.take(anyClient, rec.start) == 0 {
 		rec.sampled, rec.kept = true, "caller"
 	}
-	if rec.correlation = h.Get("X-Correlation-ID"); !isCorrelationID(rec.correlation) {
+	if rec.correlation = h.Get("X-Correlation-Id"); !isCorrelationID(rec.correlation) {
 		rec.correlation, rec.isTraceID = hex.EncodeToString(rec.trace[:]), true
 	}
 	return rec
@@ -339,7 +339,7 @@ func errorType(err error) string {
 func (o *observer) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec := o.newRecord(r.Header)
-		w.Header().Set("X-Correlation-ID", rec.correlation)
+		w.Header().Set("X-Correlation-Id", rec.correlation)
 		r = r.WithContext(rec.scope(r.Context(), -1))
 		rec.method, rec.path = r.Method, truncate(r.URL.Path, 256)
 		rw := &response{ResponseWriter: w, record: rec}
@@ -353,7 +353,7 @@ func (o *observer) observe(next http.Handler) http.Handler {
 				o.log.ErrorContext(r.Context(), "handler panicked", "error", err, "stack", string(debug.Stack()))
 				markFailed(r.Context(), err)
 				if rw.status == 0 {
-					writeError(rw, err)
+					writeError(rw, r, err)
 					broken = nil
 				}
 			}
@@ -469,8 +469,13 @@ func (o *observer) logLine(rec *record, slow bool) {
 	}
 	attrs = append(attrs, slog.Float64("took_ms", milliseconds(rec.took)))
 	var sums [8]duration
-	for _, d := range rec.durations(sums[:0]) {
-		attrs = append(attrs, slog.Float64(millisecondsKey(d.name), milliseconds(d.took)))
+	for _, d := range rec.durations(sums[:0]) { // the waterfall has the others; a float costs what five strings do
+		switch d.name {
+		case "db":
+			attrs = append(attrs, slog.Float64("db_ms", milliseconds(d.took)))
+		case "embed":
+			attrs = append(attrs, slog.Float64("embed_ms", milliseconds(d.took)))
+		}
 	}
 	if rec.kept != "" {
 		attrs = append(attrs, slog.String("kept", rec.kept))
@@ -484,25 +489,6 @@ func (o *observer) logLine(rec *record, slow bool) {
 	line := slog.NewRecord(time.Now(), level, message, 0)
 	line.AddAttrs(attrs...)
 	_ = handler.Handle(ctx, line) // a log that cannot be written counts its own losses
-}
-
-// millisecondsKey is the log field for the time in the stages of a name: without a concatenation for those that are in every line.
-func millisecondsKey(stage string) string {
-	switch stage {
-	case "search":
-		return "search_ms"
-	case "db":
-		return "db_ms"
-	case "embed":
-		return "embed_ms"
-	case "rank":
-		return "rank_ms"
-	case "mcp":
-		return "mcp_ms"
-	case "tool":
-		return "tool_ms"
-	}
-	return stage + "_ms"
 }
 
 // ids are the three that lead from a log line to everything else.
@@ -1041,7 +1027,9 @@ func (c serverCollector) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(desc, kind, s.value, []string{s.label}[:len(labels)]...)
 		}
 	}
-	gauge := func(name, help string, value float64) { send(prometheus.GaugeValue, name, help, "", sample{value: value}) }
+	gauge := func(name, help string, value float64) {
+		send(prometheus.GaugeValue, name, help, "", sample{value: value})
+	}
 	counter := func(name, help string, value float64) {
 		send(prometheus.CounterValue, name, help, "", sample{value: value})
 	}

@@ -456,7 +456,7 @@ func TestEachRequestHasOneLogLine(t *testing.T) {
 			t.Errorf("%s = %v, want %v", key, line[key], want)
 		}
 	}
-	for _, key := range []string{"timestamp", "version", "span_id", "took_ms", "search_ms", "bytes", "client"} {
+	for _, key := range []string{"timestamp", "version", "span_id", "took_ms", "db_ms", "embed_ms", "bytes", "client"} {
 		if line[key] == nil {
 			t.Errorf("no %s in %v", key, line)
 		}
