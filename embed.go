@@ -196,7 +196,7 @@ func (e *remoteEmbedder) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, queryBudget)
 	defer cancel()
 	_, err := e.call(ctx, []string{e.queryPrefix + "vitrine"})
-	refused, isRefusal := errors.AsType[*apiRefusal](err)
+	refused, isRefusal := errors.AsType[*refusalError](err)
 	switch {
 	case err == nil:
 		return nil
@@ -289,7 +289,7 @@ func (e *remoteEmbedder) documents(ctx context.Context, texts []string) ([][]flo
 // at fault, which in the end is left out alone.
 func (e *remoteEmbedder) embedBatch(ctx context.Context, texts []string, vectors [][]float32) error {
 	got, err := e.timedBatch(ctx, texts)
-	if refused, ok := errors.AsType[*apiRefusal](err); ok && len(texts) > 1 && refused.halve() {
+	if refused, ok := errors.AsType[*refusalError](err); ok && len(texts) > 1 && refused.halve() {
 		middle := len(texts) / 2
 		return errors.Join(e.embedBatch(ctx, texts[:middle], vectors[:middle]), e.embedBatch(ctx, texts[middle:], vectors[middle:]))
 	}
@@ -318,7 +318,7 @@ func (e *remoteEmbedder) persist(ctx context.Context, texts []string, attempts i
 		if errors.Is(ctx.Err(), context.Canceled) {
 			return nil, ctx.Err()
 		}
-		refused, isRefusal := errors.AsType[*apiRefusal](err)
+		refused, isRefusal := errors.AsType[*refusalError](err)
 		temporary := err != nil && (!isRefusal || refused.temporary())
 		isAway := e.called(!temporary || isRefusal && refused.status == http.StatusTooManyRequests, time.Now())
 		wait := backoff + rand.N(backoff/2)
@@ -363,22 +363,22 @@ func (e *remoteEmbedder) called(answered bool, now time.Time) (isAway bool) {
 	return e.failures >= breakerFailures
 }
 
-// apiRefusal is an answer of the API that is of no use: an error status, or vectors that cannot be right (status 200).
-type apiRefusal struct {
+// refusalError is an answer of the API that is of no use: an error status, or vectors that cannot be right (status 200).
+type refusalError struct {
 	status  int
 	message string
 	after   time.Duration // how long to wait, 0 if the API did not say
 }
 
-func (r *apiRefusal) Error() string { return fmt.Sprintf("status %d: %s", r.status, r.message) }
+func (r *refusalError) Error() string { return fmt.Sprintf("status %d: %s", r.status, r.message) }
 
 // temporary reports whether the same call may succeed later.
-func (r *apiRefusal) temporary() bool {
+func (r *refusalError) temporary() bool {
 	return r.status == http.StatusRequestTimeout || r.status == http.StatusConflict || r.status == http.StatusTooManyRequests || r.status >= 500
 }
 
 // halve reports whether fewer texts at once may be accepted.
-func (r *apiRefusal) halve() bool {
+func (r *refusalError) halve() bool {
 	switch r.status {
 	case http.StatusOK, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
 		return true
@@ -419,7 +419,7 @@ func (e *remoteEmbedder) call(ctx context.Context, texts []string) ([][]float32,
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(answer.Body, 300)) // whatever of it there is
-		return nil, &apiRefusal{answer.StatusCode, strings.TrimSpace(string(text)), retryAfter(answer.Header, time.Now())}
+		return nil, &refusalError{answer.StatusCode, strings.TrimSpace(string(text)), retryAfter(answer.Header, time.Now())}
 	}
 	text, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswerBytes))
 	if err != nil {
@@ -427,7 +427,7 @@ func (e *remoteEmbedder) call(ctx context.Context, texts []string) ([][]float32,
 	}
 	vectors, tokens, err := e.parseAnswer(text, len(texts))
 	if err != nil {
-		return nil, &apiRefusal{status: http.StatusOK, message: err.Error()}
+		return nil, &refusalError{status: http.StatusOK, message: err.Error()}
 	}
 	annotate(ctx, slog.Int("gen_ai.usage.input_tokens", tokens))
 	return vectors, nil
