@@ -872,7 +872,7 @@ func (s *server) callTool(ctx context.Context, m *message) (_ any, err error) {
 		return nil, rpcError{Code: codeInvalidParams, Message: fmt.Sprintf("no tool %.60q: tools/list names them", m.Params.Name)}
 	}
 	note(ctx, slog.String("tool", tools[i].Name))
-	annotate(ctx, slog.String("gen_ai.tool.name", tools[i].Name))
+	annotate(ctx, slog.String("gen_ai.operation.name", "execute_tool"), slog.String("gen_ai.tool.name", tools[i].Name))
 	ctx, restore := s.profile.label(ctx, "tool", tools[i].Name)
 	defer restore()
 	ctx, end := stage(ctx, "tool", slog.String("gen_ai.tool.name", tools[i].Name))
@@ -1359,7 +1359,9 @@ func (s *server) serveStream(w http.ResponseWriter, r *http.Request, st *stream,
 		case text := <-st.answers:
 			err = write(text)
 		case <-st.wake:
+			_, end := s.observe.job(r.Context(), "sse_events")
 			err = write(st.notifications())
+			end(&err)
 		case <-keepAlive.C:
 			if st.isIdle(s.streams.maxIdle) {
 				ended = "idle"

@@ -610,7 +610,7 @@ func TestMCPLogLine(t *testing.T) {
 	s := newMCPServer(t, goldenDocuments, nil)
 	c := &mcpClient{mcpServer: s, version: modernVersion}
 	c.call("get_document", map[string]any{"id": "none.md"})
-	for _, want := range []string{`"route":"/mcp"`, `"status":200`, `"mcp_method":"tools/call"`, `"mcp_client":"tester 1.2"`, `"tool":"get_document"`, `"tool_ms"`, `"mcp_ms"`, `"error":"no document`} {
+	for _, want := range []string{`"route":"/mcp"`, `"status":200`, `"mcp_method":"tools/call"`, `"mcp_client":"tester 1.2"`, `"tool":"get_document"`, `"db_ms"`, `"error":"no document`} {
 		s.waitForLog(want)
 	}
 	_, path := s.openSSE()
@@ -643,7 +643,7 @@ func TestMCPStages(t *testing.T) {
 		t.Error(status)
 	}
 	got := fmt.Sprint(rec.stages[0].name, rec.stages[0].attrs, rec.stages[1].name, rec.stages[1].attrs)
-	if want := "mcp[mcp.method.name=tools/call mcp.protocol.version=2025-11-25 network.transport=tcp jsonrpc.request.id=x gen_ai.tool.name=get_document]tool[gen_ai.tool.name=get_document]"; got != want {
+	if want := "mcp[mcp.method.name=tools/call mcp.protocol.version=2025-11-25 network.transport=tcp jsonrpc.request.id=x gen_ai.operation.name=execute_tool gen_ai.tool.name=get_document]tool[gen_ai.tool.name=get_document]"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	if rec.traceID() != "0af7651916cd43dd8448eb211c80319c" {

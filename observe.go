@@ -279,12 +279,18 @@ const (
 	captureStream  = "capture"
 )
 
+// isEvents reports whether a stream is one of server-sent events.
+func isEvents(transport string) bool { return transport == streamableHTTP || transport == legacySSE }
+
 // markStream says that ctx's record is a stream of that kind, which lasts as long as its client wants.
 func markStream(ctx context.Context, transport string) {
 	if s := currentScope(ctx); s != nil {
 		s.record.mu.Lock()
 		s.record.streams = transport
 		s.record.mu.Unlock()
+		if o := s.record.observer; isEvents(transport) && !o.off {
+			o.metrics.streams.WithLabelValues(transport).Inc()
+		}
 	}
 }
 
@@ -395,11 +401,15 @@ func (rec *record) describe(r *http.Request, w *response) {
 	}
 }
 
-// job begins a record for background work. end reports it: failures as warnings, what noted something at info, the
+// job begins a record for background work; on a stream it continues the stream's trace under the same id. end reports it: failures as warnings, what noted something at info, the
 // rest at debug.
 func (o *observer) job(ctx context.Context, name string) (_ context.Context, end func(*error)) {
 	rec := o.newRecord(nil)
 	rec.job = name
+	if outer := currentScope(ctx); outer != nil {
+		rec.correlation, rec.isTraceID, rec.trace, rec.parent = outer.record.correlation, outer.record.isTraceID, outer.record.trace, outer.record.span
+		rec.sampled, rec.kept = outer.record.sampled, outer.record.kept
+	}
 	inside := rec.scope(ctx, -1)
 	if !o.off {
 		o.recent.begin(rec)
@@ -882,6 +892,9 @@ func newMetrics(cfg *settings) *metrics {
 		m.streams.WithLabelValues(transport)
 		m.streamDurations.WithLabelValues(transport)
 	}
+	for _, t := range tools {
+		m.operations.with([3]string{"tools/call", t.Name, ""})
+	}
 	for _, attrs := range queries {
 		m.queries.with([3]string{attrs[0].Value.String(), attrs[1].Value.String(), ""})
 	}
@@ -945,7 +958,8 @@ func (m *metrics) record(rec *record) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	switch {
-	case rec.streams == streamableHTTP, rec.streams == legacySSE:
+	case isEvents(rec.streams):
+		m.streams.WithLabelValues(rec.streams).Dec()
 		m.streamDurations.WithLabelValues(rec.streams).Observe(rec.took.Seconds())
 	case rec.streams == "" && rec.job == "":
 		m.requests.observe(rec.took, rec, knownMethod(rec.method), rec.route, statusLabels[rec.status%len(statusLabels)])

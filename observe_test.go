@@ -221,6 +221,7 @@ func TestMetricsAreThereFromTheStart(t *testing.T) {
 	for _, want := range []string{
 		`http_server_request_duration_seconds_bucket{http_request_method="GET",http_response_status_code="200",http_route="/livez",le="0.1"}`,
 		`http_server_active_requests 1`,
+		`mcp_server_operation_duration_seconds_count{error_type="",gen_ai_tool_name="search_docs",mcp_method_name="tools/call"} 0`,
 		`db_client_operation_duration_seconds_count{db_operation_name="SELECT",db_query_summary="search",error_type=""} 0`,
 		`db_client_connection_count{db_client_connection_state="used"} 0`,
 		`db_client_connection_count{db_client_connection_state="idle"} 0`,
@@ -259,7 +260,7 @@ func TestMetricsAreThereFromTheStart(t *testing.T) {
 		}
 	}
 	for _, le := range []string{"0.1", "0.5", "1", "2", "5"} {
-		for _, family := range []string{"http_server_request", "db_client_operation", "gen_ai_client_operation"} {
+		for _, family := range []string{"http_server_request", "mcp_server_operation", "db_client_operation", "gen_ai_client_operation"} {
 			if !regexp.MustCompile(family + `_duration_seconds_bucket\{.*le="` + le + `"\}`).MatchString(text) {
 				t.Errorf("%s has no bucket %s", family, le)
 			}
@@ -461,6 +462,29 @@ POST /documents (server) client.address=127.0.0.1 documents=1 http.request.metho
 GET /search (server) ERROR client.address=127.0.0.1 error.type=unavailable error=secret cause: unavailable http.request.method=GET http.response.status_code=503 http.route=/search network.protocol.name=http url.path=/search url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=failed
   retrieval documents (client) ERROR error.type=unavailable gen_ai.operation.name=retrieval gen_ai.request.top_k=5
     search (client) ERROR db.operation.name=SELECT db.query.summary=search error.type=unavailable
+`},
+		{"tool call of the 2026 era", func(ts *testServer) {
+			ts.do("POST", "/mcp", `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"search_docs","arguments":{"query":"alpha"},"_meta":{
+				"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},
+				"io.modelcontextprotocol/clientInfo":{"name":"tester","version":"1"},"traceparent":"00-`+id+`-b7ad6b7169203331-01"}}}`,
+				"Content-Type: application/json", "Mcp-Protocol-Version: 2026-07-28", "Mcp-Method: tools/call", "Mcp-Name: search_docs")
+		}, 7, `
+POST /mcp (server) client.address=127.0.0.1 hits=1 http.request.method=POST http.response.status_code=200 http.route=/mcp mcp_client=tester 1 mcp_method=tools/call network.protocol.name=http tool=search_docs url.path=/mcp url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
+  tools/call search_docs (server) gen_ai.operation.name=execute_tool gen_ai.tool.name=search_docs jsonrpc.request.id=7 mcp.method.name=tools/call mcp.protocol.version=2026-07-28 network.transport=tcp
+    execute_tool search_docs (internal) gen_ai.tool.name=search_docs
+      retrieval documents (client) gen_ai.operation.name=retrieval gen_ai.request.top_k=5 hits=1
+        embeddings hashed-512 (client) gen_ai.operation.name=embeddings vitrine.embedding.kind=query
+        search (client) db.operation.name=SELECT db.query.summary=search
+        rank (internal) 
+`},
+		{"tool call of the initialize era that fails", func(ts *testServer) {
+			ts.do("POST", "/mcp", `{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"get_document","arguments":{"id":"none.md"}}}`,
+				"Content-Type: application/json", "Mcp-Protocol-Version: 2025-11-25", parent)
+		}, 4, `
+POST /mcp (server) client.address=127.0.0.1 error=no document "none.md": look for it with search_docs, or list_documents {"prefix":""} http.request.method=POST http.response.status_code=200 http.route=/mcp mcp_method=tools/call network.protocol.name=http tool=get_document url.path=/mcp url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
+  tools/call get_document (server) ERROR error.type=tool_error gen_ai.operation.name=execute_tool gen_ai.tool.name=get_document jsonrpc.request.id=a mcp.method.name=tools/call mcp.protocol.version=2025-11-25 network.transport=tcp
+    execute_tool get_document (internal) ERROR error.type=tool_error gen_ai.tool.name=get_document
+      document (client) db.operation.name=SELECT db.query.summary=document error.type=404
 `},
 		{"not found", func(ts *testServer) { ts.get("/documents/none.md", parent) }, 2, `
 GET /documents/{id...} (server) client.address=127.0.0.1 error=no such document: GET /documents lists them http.request.method=GET http.response.status_code=404 http.route=/documents/{id...} network.protocol.name=http url.path=/documents/none.md url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
@@ -706,6 +730,33 @@ func TestStagesBeyondTheRoomAreSummedAndCounted(t *testing.T) {
 	}
 	if want := `db_query_summary="put",error_type=""} 100`; !strings.Contains(ts.get("/metrics").body, want) {
 		t.Errorf("/metrics has no %s", want)
+	}
+}
+
+func TestMetricsCountStreams(t *testing.T) {
+	ts := newTestServer(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, ts.url+"/sse", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if want := `vitrine_sse_streams{transport="sse"} 1`; !strings.Contains(ts.get("/metrics").body, want) {
+		t.Errorf("/metrics has no %s", want)
+	}
+	ts.put("a.md", "# Alpha")
+	id := resp.Header.Get("X-Correlation-ID")
+	waitFor(t, "the events", func() bool { return strings.Contains(ts.get("/debug/requests/"+id+"?format=json").body, "GET /sse") })
+	cancel()
+	for _, want := range []string{`vitrine_sse_streams{transport="sse"} 0`, `vitrine_sse_stream_duration_seconds_count{transport="sse"} 1`} {
+		waitFor(t, want, func() bool { return strings.Contains(ts.get("/metrics").body, want) })
+	}
+	if text := ts.get("/metrics").body; strings.Contains(text, `http_route="/sse"`) {
+		t.Error("a stream is counted among the requests")
 	}
 }
 
