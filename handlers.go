@@ -72,14 +72,17 @@ func (s *server) search(ctx context.Context, q query) (answer searchAnswer, err 
 	if err := checkPrefix(q.prefix); err != nil {
 		return answer, err
 	}
-	hits, err := s.store.search(ctx, q)
+	hits, degraded, err := s.store.search(ctx, q)
 	if err != nil {
 		return answer, err
 	}
 	annotate(ctx, slog.Int("hits", len(hits)))
 	note(ctx, slog.Int("hits", len(hits)))
 	s.log.LogAttrs(ctx, slog.LevelDebug, "searched", slog.String("query", q.text), slog.Int("hits", len(hits))) // above debug a question is in no log
-	return searchAnswer{Query: q.text, TookMS: milliseconds(time.Since(started)), Hits: hits}, nil
+	if degraded {
+		note(ctx, slog.Bool("degraded", true))
+	}
+	return searchAnswer{Query: q.text, TookMS: milliseconds(time.Since(started)), Degraded: degraded, Hits: hits}, nil
 }
 
 // listAnswer is the answer of GET /documents.
@@ -274,7 +277,8 @@ func (s *server) putLine(ctx context.Context, line []byte) bulkLine {
 	if err := decoder.Decode(&in); err != nil || decoder.More() || in.ID == nil || in.Text == nil || !utf8.Valid(line) {
 		return bulkLine{Status: http.StatusBadRequest, Error: `not a line of the form {"id":"guide/install.md","text":"# Install\n…"} in UTF-8`}
 	}
-	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
+	// A line that was read whole is stored, though its sender may have gone, or have closed its half of the connection.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handlerBudget)
 	defer cancel()
 	d, err := newDocument(*in.ID, *in.Text, time.Now())
 	var created bool
@@ -283,6 +287,9 @@ func (s *server) putLine(ctx context.Context, line []byte) bulkLine {
 	}
 	if user, ok := errors.AsType[userError](err); ok {
 		return bulkLine{*in.ID, user.status, user.message}
+	}
+	if errors.Is(err, errUnavailable) {
+		return bulkLine{*in.ID, http.StatusServiceUnavailable, "cannot store right now: send it again, and see /readyz?verbose"}
 	}
 	if err != nil {
 		s.log.ErrorContext(ctx, "bulk line failed", "document", *in.ID, "error", err)

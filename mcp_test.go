@@ -456,11 +456,11 @@ type blockingStore struct {
 	began, ended chan struct{}
 }
 
-func (b *blockingStore) search(ctx context.Context, _ query) ([]hit, error) {
+func (b *blockingStore) search(ctx context.Context, _ query) ([]hit, bool, error) {
 	b.began <- struct{}{}
 	<-ctx.Done()
 	b.ended <- struct{}{}
-	return nil, ctx.Err()
+	return nil, false, ctx.Err()
 }
 
 func newBlockingServer(t *testing.T) (*mcpServer, *blockingStore) {

@@ -436,15 +436,17 @@ GET /search (server) client.address=127.0.0.1 hits=1 http.request.method=GET htt
     search (client) db.operation.name=SELECT db.query.summary=search
     rank (internal) 
 `},
-		{"put", func(ts *testServer) { ts.do("PUT", "/documents/b.md", "x", parent) }, 3, `
+		{"put", func(ts *testServer) { ts.do("PUT", "/documents/b.md", "x", parent) }, 4, `
 PUT /documents/{id...} (server) client.address=127.0.0.1 http.request.method=PUT http.response.status_code=201 http.route=/documents/{id...} network.protocol.name=http url.path=/documents/b.md url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
+  embeddings hashed-512 (client) gen_ai.operation.name=embeddings vitrine.embedding.batch_size=1 vitrine.embedding.kind=batch
   put (client) db.operation.name=INSERT db.query.summary=put
     file (internal) operation=write
 `},
 		{"bulk load", func(ts *testServer) {
 			ts.do("POST", "/documents", `{"id":"b.md","text":"x"}`+"\n"+`{"id":"c","text":"x"}`, parent)
-		}, 3, `
+		}, 4, `
 POST /documents (server) client.address=127.0.0.1 documents=1 http.request.method=POST http.response.status_code=200 http.route=/documents network.protocol.name=http url.path=/documents url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
+  embeddings hashed-512 (client) gen_ai.operation.name=embeddings vitrine.embedding.batch_size=1 vitrine.embedding.kind=batch
   put (client) db.operation.name=INSERT db.query.summary=put
     file (internal) operation=write
 `},
@@ -520,7 +522,7 @@ func TestTracingKeepsFailedRequestsWholeAtRateZero(t *testing.T) {
 			end(&err)
 			return err
 		}
-		_, err := inner.search(ctx, query{text: "alpha", limit: 1})
+		_, _, err := inner.search(ctx, query{text: "alpha", limit: 1})
 		return err
 	}}
 	want := make(map[string]bool)
@@ -723,7 +725,7 @@ func TestStagesBeyondTheRoomAreSummedAndCounted(t *testing.T) {
 		fmt.Fprintf(&lines, "{\"id\":\"%d.md\",\"text\":\"x\"}\n", i)
 	}
 	id := ts.do("POST", "/documents", lines.String()).header.Get("X-Correlation-ID")
-	if line := ts.lines.find(t, "request", id); line["stages_summed"] != 136.0 { // 200 stages, put and file, less 64
+	if line := ts.lines.find(t, "request", id); line["stages_summed"] != 236.0 { // 300 stages, embed, put and file, less 64
 		t.Errorf("log line: %v", line)
 	}
 	if want := `db_query_summary="put",error_type=""} 100`; !strings.Contains(ts.get("/metrics").body, want) {

@@ -492,7 +492,9 @@ type storeStub struct {
 	answer func(ctx context.Context) error
 }
 
-func (s storeStub) search(ctx context.Context, _ query) ([]hit, error) { return nil, s.answer(ctx) }
+func (s storeStub) search(ctx context.Context, _ query) ([]hit, bool, error) {
+	return nil, false, s.answer(ctx)
+}
 
 func TestPanicIsAnInternalErrorWithTheID(t *testing.T) {
 	ts := newTestServer(t)
