@@ -419,12 +419,26 @@ func (p *process) call(message string) {
 }
 
 // TestOpsOnARealPrometheus loads a real process that a real Prometheus scrapes, and runs every query there is: none may fail,
-// and none may find nothing but those that need what a healthy process without PostgreSQL does not have.
+// and none may find nothing but those that need what the process does not have.
 func TestOpsOnARealPrometheus(t *testing.T) {
 	needTool(t, "prometheus")
+	failures := []string{`5..`, `-32603`, `error_type!~"|canceled`} // parts of queries
+	t.Run("embedded", func(t *testing.T) {
+		t.Parallel()
+		checkOps(t, append(failures, `result="hit"`, `gen_ai_client_token_usage`, `vitrine_embedding_batch_size`))
+	})
+	t.Run("postgres and an embedding API", func(t *testing.T) {
+		t.Parallel()
+		env := newFakeEmbedder(t, 64).env("DATABASE_URL=" + newDatabase(t))
+		checkOps(t, failures, env...)
+	})
+}
+
+func checkOps(t *testing.T, mayFindNothing []string, env ...string) {
 	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
 	defer collector.Close()
-	p := start(t, []string{"DOCS_DIR=" + t.TempDir(), "DOCS_SYNC_INTERVAL=1s", "OTEL_TRACE_SAMPLE_RATE=1", "OTEL_EXPORTER_OTLP_ENDPOINT=" + collector.URL, "GOMEMLIMIT=1GiB"})
+	p := start(t, append(env, "DOCS_DIR="+folderOf(t, "docs.md", "# Documents\n\nhow to install"), "DOCS_SYNC_INTERVAL=1s", "OTEL_TRACE_SAMPLE_RATE=1",
+		"OTEL_EXPORTER_OTLP_ENDPOINT="+collector.URL, "GOMEMLIMIT=1GiB"))
 	done := make(chan struct{})
 	ended := make(chan struct{})
 	go func() {
@@ -438,10 +452,6 @@ func TestOpsOnARealPrometheus(t *testing.T) {
 	prom := startPrometheus(t, p.url)
 	waitFor(t, "twelve scrapes", func() bool { return len(prom.query(`count_over_time(up{job="vitrine"}[1m]) >= 12`)) > 0 })
 
-	mayFindNothing := []string{ // parts of queries
-		`5..`, `-32603`, `error_type!~"|canceled`, // failures
-		`result="hit"`, `gen_ai_client_token_usage`, `vitrine_embedding_batch_size`, // EMBEDDING_URL
-	}
 	isListed := func(expr string) bool {
 		return slices.ContainsFunc(mayFindNothing, func(part string) bool { return strings.Contains(expr, part) })
 	}
@@ -633,4 +643,62 @@ func TestBrokenToolCountsAgainstAvailability(t *testing.T) {
 			t.Errorf("no %s", want)
 		}
 	}
+}
+
+// TestBackupOfTheDatabaseRestores runs the runbook's commands with the tools of the tests' server, or skips where they are not
+// at hand: a server over the restored database answers with the same.
+func TestBackupOfTheDatabaseRestores(t *testing.T) {
+	from, to, work := newDatabase(t), newDatabase(t), t.TempDir()
+	path := postgresTools(t, work)
+	p := start(t, []string{"DATABASE_URL=" + from})
+	for i := range 20 {
+		if status := p.put(fmt.Sprintf("guide/%d.md", i), fmt.Sprintf("# Page %d\n\nversion of page %d", i, i)); status != http.StatusCreated {
+			t.Fatalf("PUT: %d", status)
+		}
+	}
+	commands := regexp.MustCompile(`(?m)^    (pg_(?:dump|restore) .*)$`).FindAllStringSubmatch(readFile(t, "RUNBOOK.md"), -1)
+	if len(commands) != 2 {
+		t.Fatalf("RUNBOOK.md has %d commands for backup and restore", len(commands))
+	}
+	for _, command := range commands {
+		cmd := exec.Command("bash", "-c", command[1])
+		cmd.Dir, cmd.Env = work, append(os.Environ(), "PATH="+path+":"+os.Getenv("PATH"), "DATABASE_URL="+from, "RESTORED_URL="+to)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v %s", command[1], err, out)
+		}
+	}
+	again := start(t, []string{"DATABASE_URL=" + to})
+	took := regexp.MustCompile(`"took_ms":[\d.]+`)
+	for _, path := range []string{"/documents?limit=1000", "/documents/guide/7.md", "/search?q=version+of+page+7&limit=20"} {
+		_, want := p.get(path)
+		status, got := again.get(path)
+		if want, got = took.ReplaceAllString(want, ""), took.ReplaceAllString(got, ""); status != http.StatusOK || got != want {
+			t.Errorf("%s: %d %s\nbefore: %s", path, status, got, want)
+		}
+	}
+}
+
+// postgresTools returns a folder in dir with pg_dump and pg_restore as new as the tests' server: those that
+// testdata/postgres-up.sh unpacked, with the loader and libraries they came with.
+func postgresTools(t *testing.T, dir string) string {
+	t.Helper()
+	cache := os.Getenv("CACHE")
+	if cache == "" {
+		if cache = os.Getenv("XDG_CACHE_HOME"); cache == "" {
+			cache = "/var/tmp"
+		}
+		cache += "/vitrine-postgres"
+	}
+	libraries := cache + "/root/usr/lib/x86_64-linux-gnu"
+	for _, tool := range []string{"pg_dump", "pg_restore"} {
+		program := cache + "/root/usr/lib/postgresql/17/bin/" + tool
+		if _, err := os.Stat(program); err != nil {
+			t.Skipf("no %s of the server's version: %v", tool, err)
+		}
+		script := fmt.Sprintf("#!/bin/sh\nexec %s/ld-linux-x86-64.so.2 --library-path %s --argv0 \"$0\" %s \"$@\"\n", libraries, libraries, program)
+		if err := os.WriteFile(filepath.Join(dir, tool), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
 }
