@@ -1337,10 +1337,7 @@ func (s *server) serveStream(w http.ResponseWriter, r *http.Request, st *stream,
 		end(nil) // what follows is waiting
 	}
 	control := http.NewResponseController(w)
-	h := w.Header()
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
+	announceEvents(w.Header())
 	write := func(text []byte) error {
 		_ = control.SetWriteDeadline(time.Now().Add(s.streams.patience))
 		_, err := w.Write(text)
@@ -1384,6 +1381,12 @@ func (s *server) serveStream(w http.ResponseWriter, r *http.Request, st *stream,
 	}
 	note(r.Context(), slog.String("stream", st.transport), slog.String("stream_ended", ended))
 	return nil
+}
+
+func announceEvents(h http.Header) {
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
 }
 
 // isIdle reports whether a session's client has been silent for longer than that. Other streams only listen.

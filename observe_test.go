@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -771,4 +772,113 @@ func TestFolderScansAreJobsWithTheirOwnRecord(t *testing.T) {
 	if a := ts.get("/debug/requests/" + id); !strings.Contains(a.body, "folder_scan  ok") || !strings.Contains(a.body, "  sync ") {
 		t.Errorf("%d %s", a.status, a.body)
 	}
+}
+
+// TestOneIDLeadsThroughAllPlaces follows a search on a real PostgreSQL from its id, while it runs and afterwards.
+func TestOneIDLeadsThroughAllPlaces(t *testing.T) {
+	url := newDatabase(t)
+	ts := newTestServer(t, "DATABASE_URL="+url, "DOCS_DIR=", "OTEL_TRACE_SAMPLE_RATE=1", "ENABLE_PROFILING=true")
+	waitFor(t, "the store", func() bool { return ts.get("/readyz").status == http.StatusOK })
+	if a := ts.put("a.md", "# Alpha\n\nbeta"); a.status != http.StatusCreated {
+		t.Fatalf("PUT: %d %s", a.status, a.body)
+	}
+	exporter := ts.collect()
+	db, err := sql.Open("postgres", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	lock, err := db.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = lock.Rollback() }()
+	if _, err := lock.Exec("LOCK TABLE chunks IN ACCESS EXCLUSIVE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	const id, traceID = "one-id", "0af7651916cd43dd8448eb211c80319c"
+	answers := make(chan answer)
+	go func() {
+		answers <- ts.get("/search?q=beta", "X-Correlation-ID: "+id, "Traceparent: 00-"+traceID+"-b7ad6b7169203331-01")
+	}()
+	statement := ""
+	waitFor(t, "the statement in pg_stat_activity", func() bool {
+		row := db.QueryRow("SELECT query FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '/*correlation_id=''" + id + "''%'")
+		return row.Scan(&statement) == nil
+	})
+	if !strings.Contains(statement, ",traceparent='00-"+traceID+"-") {
+		t.Errorf("the statement does not name its trace: %.200s", statement)
+	}
+	if text := ts.get("/debug/requests").body; !regexp.MustCompile(`in flight: [12]\n(.*\n)?.*GET /search +search +` + id).MatchString(text) {
+		t.Errorf("the request is not in flight in the stage search:\n%s", text)
+	}
+	if err := lock.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	a := <-answers
+	if a.status != http.StatusOK || a.header.Get("X-Correlation-ID") != id || !strings.Contains(a.header.Get("Server-Timing"), "db;dur=") {
+		t.Errorf("answer: %d %v", a.status, a.header)
+	}
+	if line := ts.lines.find(t, "request", id); line["trace_id"] != traceID || line["db_ms"] == nil {
+		t.Errorf("log line: %v", line)
+	}
+	if text := ts.get("/debug/requests/" + id).body; !strings.Contains(text, "GET /search  200") || !strings.Contains(text, "db.system.name = postgresql") {
+		t.Errorf("waterfall:\n%s", text)
+	}
+	if ts.get("/debug/requests/"+traceID).body != ts.get("/debug/requests/"+id).body {
+		t.Error("the trace id does not lead to the same waterfall")
+	}
+	if text := ts.get("/metrics", "Accept: application/openmetrics-text").body; !regexp.MustCompile(`db_client_operation_duration_seconds_bucket\{.*db_query_summary="search".*trace_id="` + traceID + `"`).MatchString(text) {
+		t.Error("no exemplar of the trace on the query's latency")
+	}
+	spans := tree(wait(t, exporter, traceID, 4))
+	if !strings.Contains(spans, "search (client) db.operation.name=SELECT db.query.summary=search db.response.returned_rows=1 db.system.name=postgresql") {
+		t.Errorf("spans:\n%s", spans)
+	}
+	if profile := ts.get("/debug/pprof/goroutine?debug=1").body; !strings.Contains(profile, `"route":"GET /debug/pprof/goroutine"`) {
+		t.Errorf("the profile has no label of the route:\n%.1000s", profile)
+	}
+}
+
+func TestTracingNamesADatabaseErrorByItsCode(t *testing.T) {
+	url := newDatabase(t)
+	ts := newTestServer(t, "DATABASE_URL="+url, "DOCS_DIR=", "OTEL_TRACE_SAMPLE_RATE=0")
+	waitFor(t, "the store", func() bool { return ts.get("/readyz").status == http.StatusOK })
+	exporter := ts.collect()
+	execSQL(t, url, "DROP TABLE chunks CASCADE")
+	a := ts.get("/search?q=beta")
+	if a.status != http.StatusInternalServerError || strings.Contains(a.body, "chunks") {
+		t.Errorf("%d %s, want 500 without the cause", a.status, a.body)
+	}
+	spans := tree(wait(t, exporter, a.header.Get("X-Correlation-ID"), 4))
+	for _, want := range []string{"GET /search (server) ERROR", "error.type=42P01", "  retrieval documents (client) ERROR", "    search (client) ERROR"} {
+		if !strings.Contains(spans, want) {
+			t.Errorf("no %q in\n%s", want, spans)
+		}
+	}
+	if want := `db_query_summary="search",error_type="42P01"} 1`; !strings.Contains(ts.get("/metrics").body, want) {
+		t.Errorf("/metrics has no %s", want)
+	}
+}
+
+// TestTracingReachesJaeger sends a search to a real Jaeger, where one is named by its OTLP/HTTP and query addresses:
+// JAEGER_OTLP=http://127.0.0.1:4318 JAEGER_QUERY=http://127.0.0.1:16686 go test -run Jaeger .
+func TestTracingReachesJaeger(t *testing.T) {
+	otlp, query := os.Getenv("JAEGER_OTLP"), os.Getenv("JAEGER_QUERY")
+	if otlp == "" || query == "" {
+		t.Skip("JAEGER_OTLP and JAEGER_QUERY name no Jaeger")
+	}
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp)
+	ts := newTestServer(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+otlp, "OTEL_TRACE_SAMPLE_RATE=1")
+	ts.put("a.md", "# Alpha")
+	id := ts.get("/search?q=alpha").header.Get("X-Correlation-ID")
+	waitFor(t, "the trace in Jaeger", func() bool {
+		resp, err := http.Get(query + "/api/traces/" + id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		return err == nil && strings.Count(string(body), `"operationName"`) == 5 && strings.Contains(string(body), "retrieval documents")
+	})
 }
