@@ -3,6 +3,7 @@
 //	vitrine            serve, as the environment says
 //	vitrine -h         this manual
 //	vitrine -version   the version
+//	vitrine -health    ask /readyz of the server that runs here with the same settings: exit 0 if it is ready, else 1
 //
 // Give it a folder of Markdown and search it with curl:
 //
@@ -184,6 +185,7 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	case len(args) == 1 && (args[0] == "-version" || args[0] == "--version"):
 		_, err := fmt.Fprintln(stdout, version())
 		return err
+	case len(args) == 1 && args[0] == "-health": // needs the settings
 	case len(args) > 0:
 		return fmt.Errorf("vitrine: unknown argument %q: settings are environment variables; %w", args[0], errUsage)
 	}
@@ -200,6 +202,9 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if len(args) > 0 {
+		return health(ctx, cfg, stdout)
+	}
 	s, err := newServer(cfg, stdout)
 	if err != nil {
 		return err
@@ -209,6 +214,35 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	s.warn(environ)
 	limitMemory(s.log, getenv)
 	return s.serve(ctx)
+}
+
+// health asks a running server whether it is ready, for HEALTHCHECK: an image from scratch has no curl.
+func health(ctx context.Context, cfg *settings, stdout io.Writer) error {
+	host, port, _ := net.SplitHostPort(cfg.addr)
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz?verbose", http.NoBody)
+	if err != nil {
+		return fmt.Errorf("vitrine: not ready: %w", err)
+	}
+	if name := cfg.allowedHosts[0]; name != "*" {
+		r.Host = name
+	}
+	direct := http.Client{Transport: &http.Transport{}} // whatever HTTP_PROXY says
+	answer, err := direct.Do(r)
+	if err != nil {
+		return fmt.Errorf("vitrine: not ready: %w", err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(answer.Body, 4096))
+	if err != nil || answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("vitrine: not ready: %s\n%s", answer.Status, text)
+	}
+	_, err = stdout.Write(text)
+	return err
 }
 
 // manual prints the package comment and the settings.
@@ -384,9 +418,9 @@ func (s *server) openStore(ctx context.Context, working *sync.WaitGroup) error {
 
 // httpServers returns the server of ADDR, and that of ADMIN_ADDR if it is set.
 func (s *server) httpServers() []*http.Server {
-	tables := [][]route{slices.Concat(s.routes(), s.adminRoutes(), s.sharedRoutes())}
+	tables := [][]route{slices.Concat(s.routes(), s.adminRoutes(), s.sharedRoutes("search admin"))}
 	if s.cfg.adminAddr != "" {
-		tables = [][]route{slices.Concat(s.routes(), s.sharedRoutes()), slices.Concat(s.adminRoutes(), s.sharedRoutes())}
+		tables = [][]route{slices.Concat(s.routes(), s.sharedRoutes("search")), slices.Concat(s.adminRoutes(), s.sharedRoutes("admin"))}
 	}
 	var servers []*http.Server
 	for _, table := range tables {
@@ -456,8 +490,14 @@ func limitMemory(log *slog.Logger, getenv func(string) string) {
 	log.Info("memory limit set from the cgroup", "bytes", limit/10*9)
 }
 
+// Stamps of a build outside a repository: -ldflags "-X main.stampedVersion=… -X main.stampedRevision=…".
+var stampedVersion, stampedRevision string
+
 // version is what the build was stamped with, and revision the commit it was made from.
 var version = sync.OnceValue(func() string {
+	if stampedVersion != "" {
+		return stampedVersion
+	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
 		return info.Main.Version
 	}
@@ -465,6 +505,9 @@ var version = sync.OnceValue(func() string {
 })
 
 func revision() string {
+	if stampedRevision != "" {
+		return stampedRevision
+	}
 	info, _ := debug.ReadBuildInfo()
 	for _, setting := range info.Settings {
 		if setting.Key == "vcs.revision" {

@@ -60,7 +60,7 @@ func newOverheadHandler(b *testing.B, observability, rate string) (http.Handler,
 	for _, q := range set.questions {
 		questions = append(questions, q.text)
 	}
-	return s.handler(slices.Concat(s.routes(), s.adminRoutes(), s.sharedRoutes())), questions
+	return s.handler(slices.Concat(s.routes(), s.adminRoutes(), s.sharedRoutes("search admin"))), questions
 }
 
 // discard is a ResponseWriter that costs nearly nothing.
@@ -241,7 +241,7 @@ func series(text string) int {
 
 func TestMetricsStayBoundedWhateverClientsSend(t *testing.T) {
 	ts := newTestServer(t)
-	h := ts.handler(slices.Concat(ts.routes(), ts.adminRoutes(), ts.sharedRoutes()))
+	h := ts.handler(slices.Concat(ts.routes(), ts.adminRoutes(), ts.sharedRoutes("search admin")))
 	random := func() string { return strconv.FormatUint(rand.Uint64(), 36) }
 	for i := range 100_000 {
 		r := httptest.NewRequest(http.MethodGet, "/"+random(), nil)
