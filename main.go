@@ -482,6 +482,9 @@ func effective(getenv func(string) string) slog.Value {
 // (go.dev/issue/75164), unless GOMEMLIMIT is set.
 func limitMemory(log *slog.Logger, getenv func(string) string) {
 	text, err := os.ReadFile("/sys/fs/cgroup/memory.max")
+	if err != nil {
+		text, err = os.ReadFile("/sys/fs/cgroup/memory/memory.limit_in_bytes") // version 1 of cgroups
+	}
 	limit, parseErr := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
 	if err != nil || parseErr != nil || getenv("GOMEMLIMIT") != "" {
 		return
