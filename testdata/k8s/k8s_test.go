@@ -1,10 +1,11 @@
 // Package k8s holds the manifests against the real API types and against what linters ask for. It is a module of its own, so that
-// the program depends on none of it: (cd testdata/k8s && go test .)
+// the program depends on none of it: (cd testdata/k8s && go test -count=1 .), as the cache does not see files outside a module
 package k8s
 
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -22,6 +23,7 @@ import (
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
 
@@ -57,12 +59,22 @@ func decode(t *testing.T, name string) []meta.Object {
 			t.Fatalf("%s, document %d: %s %s is none of the kinds used here", name, i+1, kind.APIVersion, kind.Kind)
 		}
 		object := build()
-		if err := yaml.UnmarshalStrict(text, object); err != nil {
+		if err := unmarshal(text, object); err != nil {
 			t.Fatalf("%s, %s: %v", name, kind.Kind, err)
 		}
 		objects = append(objects, object)
 	}
 	return objects
+}
+
+// unmarshal is as strict as the API server, which unlike encoding/json knows upper from lower case.
+func unmarshal(text []byte, into any) error {
+	asJSON, err := yaml.YAMLToJSONStrict(text)
+	if err != nil {
+		return err
+	}
+	strict, err := kjson.UnmarshalStrict(asJSON, into)
+	return errors.Join(append(strict, err)...)
 }
 
 func read(t *testing.T, name string) []byte {
@@ -287,7 +299,7 @@ func TestRollsOutWithoutLoss(t *testing.T) {
 
 // TestMonitoringEqualsItsSources compares the rules with alerts.yaml and the dashboard with dashboard.json; -update writes them.
 func TestMonitoringEqualsItsSources(t *testing.T) {
-	const name, marker = "k8s-monitoring.yaml", "# Generated from alerts.yaml and dashboard.json: (cd testdata/k8s && go test . -update)\n"
+	const name, marker = "k8s-monitoring.yaml", "# Generated from alerts.yaml and dashboard.json: (cd testdata/k8s && go test -count=1 . -update)\n"
 	if _, err := os.Stat(root + "alerts.yaml"); err != nil {
 		t.Skip("there is no alerts.yaml")
 	}
@@ -303,14 +315,14 @@ func TestMonitoringEqualsItsSources(t *testing.T) {
 	}
 	objects := decode(t, name)
 	if len(objects) == 1 {
-		t.Fatalf("%s lacks the rules and the dashboard: (cd testdata/k8s && go test . -update)", name)
+		t.Fatalf("%s lacks the rules and the dashboard: (cd testdata/k8s && go test -count=1 . -update)", name)
 	}
 	var want, got monitoring.PrometheusRuleSpec
-	if err := yaml.UnmarshalStrict(alerts, &want); err != nil {
+	if err := unmarshal(alerts, &want); err != nil {
 		t.Fatalf("alerts.yaml is not what a PrometheusRule may hold: %v", err)
 	}
 	if got = one[*monitoring.PrometheusRule](t, objects).Spec; !reflect.DeepEqual(got, want) {
-		t.Error("the rules differ from alerts.yaml: (cd testdata/k8s && go test . -update)")
+		t.Error("the rules differ from alerts.yaml: (cd testdata/k8s && go test -count=1 . -update)")
 	}
 	var a, b any
 	if err := json.Unmarshal(dashboard, &a); err != nil {
@@ -318,7 +330,7 @@ func TestMonitoringEqualsItsSources(t *testing.T) {
 	}
 	config := one[*core.ConfigMap](t, objects)
 	if err := json.Unmarshal([]byte(config.Data["vitrine.json"]), &b); err != nil || !reflect.DeepEqual(a, b) {
-		t.Errorf("the dashboard differs from dashboard.json (%v): (cd testdata/k8s && go test . -update)", err)
+		t.Errorf("the dashboard differs from dashboard.json (%v): (cd testdata/k8s && go test -count=1 . -update)", err)
 	}
 	if size := len(config.Data["vitrine.json"]); size > 200<<10 {
 		t.Errorf("the dashboard has %d bytes: kubectl apply keeps a copy in an annotation of at most 256 KiB", size)
