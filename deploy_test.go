@@ -203,9 +203,6 @@ func deployedVariables(t *testing.T) map[string]map[string]string {
 	return found
 }
 
-// pendingSettings come with the PostgreSQL store: to be removed with its merge.
-var pendingSettings = []string{"DATABASE_URL", "EMBEDDING_API_KEY"}
-
 func TestDeployedVariablesAreSettings(t *testing.T) {
 	manifest := readFile(t, "k8s.yaml")
 	for file, set := range deployedVariables(t) {
@@ -213,7 +210,6 @@ func TestDeployedVariablesAreSettings(t *testing.T) {
 			i := slices.IndexFunc(variables, func(v variable) bool { return v.name == name })
 			switch {
 			case i < 0 && file == "k8s.yaml" && strings.Contains(manifest, "$("+name+")"): // goes into another one
-			case i < 0 && slices.Contains(pendingSettings, name):
 			case i < 0 && !strings.HasPrefix(name, "OTEL_EXPORTER_OTLP_"):
 				t.Errorf("%s sets %s, which is no setting", file, name)
 			case i >= 0 && value != "" && !strings.Contains(value, "$"):

@@ -66,6 +66,15 @@ func newDocument(id, text string, updated time.Time) (*document, error) {
 	return d, nil
 }
 
+// inputs returns what is embedded for each chunk.
+func (d *document) inputs() []string {
+	texts := make([]string, len(d.chunks))
+	for i, c := range d.chunks {
+		texts[i] = d.title + "\n" + c.heading + "\n" + c.text
+	}
+	return texts
+}
+
 func (d *document) info() documentInfo {
 	return documentInfo{d.id, d.title, len(d.text), len(d.chunks), d.updated}
 }
@@ -98,8 +107,9 @@ type query struct {
 
 // store keeps documents and finds them. An error of kind userError is the caller's fault; every other is the store's.
 type store interface {
-	// search returns at most q.limit documents, the best first, documents of equal score by id.
-	search(ctx context.Context, q query) ([]hit, error)
+	// search returns at most q.limit documents, the best first, documents of equal score by id. degraded: the embedder
+	// did not answer, and the words alone ranked them.
+	search(ctx context.Context, q query) (hits []hit, degraded bool, err error)
 	// document returns the document of that id or errNotFound.
 	document(ctx context.Context, id string) (*document, error)
 	// list returns the documents whose id has the prefix and comes after the id after, by id, at most limit.
@@ -109,8 +119,10 @@ type store interface {
 	// remove deletes the document of that id durably if pre holds, or returns errNotFound.
 	remove(ctx context.Context, id string, pre precondition) error
 	// sync takes over what a scan of the folder that began then found: documents new or changed, and ids that are gone.
+	// The call without changed documents ends the scan.
 	sync(ctx context.Context, began time.Time, changed []*document, gone []string) error
-	// folderIDs returns the ids that came from the folder, those that a scan may remove.
+	// folderIDs returns the ids that came from the folder, those that a scan may remove, or errElsewhere if another replica
+	// scans it.
 	folderIDs(ctx context.Context) ([]string, error)
 	// size counts documents and chunks.
 	size(ctx context.Context) (documents, chunks int, err error)
@@ -148,10 +160,11 @@ func (w *watchers) tell(ids []string) {
 	}
 }
 
-// queries are a store's operations as telemetry names them, the same in every store. Only reading: the slices are full.
+// queries are a store's operations as telemetry names them, the same in every store; the last four are those of a database. Only reading: the slices are full.
 var queries = func() map[string][]slog.Attr {
 	named := make(map[string][]slog.Attr)
-	for summary, operation := range map[string]string{"search": "SELECT", "document": "SELECT", "list": "SELECT", "put": "INSERT", "sync": "INSERT", "remove": "DELETE"} {
+	for summary, operation := range map[string]string{"search": "SELECT", "document": "SELECT", "list": "SELECT", "put": "INSERT", "sync": "INSERT", "remove": "DELETE",
+		"size": "SELECT", "known": "SELECT", "embed": "UPDATE", "maintain": "UPDATE"} {
 		named[summary] = []slog.Attr{slog.String("db.operation.name", operation), slog.String("db.query.summary", summary)}
 	}
 	return named
@@ -517,6 +530,9 @@ func (f *folder) status() (problem, detail string) {
 	return problem, detail
 }
 
+// errElsewhere is the answer to a scan that another replica does.
+var errElsewhere = errors.New("another replica follows the folder")
+
 // scan brings the store in step with the folder: new and changed files are read, documents whose file has gone are
 // removed. A file that cannot be read stays as it was, and the log names it once.
 func (f *folder) scan(ctx context.Context, st store) (err error) {
@@ -529,6 +545,10 @@ func (f *folder) scan(ctx context.Context, st store) (err error) {
 	}
 	defer root.Close()
 	stored, err := st.folderIDs(ctx)
+	if errors.Is(err, errElsewhere) {
+		f.files = nil // what the other replica stores may come from other states of the files
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -4,15 +4,33 @@ package main
 // change of it changes what is stored: raise analyzerVersion with it.
 
 import (
+	"bytes"
+	"container/list"
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"iter"
+	"log/slog"
 	"math"
+	"math/rand/v2"
+	"net/http"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
 
 const (
+	// analyzerVersion goes up with every change of what is made of a text: chunks, terms, weights, hashed vectors.
+	analyzerVersion = 1
+
 	// maxWordBytes bounds what a word may cost: longer runs are cut into several words.
 	maxWordBytes = 64
 
@@ -28,6 +46,507 @@ const (
 	// headingBoost is how often a term of the title or heading counts.
 	headingBoost = 3
 )
+
+// embedder turns texts into vectors of length 1, or 0 for text without a word, whose products tell how alike they are.
+type embedder interface {
+	// query returns the vector of a question, within queryBudget.
+	query(ctx context.Context, text string) ([]float32, error)
+	// documents returns the vectors of texts. With an error those are nil that it could not get.
+	documents(ctx context.Context, texts []string) ([][]float32, error)
+	// check finds out dimensions, if they are not known, and what is wrong with the settings.
+	check(ctx context.Context) error
+	// model and dimensions are what vectors must have in common to be compared. 0 dimensions are not known yet.
+	model() string
+	dimensions() int
+	// learn tells the dimensions of stored vectors of the model, which may not be known otherwise.
+	learn(dimensions int) error
+	// floor is the cosine from which on a text counts as found.
+	floor() float64
+	// costly says that vectors are worth keeping.
+	costly() bool
+}
+
+// embedInTime embeds texts that are about to be stored, within half of the time that there is: what is not embedded
+// then is stored without.
+func embedInTime(ctx context.Context, e embedder, texts []string) ([][]float32, error) {
+	if len(texts) == 0 {
+		return nil, nil
+	}
+	budget := time.Minute
+	if deadline, ok := ctx.Deadline(); ok {
+		budget = time.Until(deadline) / 2
+	}
+	ctx, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
+	return e.documents(ctx, texts)
+}
+
+// isEmpty reports whether none of the vectors is there.
+func isEmpty(vectors [][]float32) bool {
+	return !slices.ContainsFunc(vectors, func(v []float32) bool { return v != nil })
+}
+
+// hashedEmbedder is the built-in embedder: see hashedVector.
+type hashedEmbedder struct{}
+
+func (hashedEmbedder) query(ctx context.Context, text string) ([]float32, error) {
+	_, end := stage(ctx, "embed", hashedQuery...)
+	defer end(nil)
+	return hashedVector(text), nil
+}
+
+func (hashedEmbedder) documents(ctx context.Context, texts []string) ([][]float32, error) {
+	_, end := stage(ctx, "embed", batchAttrs(hashedModel, len(texts))...)
+	defer end(nil)
+	vectors := make([][]float32, len(texts))
+	for i, text := range texts {
+		if ctx.Err() != nil {
+			return vectors, ctx.Err()
+		}
+		vectors[i] = hashedVector(text)
+	}
+	return vectors, nil
+}
+
+func (hashedEmbedder) check(context.Context) error { return nil }
+func (hashedEmbedder) learn(int) error             { return nil }
+func (hashedEmbedder) model() string               { return hashedModel }
+func (hashedEmbedder) dimensions() int             { return hashedDimensions }
+func (hashedEmbedder) floor() float64              { return minHashedCosine }
+func (hashedEmbedder) costly() bool                { return false }
+
+// embeddingAttrs are the attributes of an embedding stage. kind is query or batch.
+func embeddingAttrs(model, kind string) []slog.Attr {
+	return []slog.Attr{
+		slog.String("gen_ai.operation.name", "embeddings"), slog.String("gen_ai.request.model", model), slog.String("vitrine.embedding.kind", kind),
+	}
+}
+
+func batchAttrs(model string, texts int) []slog.Attr {
+	return append(embeddingAttrs(model, "batch"), slog.Int("vitrine.embedding.batch_size", texts))
+}
+
+var hashedQuery = embeddingAttrs(hashedModel, "query")
+
+const (
+	// queryBudget is how long a search waits for its question's vector before it answers without.
+	queryBudget = 3 * time.Second
+
+	// attemptTimeout ends one call of the embeddings API.
+	attemptTimeout = 60 * time.Second
+
+	// maxBatchBytes bounds the text of one call, beside EMBEDDING_BATCH: models have a limit of tokens too.
+	maxBatchBytes = 100_000
+
+	// cachedQueries vectors are kept: 12 MB at 1,536 dimensions.
+	cachedQueries = 2000
+
+	// maxAnswerBytes is well above 2,048 vectors of 4,000 dimensions written as decimal numbers.
+	maxAnswerBytes = 256 << 20
+)
+
+// remoteEmbedder speaks to any OpenAI-compatible embeddings API.
+type remoteEmbedder struct {
+	url, name, key              string
+	asked                       int // EMBEDDING_DIMENSIONS, 0: the model's own
+	queryPrefix, documentPrefix string
+	batch                       int
+	minCosine                   float64
+	client                      *http.Client
+	slots                       chan struct{} // EMBEDDING_CONCURRENCY calls at once
+
+	mu       sync.Mutex
+	learned  int       // the vectors' length, 0 before the first answer
+	failures int       // of calls, in a row
+	retryAt  time.Time // no call before, while it has failed
+	cache    vectorCache
+	flights  map[string]*flight // queries that are being asked
+}
+
+// flight is a question that several searches wait for.
+type flight struct {
+	done   chan struct{}
+	vector []float32
+	err    error
+}
+
+func newRemoteEmbedder(cfg *settings) *remoteEmbedder {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = cfg.embeddingConcurrency + 1
+	return &remoteEmbedder{
+		url: cfg.embeddingURL, name: cfg.embeddingModel, key: cfg.embeddingKey, asked: cfg.embeddingDimensions, learned: cfg.embeddingDimensions,
+		queryPrefix: cfg.embeddingQueryPrefix, documentPrefix: cfg.embeddingDocumentPrefix, batch: cfg.embeddingBatch,
+		minCosine: cfg.embeddingMinCosine, client: &http.Client{Transport: transport}, slots: make(chan struct{}, cfg.embeddingConcurrency),
+		cache: vectorCache{max: cachedQueries}, flights: make(map[string]*flight),
+	}
+}
+
+func (e *remoteEmbedder) model() string  { return e.name }
+func (e *remoteEmbedder) floor() float64 { return e.minCosine }
+func (e *remoteEmbedder) costly() bool   { return true }
+
+func (e *remoteEmbedder) dimensions() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.learned
+}
+
+// check asks for one vector. That the API is away for the moment wraps errUnavailable; all else is a matter of settings.
+func (e *remoteEmbedder) check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, queryBudget)
+	defer cancel()
+	_, err := e.call(ctx, []string{e.queryPrefix + "vitrine"})
+	refused, isRefusal := errors.AsType[*refusalError](err)
+	switch {
+	case err == nil:
+		return nil
+	case isRefusal && !refused.temporary():
+		return fmt.Errorf("embedding API: %w: check EMBEDDING_URL (it ends in /v1/embeddings), EMBEDDING_MODEL, EMBEDDING_API_KEY and EMBEDDING_DIMENSIONS", err)
+	}
+	return fmt.Errorf("%w: embedding API: %w", errUnavailable, err)
+}
+
+// query returns the vector of a question from the cache, or asks for it once for all who want it now.
+func (e *remoteEmbedder) query(ctx context.Context, text string) (_ []float32, err error) {
+	ctx, end := stage(ctx, "embed", embeddingAttrs(e.name, "query")...)
+	defer end(&err)
+	ctx, cancel := context.WithTimeout(ctx, queryBudget)
+	defer cancel()
+	for {
+		e.mu.Lock()
+		if v := e.cache.get(text); v != nil {
+			e.mu.Unlock()
+			annotate(ctx, slog.String("vitrine.embedding.cache", "hit"))
+			return v, nil
+		}
+		f := e.flights[text]
+		if f == nil {
+			break // with e.mu held
+		}
+		e.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-f.done:
+		}
+		if f.err == nil || !errors.Is(f.err, context.Canceled) {
+			annotate(ctx, slog.String("vitrine.embedding.cache", "hit"))
+			return f.vector, f.err
+		} // else whoever asked has gone, and we ask ourselves
+	}
+	f := &flight{done: make(chan struct{})}
+	e.flights[text] = f
+	e.mu.Unlock()
+	annotate(ctx, slog.String("vitrine.embedding.cache", "miss"))
+	var vectors [][]float32
+	if vectors, f.err = e.persist(ctx, []string{e.queryPrefix + text}, 2); f.err == nil {
+		f.vector = vectors[0]
+	}
+	e.mu.Lock()
+	delete(e.flights, text)
+	if f.err == nil {
+		e.cache.add(text, f.vector)
+	}
+	e.mu.Unlock()
+	close(f.done)
+	return f.vector, f.err
+}
+
+// documents embeds in batches, as many at once as EMBEDDING_CONCURRENCY allows.
+func (e *remoteEmbedder) documents(ctx context.Context, texts []string) ([][]float32, error) {
+	vectors := make([][]float32, len(texts))
+	prefixed := make([]string, len(texts))
+	for i, text := range texts {
+		prefixed[i] = e.documentPrefix + text
+	}
+	var calls sync.WaitGroup
+	var mu sync.Mutex
+	var failure error
+	for from, to := 0, 0; from < len(texts); from = to {
+		for size := 0; to < len(texts) && to-from < e.batch && (to == from || size+len(prefixed[to]) <= maxBatchBytes); to++ {
+			size += len(prefixed[to])
+		}
+		select {
+		case e.slots <- struct{}{}:
+		case <-ctx.Done():
+			calls.Wait()
+			return vectors, ctx.Err()
+		}
+		calls.Go(func() {
+			defer func() { <-e.slots }()
+			if err := e.embedBatch(ctx, prefixed[from:to], vectors[from:to]); err != nil {
+				mu.Lock()
+				failure = err
+				mu.Unlock()
+			}
+		})
+	}
+	calls.Wait()
+	return vectors, failure
+}
+
+// embedBatch sets vectors to those of texts. A batch that is refused is halved: it is too large, or one text in it is
+// at fault, which in the end is left out alone.
+func (e *remoteEmbedder) embedBatch(ctx context.Context, texts []string, vectors [][]float32) error {
+	got, err := e.timedBatch(ctx, texts)
+	if refused, ok := errors.AsType[*refusalError](err); ok && len(texts) > 1 && refused.halve() {
+		middle := len(texts) / 2
+		return errors.Join(e.embedBatch(ctx, texts[:middle], vectors[:middle]), e.embedBatch(ctx, texts[middle:], vectors[middle:]))
+	}
+	if err != nil {
+		return fmt.Errorf("embedding %d texts: %w", len(texts), err)
+	}
+	copy(vectors, got)
+	return nil
+}
+
+func (e *remoteEmbedder) timedBatch(ctx context.Context, texts []string) (vectors [][]float32, err error) {
+	ctx, end := stage(ctx, "embed", batchAttrs(e.name, len(texts))...)
+	defer end(&err)
+	return e.persist(ctx, texts, 8)
+}
+
+// persist calls until it succeeds, is refused for good, has tried that often, ctx would end before the next attempt, or
+// the API is away: then those who want a vector do without, and embedMissing comes back to it.
+func (e *remoteEmbedder) persist(ctx context.Context, texts []string, attempts int) ([][]float32, error) {
+	backoff := 500 * time.Millisecond
+	for attempt := 1; ; attempt++ {
+		if !e.mayCall(time.Now()) {
+			return nil, errEmbedderAway
+		}
+		vectors, err := e.call(ctx, texts)
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return nil, ctx.Err()
+		}
+		refused, isRefusal := errors.AsType[*refusalError](err)
+		temporary := err != nil && (!isRefusal || refused.temporary())
+		isAway := e.called(!temporary || isRefusal && refused.status == http.StatusTooManyRequests, time.Now())
+		wait := backoff + rand.N(backoff/2)
+		if isRefusal && refused.after > 0 {
+			wait = refused.after
+		}
+		if deadline, ok := ctx.Deadline(); !temporary || isAway || attempt == attempts || ok && time.Until(deadline) < wait {
+			return vectors, err
+		}
+		if !pause(ctx, wait) {
+			return nil, ctx.Err()
+		}
+		backoff = min(2*backoff, 8*time.Second)
+	}
+}
+
+var errEmbedderAway = fmt.Errorf("%w: the embedding API has failed %d times in a row and is asked once a second", errUnavailable, breakerFailures)
+
+// mayCall lets one call a second through once the API has failed several times in a row.
+func (e *remoteEmbedder) mayCall(now time.Time) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.failures < breakerFailures {
+		return true
+	}
+	if now.Before(e.retryAt) {
+		return false
+	}
+	e.retryAt = now.Add(probeInterval)
+	return true
+}
+
+// called counts failures in a row and reports whether they are so many that the API is taken to be away.
+func (e *remoteEmbedder) called(answered bool, now time.Time) (isAway bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.failures++
+	if answered {
+		e.failures = 0
+	}
+	e.retryAt = now.Add(probeInterval)
+	return e.failures >= breakerFailures
+}
+
+// refusalError is an answer of the API that is of no use: an error status, or vectors that cannot be right (status 200).
+type refusalError struct {
+	status  int
+	message string
+	after   time.Duration // how long to wait, 0 if the API did not say
+}
+
+func (r *refusalError) Error() string { return fmt.Sprintf("status %d: %s", r.status, r.message) }
+
+// temporary reports whether the same call may succeed later.
+func (r *refusalError) temporary() bool {
+	return r.status == http.StatusRequestTimeout || r.status == http.StatusConflict || r.status == http.StatusTooManyRequests || r.status >= 500
+}
+
+// halve reports whether fewer texts at once may be accepted.
+func (r *refusalError) halve() bool {
+	switch r.status {
+	case http.StatusOK, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
+		return true
+	}
+	return false
+}
+
+// call is one request to the API. It asks for base64, which is less than half as long as decimal numbers, and
+// understands both.
+func (e *remoteEmbedder) call(ctx context.Context, texts []string) ([][]float32, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	body, err := json.Marshal(struct {
+		Model      string   `json:"model"`
+		Input      []string `json:"input"`
+		Format     string   `json:"encoding_format"`
+		Dimensions int      `json:"dimensions,omitempty"`
+	}{e.name, texts, "base64", e.asked})
+	if err != nil {
+		return nil, err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	if e.key != "" {
+		r.Header.Set("Authorization", "Bearer "+e.key)
+	}
+	if s := currentScope(ctx); s != nil {
+		r.Header.Set("X-Correlation-ID", s.record.correlation)
+		r.Header.Set("Traceparent", traceparent(ctx))
+	}
+	answer, err := e.client.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(answer.Body, 300)) // whatever of it there is
+		return nil, &refusalError{answer.StatusCode, strings.TrimSpace(string(text)), retryAfter(answer.Header, time.Now())}
+	}
+	text, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswerBytes))
+	if err != nil {
+		return nil, err
+	}
+	vectors, tokens, err := e.parseAnswer(text, len(texts))
+	if err != nil {
+		return nil, &refusalError{status: http.StatusOK, message: err.Error()}
+	}
+	annotate(ctx, slog.Int("gen_ai.usage.input_tokens", tokens))
+	return vectors, nil
+}
+
+// retryAfter reads how long to wait: milliseconds (OpenAI's header), seconds, or a date.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	if ms, err := strconv.ParseFloat(h.Get("Retry-After-Ms"), 64); err == nil {
+		return time.Duration(ms * float64(time.Millisecond))
+	}
+	if seconds, err := strconv.ParseFloat(h.Get("Retry-After"), 64); err == nil {
+		return time.Duration(seconds * float64(time.Second))
+	}
+	date, err := http.ParseTime(h.Get("Retry-After"))
+	if err != nil {
+		return 0
+	}
+	return date.Sub(now)
+}
+
+// parseAnswer takes the vectors out of an answer for n texts. It believes nothing of them: not their number, order,
+// length, nor that they are finite.
+func (e *remoteEmbedder) parseAnswer(text []byte, n int) (vectors [][]float32, tokens int, err error) {
+	var answer struct {
+		Data []struct {
+			Index     int             `json:"index"`
+			Embedding json.RawMessage `json:"embedding"`
+		} `json:"data"`
+		Usage struct {
+			PromptTokens int `json:"prompt_tokens"`
+		} `json:"usage"`
+	}
+	if err := json.Unmarshal(text, &answer); err != nil {
+		return nil, 0, fmt.Errorf("not the JSON of an embeddings API: %w", err)
+	}
+	if len(answer.Data) != n {
+		return nil, 0, fmt.Errorf("%d vectors for %d texts", len(answer.Data), n)
+	}
+	vectors = make([][]float32, n)
+	for _, d := range answer.Data {
+		if d.Index < 0 || d.Index >= n || vectors[d.Index] != nil {
+			return nil, 0, fmt.Errorf("vector %d of %d is missing or there twice", d.Index, n)
+		}
+		v, err := decodeVector(d.Embedding)
+		if err != nil {
+			return nil, 0, err
+		}
+		if err := e.learn(len(v)); err != nil {
+			return nil, 0, err
+		}
+		normalize(v)
+		if slices.ContainsFunc(v, func(x float32) bool { return x != x }) { // NaN, or infinite before it was scaled
+			return nil, 0, errors.New("a vector's numbers are not finite")
+		}
+		vectors[d.Index] = v
+	}
+	return vectors, answer.Usage.PromptTokens, nil
+}
+
+// learn takes the vectors' length from the first one, and wants the same of all others.
+func (e *remoteEmbedder) learn(length int) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.learned == 0 {
+		e.learned = length
+	}
+	if length == 0 || length != e.learned {
+		return fmt.Errorf("a vector of %d dimensions instead of %d", length, e.learned)
+	}
+	return nil
+}
+
+// decodeVector reads an array of numbers, or base64 of little-endian 32-bit floats.
+func decodeVector(text json.RawMessage) (v []float32, err error) {
+	if len(text) == 0 || text[0] != '"' {
+		err = json.Unmarshal(text, &v)
+		return v, err
+	}
+	encoded, err := base64.StdEncoding.AppendDecode(nil, text[1:len(text)-1])
+	if err != nil || len(encoded)%4 != 0 {
+		return nil, errors.New("a vector is not base64 of 32-bit floats")
+	}
+	v = make([]float32, len(encoded)/4)
+	for i := range v {
+		v[i] = math.Float32frombits(binary.LittleEndian.Uint32(encoded[4*i:]))
+	}
+	return v, nil
+}
+
+// vectorCache keeps the vectors that were used last.
+type vectorCache struct {
+	max   int
+	byKey map[string]*list.Element
+	order list.List // of cachedVector, the last used first
+}
+
+type cachedVector struct {
+	key    string
+	vector []float32
+}
+
+func (c *vectorCache) get(key string) []float32 {
+	element := c.byKey[key]
+	if element == nil {
+		return nil
+	}
+	c.order.MoveToFront(element)
+	return element.Value.(cachedVector).vector
+}
+
+func (c *vectorCache) add(key string, vector []float32) {
+	if c.byKey == nil {
+		c.byKey = make(map[string]*list.Element)
+	}
+	c.byKey[key] = c.order.PushFront(cachedVector{key, vector})
+	if c.order.Len() > c.max {
+		delete(c.byKey, c.order.Remove(c.order.Back()).(cachedVector).key)
+	}
+}
 
 // term is the hash of a stemmed word. 29 bits keep a chance match of two words rarer than one in 5,000 at 100,000
 // distinct words, and fit PostgreSQL's sparsevec and integer arrays.

@@ -55,7 +55,7 @@ func (set evalSet) measure(t *testing.T, st store) scores {
 	t.Helper()
 	var sum scores
 	for _, question := range set.questions {
-		hits, err := st.search(t.Context(), query{text: question.text, limit: 100})
+		hits, _, err := st.search(t.Context(), query{text: question.text, limit: 100})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -74,13 +74,16 @@ func (s *server) search(ctx context.Context, q query) (answer searchAnswer, err 
 	if err := checkPrefix(q.prefix); err != nil {
 		return answer, err
 	}
-	hits, err := s.store.search(ctx, q)
+	hits, degraded, err := s.store.search(ctx, q)
 	if err != nil {
 		return answer, err
 	}
 	annotate(ctx, slog.Int("hits", len(hits)))
 	note(ctx, slog.Int("hits", len(hits)))
-	return searchAnswer{Query: q.text, TookMS: milliseconds(time.Since(started)), Hits: hits}, nil
+	if degraded {
+		note(ctx, slog.Bool("degraded", true))
+	}
+	return searchAnswer{Query: q.text, TookMS: milliseconds(time.Since(started)), Degraded: degraded, Hits: hits}, nil
 }
 
 // listAnswer is the answer of GET /documents.
@@ -122,10 +125,12 @@ func (s *server) list(ctx context.Context, prefix, cursor string, limit int) (li
 	answer := listAnswer{Documents: documents}
 	if len(documents) > limit {
 		answer.Documents = documents[:limit]
-		answer.NextCursor = base64.RawURLEncoding.EncodeToString([]byte(documents[limit-1].ID))
+		answer.NextCursor = cursorAfter(documents[limit-1].ID)
 	}
 	return answer, nil
 }
+
+func cursorAfter(id string) string { return base64.RawURLEncoding.EncodeToString([]byte(id)) }
 
 func (s *server) handleGet(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
@@ -199,7 +204,7 @@ type bulkLine struct {
 }
 
 // handleBulk stores a document per line while it reads, and answers each with a line of its own as soon as it is
-// stored. A client that stops reading or sending for readTimeout is cut off.
+// stored. A client that stops reading or sending for readTimeout is cut off; one that sends nothing does not hold up a drain.
 func (s *server) handleBulk(w http.ResponseWriter, r *http.Request) error {
 	control := http.NewResponseController(w)
 	if err := control.EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
@@ -207,7 +212,7 @@ func (s *server) handleBulk(w http.ResponseWriter, r *http.Request) error {
 	}
 	done := make(chan struct{})
 	defer close(done)
-	go func() { // a client that sends nothing must not hold up a drain
+	go func() {
 		select {
 		case <-s.stopping:
 			_ = control.SetReadDeadline(time.Now())
@@ -217,52 +222,49 @@ func (s *server) handleBulk(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
 	encoder := json.NewEncoder(w)
-	answer := func(line bulkLine) error {
-		if err := control.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-			return err
-		}
-		if err := encoder.Encode(line); err != nil {
-			return err
-		}
-		return control.Flush()
-	}
 	body := bufio.NewReaderSize(r.Body, 64<<10)
 	for stored := 0; ; {
 		if err := control.SetReadDeadline(time.Now().Add(readTimeout)); err != nil {
 			return err
 		}
 		var line []byte
-		var err error
-		if !s.isStopping() {
-			line, err = readLine(body, maxBulkLineBytes)
+		var readErr error
+		if !s.isStopping() { // after the deadline is set, which the drain sets to now
+			line, readErr = readLine(body, maxBulkLineBytes)
 		}
-		if s.isStopping() {
-			return answer(bulkLine{Status: http.StatusServiceUnavailable, Error: fmt.Sprintf("the server is stopping after %d documents: send the rest again", stored)})
+		result, more := s.bulkResult(r.Context(), line, readErr, stored)
+		if result.Error == "" && result.ID != "" {
+			stored++
 		}
-		if text := bytes.TrimSpace(line); len(text) > 0 && (err == nil || errors.Is(err, io.EOF)) {
-			result := s.putLine(r.Context(), text)
-			if result.Error == "" {
-				stored++
-			}
-			if err := answer(result); err != nil {
+		if result != (bulkLine{}) {
+			err := errors.Join(control.SetWriteDeadline(time.Now().Add(writeTimeout)), encoder.Encode(result), control.Flush())
+			if err != nil {
 				return err
 			}
 		}
-		switch {
-		case errors.Is(err, io.EOF):
+		if !more {
 			note(r.Context(), slog.Int("documents", stored))
 			return nil
-		case errors.Is(err, errLineTooLong):
-			err = answer(bulkLine{Status: http.StatusRequestEntityTooLarge, Error: "the line is too long: a document has at most 8 MiB"})
-		case err != nil:
-			note(r.Context(), slog.Int("documents", stored), slog.String("error", err.Error()))
-			err = answer(bulkLine{Status: http.StatusBadRequest, Error: fmt.Sprintf("the body was cut off after %d documents: send the rest again", stored)})
-			return errors.Join(context.Canceled, err)
-		}
-		if err != nil {
-			return err
 		}
 	}
+}
+
+// bulkResult returns what to answer for a line that was read with that error after so many documents, the zero value for
+// nothing, and whether to read on.
+func (s *server) bulkResult(ctx context.Context, line []byte, err error, stored int) (result bulkLine, more bool) {
+	line = bytes.TrimSpace(line)
+	switch {
+	case s.isStopping():
+		return bulkLine{Status: http.StatusServiceUnavailable, Error: fmt.Sprintf("the server is stopping after %d documents: send the rest again", stored)}, false
+	case errors.Is(err, errLineTooLong):
+		return bulkLine{Status: http.StatusRequestEntityTooLarge, Error: "the line is too long: a document has at most 8 MiB"}, true
+	case err != nil && !errors.Is(err, io.EOF):
+		note(ctx, slog.String("error", err.Error()))
+		return bulkLine{Status: http.StatusBadRequest, Error: fmt.Sprintf("the body was cut off after %d documents: send the rest again", stored)}, false
+	case len(line) > 0:
+		result = s.putLine(ctx, line)
+	}
+	return result, err == nil
 }
 
 // putLine stores the document of one line and returns the line to answer.
@@ -276,7 +278,8 @@ func (s *server) putLine(ctx context.Context, line []byte) bulkLine {
 	if err := decoder.Decode(&in); err != nil || decoder.More() || in.ID == nil || in.Text == nil || !utf8.Valid(line) {
 		return bulkLine{Status: http.StatusBadRequest, Error: `not a line of the form {"id":"guide/install.md","text":"# Install\n…"} in UTF-8`}
 	}
-	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
+	// A line that was read whole is stored, though its sender may have gone, or have closed its half of the connection.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handlerBudget)
 	defer cancel()
 	d, err := newDocument(*in.ID, *in.Text, time.Now())
 	var created bool
@@ -285,6 +288,9 @@ func (s *server) putLine(ctx context.Context, line []byte) bulkLine {
 	}
 	if user, ok := errors.AsType[userError](err); ok {
 		return bulkLine{*in.ID, user.status, user.message}
+	}
+	if errors.Is(err, errUnavailable) {
+		return bulkLine{*in.ID, http.StatusServiceUnavailable, "cannot store right now: send it again, and see /readyz?verbose"}
 	}
 	if err != nil {
 		s.log.ErrorContext(ctx, "bulk line failed", "document", *in.ID, "error", err)
@@ -395,6 +401,7 @@ const indexText = `vitrine %s: documentation search that you can see through
 curl '%[2]s/search?q=install'                   search; also &limit=5&prefix=guide/
 curl '%[2]s/documents?prefix=guide/'            list documents
 curl %[2]s/documents/README.md                  read one
+claude mcp add --transport http docs %[2]s/mcp  connect an agent (MCP); for clients of 2024: %[2]s/sse
 curl '%[2]s/readyz?verbose'                     can it serve, and what does it hold; /livez: is it alive
 curl %[2]s/metrics                             metrics for Prometheus
 with ADMIN_TOKEN (curl -H "Authorization: Bearer $ADMIN_TOKEN"):

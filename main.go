@@ -4,6 +4,7 @@
 //	vitrine -h         this manual
 //	vitrine -version   the version
 //	vitrine -health    ask /readyz of the server that runs here with the same settings: exit 0 if it is ready, else 1
+//	vitrine -reindex   embed all documents in DATABASE_URL anew, as the settings say, and exit
 //
 // Give it a folder of Markdown and search it with curl:
 //
@@ -16,6 +17,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"embed"
 	"errors"
@@ -48,28 +50,37 @@ var manualSource string
 // settings is the whole configuration, checked. Its fields are in the order of the variables.
 type settings struct {
 	addr, adminAddr string
+	databaseURL     string
+	dbMaxConns      int
 	docsDir         string
 	docsSync        time.Duration
-	vectorWeight    float64
-	apiToken        string
-	adminToken      string
-	allowedHosts    []string
-	allowedOrigins  []string
-	trustedProxies  []netip.Prefix
-	rateLimit       float64
-	profiling       bool
-	sampleRate      float64
-	tracesExporter  string
-	serviceName     string
-	environment     string
-	logLevel        slog.Level
-	slowRequest     time.Duration
-	drainDelay      time.Duration
-	observability   bool
+
+	embeddingURL, embeddingModel, embeddingKey    string
+	embeddingDimensions                           int
+	embeddingQueryPrefix, embeddingDocumentPrefix string
+	embeddingBatch, embeddingConcurrency          int
+	embeddingMinCosine, vectorWeight              float64
+
+	apiToken       string
+	adminToken     string
+	allowedHosts   []string
+	allowedOrigins []string
+	trustedProxies []netip.Prefix
+	rateLimit      float64
+	maxStreams     int
+	profiling      bool
+	sampleRate     float64
+	tracesExporter string
+	serviceName    string
+	environment    string
+	logLevel       slog.Level
+	slowRequest    time.Duration
+	drainDelay     time.Duration
+	observability  bool
 }
 
 // model names the embedder in telemetry.
-func (*settings) model() string { return hashedModel }
+func (c *settings) model() string { return cmp.Or(c.embeddingModel, hashedModel) }
 
 // variable is one environment variable: a line of the manual, of README's table and of what is checked at start-up.
 type variable struct {
@@ -87,6 +98,12 @@ var variables = []variable{
 	{"ADMIN_ADDR", "", "127.0.0.1:9090", false, "address for /metrics and /debug/, which are then served there and only there", func(c *settings, v string) error {
 		return parseAddr(v, &c.adminAddr)
 	}},
+	{"DATABASE_URL", "", "postgres://vitrine@db.example.com/vitrine?sslmode=verify-full", true, "PostgreSQL 14 or later with pgvector 0.8; without it the store is in memory", func(c *settings, v string) error {
+		return parseDatabaseURL(v, &c.databaseURL)
+	}},
+	{"DB_MAX_CONNS", "20", "", false, "connections that requests may use; background work takes up to 3 more", func(c *settings, v string) error {
+		return parseCount(v, 1000, &c.dbMaxConns)
+	}},
 	{"DOCS_DIR", "", "./docs", false, "folder of Markdown to serve; without it the program's own manual", func(c *settings, v string) error {
 		c.docsDir = v
 		return nil
@@ -94,7 +111,37 @@ var variables = []variable{
 	{"DOCS_SYNC_INTERVAL", "10s", "", false, "how often the folder is looked through for changes", func(c *settings, v string) error {
 		return parseDuration(v, 100*time.Millisecond, &c.docsSync)
 	}},
-	{"VECTOR_WEIGHT", "0.5", "", false, "weight of the vectors beside the words (1) in the ranking", func(c *settings, v string) error {
+	{"EMBEDDING_URL", "", "http://127.0.0.1:11434/v1/embeddings", false, "any OpenAI-compatible embeddings API; without it the built-in, lexical vectors", func(c *settings, v string) error {
+		return parseURL(v, &c.embeddingURL)
+	}},
+	{"EMBEDDING_MODEL", "", "nomic-embed-text", false, "model to name to the API", func(c *settings, v string) error {
+		c.embeddingModel = v
+		return nil
+	}},
+	{"EMBEDDING_API_KEY", "", "a-key", true, "bearer token of the API", func(c *settings, v string) error {
+		return parseToken(v, &c.embeddingKey)
+	}},
+	{"EMBEDDING_DIMENSIONS", "", "512", false, "dimensions to ask the model for; unset: its own", func(c *settings, v string) error {
+		return parseCount(v, maxDimensions, &c.embeddingDimensions)
+	}},
+	{"EMBEDDING_QUERY_PREFIX", "", "query: ", false, "what the model wants before a question", func(c *settings, v string) error {
+		c.embeddingQueryPrefix = v
+		return nil
+	}},
+	{"EMBEDDING_DOCUMENT_PREFIX", "", "passage: ", false, "what the model wants before a text", func(c *settings, v string) error {
+		c.embeddingDocumentPrefix = v
+		return nil
+	}},
+	{"EMBEDDING_BATCH", "32", "", false, "texts a call", func(c *settings, v string) error {
+		return parseCount(v, 2048, &c.embeddingBatch)
+	}},
+	{"EMBEDDING_CONCURRENCY", "4", "", false, "calls at once", func(c *settings, v string) error {
+		return parseCount(v, 100, &c.embeddingConcurrency)
+	}},
+	{"EMBEDDING_MIN_COSINE", "0.3", "", false, "cosine from which on a text counts as found though it shares no word with the question", func(c *settings, v string) error {
+		return parseNumber(v, -1, 1, &c.embeddingMinCosine)
+	}},
+	{"VECTOR_WEIGHT", "0.5", "", false, "weight of the vectors beside the words (1) in the ranking; with EMBEDDING_URL 1.0", func(c *settings, v string) error {
 		return parseNumber(v, 0, 100, &c.vectorWeight)
 	}},
 	{"API_TOKEN", "", "a-long-random-text", true, "bearer token for searching and reading; without it they are open to anybody", func(c *settings, v string) error {
@@ -115,6 +162,13 @@ var variables = []variable{
 	}},
 	{"RATE_LIMIT", "50", "", false, "requests a second per client, in bursts of twice as many; 0: no limit", func(c *settings, v string) error {
 		return parseNumber(v, 0, 1e6, &c.rateLimit)
+	}},
+	{"MAX_STREAMS", "10000", "", false, "SSE streams open at once, per client 100 of them", func(c *settings, v string) (err error) {
+		c.maxStreams, err = strconv.Atoi(v)
+		if err != nil || c.maxStreams < 1 {
+			return errors.New("not a number of at least 1")
+		}
+		return nil
 	}},
 	{"ENABLE_PROFILING", "false", "", false, "true opens /debug/pprof/ and /debug/flight to whoever has ADMIN_TOKEN", func(c *settings, v string) (err error) {
 		c.profiling, err = parseBool(v)
@@ -179,14 +233,15 @@ var errUsage = errors.New("vitrine -h prints the manual")
 
 // run does what the program is asked for until ctx ends.
 func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
+	isReindex := len(args) == 1 && (args[0] == "-reindex" || args[0] == "--reindex")
+	isHealth := len(args) == 1 && (args[0] == "-health" || args[0] == "--health")
 	switch {
 	case len(args) == 1 && (args[0] == "-h" || args[0] == "-help" || args[0] == "--help"):
 		return manual(stdout)
 	case len(args) == 1 && (args[0] == "-version" || args[0] == "--version"):
 		_, err := fmt.Fprintln(stdout, version())
 		return err
-	case len(args) == 1 && args[0] == "-health": // needs the settings
-	case len(args) > 0:
+	case len(args) > 0 && !isReindex && !isHealth:
 		return fmt.Errorf("vitrine: unknown argument %q: settings are environment variables; %w", args[0], errUsage)
 	}
 	getenv := func(name string) string {
@@ -202,7 +257,7 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if len(args) > 0 {
+	if isHealth {
 		return health(ctx, cfg, stdout)
 	}
 	s, err := newServer(cfg, stdout)
@@ -213,6 +268,9 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	s.log.Info("starting", "go", goVersion(), "settings", effective(getenv))
 	s.warn(environ)
 	limitMemory(s.log, getenv)
+	if isReindex {
+		return s.reindex(ctx)
+	}
 	return s.serve(ctx)
 }
 
@@ -285,8 +343,14 @@ func readSettings(getenv func(string) string) (*settings, error) {
 			problems = append(problems, fmt.Errorf("%s=%q: %w; for example %s=%s", v.name, value, err, v.name, example))
 		}
 	}
+	if (cfg.embeddingURL == "") != (cfg.embeddingModel == "") {
+		problems = append(problems, errors.New("EMBEDDING_URL and EMBEDDING_MODEL must be set together; for example EMBEDDING_MODEL=nomic-embed-text"))
+	}
 	if problems != nil {
 		return nil, fmt.Errorf("%w\n%w", errors.Join(problems...), errUsage)
+	}
+	if cfg.embeddingURL != "" && getenv("VECTOR_WEIGHT") == "" {
+		cfg.vectorWeight = 1
 	}
 	if cfg.profiling && cfg.adminToken == "" {
 		return nil, fmt.Errorf("ENABLE_PROFILING=true: needs ADMIN_TOKEN; for example ADMIN_TOKEN=a-long-random-text\n%w", errUsage)
@@ -364,7 +428,8 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 	log := newLogger(logs, level, cfg)
 	s := &server{
 		cfg: cfg, log: log, level: level, logs: logs, observe: newObserver(cfg, log), profile: new(profiler), started: time.Now(),
-		limits: newLimiter(cfg.rateLimit, 2*cfg.rateLimit), strikes: newLimiter(0.1, 5), stopping: make(chan struct{}),
+		limits: newLimiter(cfg.rateLimit, 2*cfg.rateLimit), strikes: newLimiter(0.1, 5), streams: newStreams(cfg.maxStreams),
+		stopping: make(chan struct{}),
 	}
 	s.observe.metrics.registry.MustRegister(serverCollector{s})
 	s.metrics = s.metricsHandler()
@@ -405,15 +470,74 @@ func listen(addrs ...string) (listeners []net.Listener, err error) {
 
 // openStore opens the store that the settings name and begins to follow the folder.
 func (s *server) openStore(ctx context.Context, working *sync.WaitGroup) error {
-	if s.cfg.docsDir == "" {
-		m := newMemory(nil, s.cfg.vectorWeight)
-		s.store = m
-		return m.loadFiles(ctx, ownDocuments)
+	e, err := s.openEmbedder(ctx)
+	if err != nil {
+		return err
 	}
-	s.folder = &folder{dir: s.cfg.docsDir, observe: s.observe}
-	s.store = newMemory(s.folder, s.cfg.vectorWeight)
-	working.Go(func() { s.folder.follow(ctx, s.store, s.cfg.docsSync) })
+	if s.cfg.docsDir != "" {
+		s.folder = &folder{dir: s.cfg.docsDir, observe: s.observe}
+	}
+	if s.cfg.databaseURL != "" {
+		p, err := newPostgres(s.cfg, e, s.observe)
+		if err != nil {
+			return fmt.Errorf("vitrine: DATABASE_URL: %w", err)
+		}
+		if err := p.start(ctx, working); err != nil {
+			return fmt.Errorf("vitrine: %w", err)
+		}
+		s.store = p
+	} else {
+		m := newMemory(s.folder, s.cfg.vectorWeight)
+		m.embedder = e
+		s.store = m
+		if s.cfg.docsDir == "" {
+			return m.loadFiles(ctx, ownDocuments)
+		}
+		working.Go(func() { m.embedMissing(ctx, s.observe) })
+	}
+	if s.folder != nil {
+		working.Go(func() { s.folder.follow(ctx, s.store, s.cfg.docsSync) })
+	}
 	return nil
+}
+
+// openEmbedder returns the embedder that the settings name. An API that is away for the moment is a warning.
+func (s *server) openEmbedder(ctx context.Context) (embedder, error) {
+	if s.cfg.embeddingURL == "" {
+		return hashedEmbedder{}, nil
+	}
+	e := newRemoteEmbedder(s.cfg)
+	err := e.check(ctx)
+	if errors.Is(err, errUnavailable) {
+		s.log.Warn("searches are lexical until the embedding API answers", "error", err)
+		err = nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("vitrine: %w", err)
+	}
+	return e, nil
+}
+
+// reindex makes the database's vectors those of the settings.
+func (s *server) reindex(ctx context.Context) error {
+	if s.cfg.databaseURL == "" {
+		return fmt.Errorf("vitrine: -reindex is for a database, the embedded store embeds at each start: set DATABASE_URL; %w", errUsage)
+	}
+	e, err := s.openEmbedder(ctx)
+	if err != nil {
+		return err
+	}
+	p, err := newPostgres(s.cfg, e, s.observe)
+	if err != nil {
+		return fmt.Errorf("vitrine: DATABASE_URL: %w", err)
+	}
+	defer p.close()
+	if err := p.reindex(ctx); err != nil {
+		return fmt.Errorf("vitrine: reindexing: %w", err)
+	}
+	documents, chunks, err := p.size(ctx)
+	s.log.Info("reindexed", "documents", documents, "chunks", chunks)
+	return err
 }
 
 // httpServers returns the server of ADDR, and that of ADMIN_ADDR if it is set.
@@ -460,7 +584,7 @@ func (s *server) drain(ctx context.Context, servers []*http.Server) error {
 }
 
 // drainTimeout is longer than any answer may take, and with DRAIN_DELAY within Kubernetes' 30 seconds.
-const drainTimeout = handlerBudget + 10*time.Second
+const drainTimeout = handlerBudget + 5*time.Second
 
 // effective returns the settings as they are in force, secrets redacted.
 func effective(getenv func(string) string) slog.Value {
@@ -531,6 +655,43 @@ func parseAddr(v string, to *string) error {
 		return errors.New("not an address HOST:PORT")
 	}
 	*to = v
+	return nil
+}
+
+// parseDatabaseURL checks a postgres:// URL. What lib/pq would do by itself, or otherwise in its next version, is said.
+func parseDatabaseURL(v string, to *string) error {
+	u, err := url.Parse(v)
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		return errors.New("not a URL postgres://USER:PASSWORD@HOST/DATABASE?sslmode=MODE")
+	}
+	q := u.Query()
+	if q.Get("sslmode") == "" {
+		return errors.New("sslmode is missing: add ?sslmode=verify-full, or disable where nobody can listen")
+	}
+	for _, standard := range [][2]string{{"connect_timeout", "5"}, {"binary_parameters", "yes"}, {"application_name", "vitrine"}} {
+		if !q.Has(standard[0]) {
+			q.Set(standard[0], standard[1])
+		}
+	}
+	u.RawQuery = q.Encode()
+	*to = u.String()
+	return nil
+}
+
+func parseURL(v string, to *string) error {
+	if u, err := url.Parse(v); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return errors.New("not a URL http://HOST/… or https://HOST/…")
+	}
+	*to = v
+	return nil
+}
+
+func parseCount(v string, most int, to *int) error {
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 || n > most {
+		return fmt.Errorf("not a number from 1 to %d", most)
+	}
+	*to = n
 	return nil
 }
 

@@ -109,7 +109,7 @@ func TestImportsKeepTheWalls(t *testing.T) {
 		"database/sql":      {"queries.go"},
 		"github.com/lib/pq": {"queries.go"},
 		"os/signal":         {"main.go"},
-		"net":               {"main.go", "server.go", "observe.go"},
+		"net":               {"main.go", "server.go", "observe.go", "queries.go"},
 		"io/fs":             {"documents.go", "memory.go"},
 		"encoding/json":     {"server.go", "handlers.go", "mcp.go", "embed.go", "recorder.go", "observe.go"},
 		"math/rand/v2":      {"observe.go", "embed.go"},

@@ -31,6 +31,7 @@ const (
 type memory struct {
 	watchers
 	folder       *folder // nil: read-only
+	embedder     embedder
 	vectorWeight float64
 	current      atomic.Pointer[snapshot]
 
@@ -51,7 +52,7 @@ type entry struct {
 	postings  []posting      // by term, then by chunk
 	signature []uint64       // Bloom filter of the terms: spares most of the searches in vain
 	vectors   []int8         // the chunks' embeddings one after the other, each scaled to -127..127
-	scales    []float32      // by chunk
+	scales    []float32      // by chunk; noVector where there is none yet
 }
 
 // documentTerm is a term of a document; its postings begin at from and end where those of the next one begin.
@@ -67,7 +68,7 @@ type posting struct {
 }
 
 func newMemory(f *folder, vectorWeight float64) *memory {
-	m := &memory{folder: f, vectorWeight: vectorWeight, written: make(map[string]time.Time)}
+	m := &memory{folder: f, embedder: hashedEmbedder{}, vectorWeight: vectorWeight, written: make(map[string]time.Time)}
 	m.current.Store(&snapshot{})
 	return m
 }
@@ -80,9 +81,34 @@ func (e *entry) tag() string {
 	return e.etag
 }
 
-// newEntry analyzes d: the costly part of a write, done before any lock is taken.
-func newEntry(d *document) *entry {
-	e := &entry{document: d, vectors: make([]int8, len(d.chunks)*hashedDimensions), scales: make([]float32, len(d.chunks))}
+// newEntries embeds and analyzes documents: the costly part of a write, done before any lock is taken.
+func (m *memory) newEntries(ctx context.Context, documents []*document) ([]*entry, error) {
+	var texts []string
+	for _, d := range documents {
+		texts = append(texts, d.inputs()...)
+	}
+	vectors, err := embedInTime(ctx, m.embedder, texts)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		note(ctx, slog.String("embedding_error", err.Error())) // embedMissing tries again
+	}
+	entries := make([]*entry, len(documents))
+	for i, d := range documents {
+		entries[i] = newEntry(d, vectors[:len(d.chunks)])
+		vectors = vectors[len(d.chunks):]
+	}
+	return entries, nil
+}
+
+// noVector is the scale of a vector that is missing.
+const noVector = -1
+
+// newEntry analyzes d. The vectors are those of its chunks, nil where they are missing.
+func newEntry(d *document, vectors [][]float32) *entry {
+	e := &entry{document: d, scales: make([]float32, len(d.chunks))}
+	e.setVectors(vectors)
 	type occurrence struct {
 		term term
 		posting
@@ -92,7 +118,6 @@ func newEntry(d *document) *entry {
 		for _, t := range lexicalVector(d.title+"\n"+c.heading, c.text) {
 			found = append(found, occurrence{t.term, posting{uint32(i), t.weight}})
 		}
-		e.scales[i] = quantize(hashedVector(d.title+"\n"+c.heading+"\n"+c.text), e.vector(i))
 	}
 	slices.SortFunc(found, func(a, b occurrence) int { return cmp.Or(cmp.Compare(a.term, b.term), cmp.Compare(a.chunk, b.chunk)) })
 	e.postings = make([]posting, len(found))
@@ -110,8 +135,24 @@ func newEntry(d *document) *entry {
 	return e
 }
 
+// setVectors quantizes vectors, whose length is that of the first that is not missing.
+func (e *entry) setVectors(vectors [][]float32) {
+	dimensions := 0
+	for _, v := range vectors {
+		dimensions = max(dimensions, len(v))
+	}
+	e.vectors = make([]int8, len(vectors)*dimensions)
+	for i, v := range vectors {
+		e.scales[i] = noVector
+		if v != nil {
+			e.scales[i] = quantize(v, e.vector(i))
+		}
+	}
+}
+
 func (e *entry) vector(chunk int) []int8 {
-	return e.vectors[chunk*hashedDimensions : (chunk+1)*hashedDimensions]
+	dimensions := len(e.vectors) / len(e.chunks)
+	return e.vectors[chunk*dimensions : (chunk+1)*dimensions]
 }
 
 // quantize sets bytes to v scaled to signed bytes; v is about the bytes times scale.
@@ -171,12 +212,15 @@ func (m *memory) loadFiles(ctx context.Context, files fs.ReadDirFS) error {
 
 // put writes the file and then shows the document to searches.
 func (m *memory) put(ctx context.Context, d *document, pre precondition) (created bool, err error) {
-	ctx, end := stage(ctx, "db", queries["put"]...)
-	defer end(&err)
 	if m.folder == nil {
 		return false, errReadOnly
 	}
-	e := newEntry(d)
+	entries, err := m.newEntries(ctx, []*document{d})
+	if err != nil {
+		return false, err
+	}
+	ctx, end := stage(ctx, "db", queries["put"]...)
+	defer end(&err)
 	m.writing.Lock()
 	defer m.writing.Unlock()
 	_, old := m.current.Load().find(d.id)
@@ -187,7 +231,7 @@ func (m *memory) put(ctx context.Context, d *document, pre precondition) (create
 		return false, err
 	}
 	m.written[d.id] = time.Now()
-	m.commit([]*entry{e}, nil)
+	m.commit(entries, nil)
 	return old == nil, nil
 }
 
@@ -220,17 +264,16 @@ var errReadOnly = userError{http.StatusConflict, "these documents are read-only:
 // sync takes over a scan's findings, but for ids that the API wrote since the scan began: those it may have seen as
 // they were before.
 func (m *memory) sync(ctx context.Context, began time.Time, changed []*document, gone []string) (err error) {
-	ctx, end := stage(ctx, "db", queries["sync"]...)
-	defer end(&err)
-	entries := make([]*entry, 0, len(changed))
-	for _, d := range changed {
-		if _, old := m.current.Load().find(d.id); old.tag() != d.etag {
-			entries = append(entries, newEntry(d))
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
+	isStored := func(d *document) bool {
+		_, old := m.current.Load().find(d.id)
+		return old.tag() == d.etag
 	}
+	entries, err := m.newEntries(ctx, slices.DeleteFunc(slices.Clone(changed), isStored))
+	if err != nil {
+		return err
+	}
+	_, end := stage(ctx, "db", queries["sync"]...)
+	defer end(&err)
 	m.writing.Lock()
 	defer m.writing.Unlock()
 	for id, at := range m.written {
@@ -271,6 +314,37 @@ func (m *memory) commit(changed []*entry, gone []string) {
 	}
 	m.current.Store(next)
 	m.tell(ids)
+}
+
+// embedMissing embeds what the embedder refused when it was written, until ctx ends.
+func (m *memory) embedMissing(ctx context.Context, o *observer) {
+	for pause(ctx, recheckInterval) {
+		ctx, end := o.job(ctx, "embed_missing")
+		var err error
+		for _, e := range m.current.Load().entries {
+			if err == nil && slices.Contains(e.scales, noVector) {
+				err = m.embedAgain(ctx, e)
+			}
+		}
+		end(&err)
+	}
+}
+
+// embedAgain replaces e, unless it is replaced meanwhile, by an entry with its vectors.
+func (m *memory) embedAgain(ctx context.Context, e *entry) error {
+	vectors, err := m.embedder.documents(ctx, e.inputs())
+	if err != nil && isEmpty(vectors) {
+		return err
+	}
+	again := *e
+	again.scales = make([]float32, len(e.scales))
+	again.setVectors(vectors)
+	m.writing.Lock()
+	defer m.writing.Unlock()
+	if _, current := m.current.Load().find(e.id); current == e {
+		m.commit([]*entry{&again}, nil)
+	}
+	return nil
 }
 
 func (m *memory) document(ctx context.Context, id string) (_ *document, err error) {
@@ -337,26 +411,17 @@ type candidate struct {
 }
 
 // search ranks by the lexical and the vector leg and fuses the two.
-func (m *memory) search(ctx context.Context, q query) (hits []hit, err error) {
-	v := m.embedQuery(ctx, q.text)
+func (m *memory) search(ctx context.Context, q query) (hits []hit, degraded bool, err error) {
+	v, embedErr := m.embedder.query(ctx, q.text)
 	s := m.current.Load()
 	low, high := s.within(q.prefix)
 	lexical, vector, err := s.legs(ctx, q.text, v, low, high)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	_, end := stage(ctx, "rank")
 	defer end(&err)
-	return s.fuse(lexical, vector, m.vectorWeight, q.limit), nil
-}
-
-var hashedQuery = []slog.Attr{slog.String("gen_ai.operation.name", "embeddings"), slog.String("gen_ai.request.model", hashedModel), slog.String("vitrine.embedding.kind", "query")}
-
-// embedQuery returns the vector of a query.
-func (m *memory) embedQuery(ctx context.Context, text string) []float32 {
-	_, end := stage(ctx, "embed", hashedQuery...)
-	defer end(nil)
-	return hashedVector(text)
+	return s.fuse(lexical, vector, m.vectorWeight, m.embedder.floor(), q.limit), embedErr != nil, nil
 }
 
 // legs returns the best chunks of entries[low:high] by their words and by their vectors.
@@ -444,6 +509,9 @@ func (s *snapshot) vectorLeg(ctx context.Context, v []float32, low, high int) ([
 			return nil, ctx.Err()
 		}
 		for j, chunkScale := range s.entries[i].scales {
+			if chunkScale == noVector {
+				continue
+			}
 			stored := s.entries[i].vector(j)
 			var sum int32
 			for _, d := range query {
@@ -456,26 +524,29 @@ func (s *snapshot) vectorLeg(ctx context.Context, v []float32, low, high int) ([
 }
 
 // ranking keeps the legSize best of the candidates added; of equal ones the first.
-type ranking []candidate
+type ranking struct {
+	candidates []candidate
+	cut        bool // the first legSize candidates are the best so far, in order
+}
 
 func (r *ranking) add(c candidate) {
-	if len(*r) >= legSize && c.score <= (*r)[legSize-1].score {
+	if r.cut && c.score <= r.candidates[legSize-1].score {
 		return
 	}
-	if *r = append(*r, c); len(*r) == 4*legSize {
-		*r = r.best()
+	if r.candidates = append(r.candidates, c); len(r.candidates) == 4*legSize {
+		r.candidates, r.cut = r.best(), true
 	}
 }
 
 func (r *ranking) best() []candidate {
-	slices.SortStableFunc(*r, func(a, b candidate) int { return cmp.Compare(b.score, a.score) })
-	return (*r)[:min(len(*r), legSize)]
+	slices.SortStableFunc(r.candidates, func(a, b candidate) int { return cmp.Compare(b.score, a.score) })
+	return r.candidates[:min(len(r.candidates), legSize)]
 }
 
 // fuse combines the legs document by document: each leg gives its best chunk's score, scaled to 0..1 within the leg
 // (min-max), and the score is lexical + vectorWeight·vector (Bruch et al., "An Analysis of Fusion Functions for Hybrid
 // Retrieval", TOIS 2023). What only the vector leg found must reach the cosine floor.
-func (s *snapshot) fuse(lexical, vector []candidate, vectorWeight float64, limit int) []hit {
+func (s *snapshot) fuse(lexical, vector []candidate, vectorWeight, floor float64, limit int) []hit {
 	type fused struct {
 		candidate         // the chunk of the leg that gave more, with the sum
 		part      float64 // what that leg gave
@@ -506,7 +577,7 @@ func (s *snapshot) fuse(lexical, vector []candidate, vectorWeight float64, limit
 		}
 	}
 	add(lexical, 1, 0)
-	add(vector, vectorWeight, minHashedCosine)
+	add(vector, vectorWeight, floor)
 	var ranked []*fused
 	for _, f := range byEntry {
 		if f.found {

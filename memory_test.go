@@ -74,7 +74,7 @@ func BenchmarkSearch(b *testing.B) {
 						text += syntheticWord(zipf.Uint64()) + " "
 					}
 					started := time.Now()
-					if _, err := m.search(b.Context(), query{text: text, prefix: prefix, limit: 10}); err != nil {
+					if _, _, err := m.search(b.Context(), query{text: text, prefix: prefix, limit: 10}); err != nil {
 						b.Fatal(err)
 					}
 					took = append(took, time.Since(started))
@@ -131,7 +131,7 @@ func BenchmarkSearchDuringPuts(b *testing.B) {
 			var took []time.Duration
 			for b.Loop() {
 				started := time.Now()
-				if _, err := m.search(b.Context(), query{text: "badena kosu", limit: 10}); err != nil {
+				if _, _, err := m.search(b.Context(), query{text: "badena kosu", limit: 10}); err != nil {
 					b.Fatal(err)
 				}
 				took = append(took, time.Since(started))
@@ -163,7 +163,7 @@ func found(t *testing.T, m *memory, q query) []string {
 	if q.limit == 0 {
 		q.limit = 10
 	}
-	hits, err := m.search(t.Context(), q)
+	hits, _, err := m.search(t.Context(), q)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +227,7 @@ func TestPrefixFilterReturnsAllItsHits(t *testing.T) {
 
 func TestEqualScoresAreRankedByID(t *testing.T) {
 	m := newFilled(t, "c.md", "same words", "a.md", "same words", "b.md", "same words")
-	hits, err := m.search(t.Context(), query{text: "same words", limit: 2})
+	hits, _, err := m.search(t.Context(), query{text: "same words", limit: 2})
 	if err != nil || len(hits) != 2 || hits[0].Document != "a.md" || hits[1].Document != "b.md" || hits[0].Score != 1.5 {
 		t.Errorf("%v %v", hits, err)
 	}
@@ -273,7 +273,7 @@ func TestSearchEndsWithItsContext(t *testing.T) {
 	m := newFilled(t, "a.md", "alpha")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := m.search(ctx, query{text: "alpha", limit: 1}); !errors.Is(err, context.Canceled) {
+	if _, _, err := m.search(ctx, query{text: "alpha", limit: 1}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }

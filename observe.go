@@ -98,10 +98,10 @@ type record struct {
 	stages []stageRecord
 	summed int // stages beyond maxStages
 
-	scopes     *[8]scope // room for the contexts of most records; nil once finished: it would keep the request
+	scopes     *[6]scope // room for the contexts of most records; nil once finished: it would keep the request
 	usedScopes int
 	firstAttrs [4]slog.Attr   // room for the attributes of most records
-	first      [8]stageRecord // room for the stages of most records
+	first      [6]stageRecord // room for the stages of most records
 }
 
 // stageRecord is one timed part of a record.
@@ -148,7 +148,7 @@ func currentScope(ctx context.Context) *scope {
 // correlation id is the trace id, so that it opens the trace.
 func (o *observer) newRecord(h http.Header) *record {
 	rec := &record{observer: o, start: time.Now()}
-	rec.stages, rec.attrs, rec.scopes = rec.first[:0], rec.firstAttrs[:0], new([8]scope)
+	rec.stages, rec.attrs, rec.scopes = rec.first[:0], rec.firstAttrs[:0], new([6]scope)
 	sampled := false
 	if parent := h.Get("Traceparent"); !parseTraceparent(parent, &rec.trace, &rec.parent, &sampled) {
 		randomID(rec.trace[:])
@@ -161,7 +161,7 @@ func (o *observer) newRecord(h http.Header) *record {
 	} else if sampled && o.callers.take(anyClient, rec.start) == 0 {
 		rec.sampled, rec.kept = true, "caller"
 	}
-	if rec.correlation = h.Get("X-Correlation-ID"); !isCorrelationID(rec.correlation) {
+	if rec.correlation = h.Get("X-Correlation-Id"); !isCorrelationID(rec.correlation) {
 		rec.correlation, rec.isTraceID = hex.EncodeToString(rec.trace[:]), true
 	}
 	return rec
@@ -279,12 +279,18 @@ const (
 	captureStream  = "capture"
 )
 
+// isEvents reports whether a stream is one of server-sent events.
+func isEvents(transport string) bool { return transport == streamableHTTP || transport == legacySSE }
+
 // markStream says that ctx's record is a stream of that kind, which lasts as long as its client wants.
 func markStream(ctx context.Context, transport string) {
 	if s := currentScope(ctx); s != nil {
 		s.record.mu.Lock()
 		s.record.streams = transport
 		s.record.mu.Unlock()
+		if o := s.record.observer; isEvents(transport) && !o.off {
+			o.metrics.streams.WithLabelValues(transport).Inc()
+		}
 	}
 }
 
@@ -339,7 +345,7 @@ func errorType(err error) string {
 func (o *observer) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec := o.newRecord(r.Header)
-		w.Header().Set("X-Correlation-ID", rec.correlation)
+		w.Header().Set("X-Correlation-Id", rec.correlation)
 		r = r.WithContext(rec.scope(r.Context(), -1))
 		rec.method, rec.path = r.Method, truncate(r.URL.Path, 256)
 		rw := &response{ResponseWriter: w, record: rec}
@@ -353,7 +359,7 @@ func (o *observer) observe(next http.Handler) http.Handler {
 				o.log.ErrorContext(r.Context(), "handler panicked", "error", err, "stack", string(debug.Stack()))
 				markFailed(r.Context(), err)
 				if rw.status == 0 {
-					writeError(rw, err)
+					writeError(rw, r, err)
 					broken = nil
 				}
 			}
@@ -374,6 +380,7 @@ func (o *observer) countConnection(_ net.Conn, state http.ConnState) {
 		o.open.Add(1)
 	case http.StateClosed, http.StateHijacked:
 		o.open.Add(-1)
+	default: // between requests and in them it stays open
 	}
 }
 
@@ -394,11 +401,15 @@ func (rec *record) describe(r *http.Request, w *response) {
 	}
 }
 
-// job begins a record for background work. end reports it: failures as warnings, what noted something at info, the
+// job begins a record for background work; on a stream it continues the stream's trace under the same id. end reports it: failures as warnings, what noted something at info, the
 // rest at debug.
 func (o *observer) job(ctx context.Context, name string) (_ context.Context, end func(*error)) {
 	rec := o.newRecord(nil)
 	rec.job = name
+	if outer := currentScope(ctx); outer != nil {
+		rec.correlation, rec.isTraceID, rec.trace, rec.parent = outer.record.correlation, outer.record.isTraceID, outer.record.trace, outer.record.span
+		rec.sampled, rec.kept = outer.record.sampled, outer.record.kept
+	}
 	inside := rec.scope(ctx, -1)
 	if !o.off {
 		o.recent.begin(rec)
@@ -468,8 +479,13 @@ func (o *observer) logLine(rec *record, slow bool) {
 	}
 	attrs = append(attrs, slog.Float64("took_ms", milliseconds(rec.took)))
 	var sums [8]duration
-	for _, d := range rec.durations(sums[:0]) {
-		attrs = append(attrs, slog.Float64(millisecondsKey(d.name), milliseconds(d.took)))
+	for _, d := range rec.durations(sums[:0]) { // the waterfall has the others; a float costs what five strings do
+		switch d.name {
+		case "db":
+			attrs = append(attrs, slog.Float64("db_ms", milliseconds(d.took)))
+		case "embed":
+			attrs = append(attrs, slog.Float64("embed_ms", milliseconds(d.took)))
+		}
 	}
 	if rec.kept != "" {
 		attrs = append(attrs, slog.String("kept", rec.kept))
@@ -483,25 +499,6 @@ func (o *observer) logLine(rec *record, slow bool) {
 	line := slog.NewRecord(time.Now(), level, message, 0)
 	line.AddAttrs(attrs...)
 	_ = handler.Handle(ctx, line) // a log that cannot be written counts its own losses
-}
-
-// millisecondsKey is the log field for the time in the stages of a name: without a concatenation for those that are in every line.
-func millisecondsKey(stage string) string {
-	switch stage {
-	case "search":
-		return "search_ms"
-	case "db":
-		return "db_ms"
-	case "embed":
-		return "embed_ms"
-	case "rank":
-		return "rank_ms"
-	case "mcp":
-		return "mcp_ms"
-	case "tool":
-		return "tool_ms"
-	}
-	return stage + "_ms"
 }
 
 // ids are the three that lead from a log line to everything else.
@@ -880,12 +877,23 @@ func newMetrics(cfg *settings) *metrics {
 	}
 	m.registry.MustRegister(m.requests.vec, m.operations.vec, m.queries.vec, m.embeddings.vec, m.results, m.batchSize, m.tokens,
 		m.streams, m.streamDurations, m.cache, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for name, labels := range map[string]prometheus.Labels{
+		"vitrine_build_info": {"version": version(), "goversion": goVersion(), "revision": revision()},
+		"target_info":        {"service_name": cfg.serviceName, "service_version": version(), "deployment_environment_name": cfg.environment},
+	} {
+		info := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: "What runs here; always 1.", ConstLabels: labels})
+		info.Set(1)
+		m.registry.MustRegister(info)
+	}
 	for _, result := range []string{"hit", "miss"} {
 		m.cache.WithLabelValues(result)
 	}
 	for _, transport := range []string{streamableHTTP, legacySSE} {
 		m.streams.WithLabelValues(transport)
 		m.streamDurations.WithLabelValues(transport)
+	}
+	for _, t := range tools {
+		m.operations.with([3]string{"tools/call", t.Name, ""})
 	}
 	for _, attrs := range queries {
 		m.queries.with([3]string{attrs[0].Value.String(), attrs[1].Value.String(), ""})
@@ -950,7 +958,8 @@ func (m *metrics) record(rec *record) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	switch {
-	case rec.streams == streamableHTTP, rec.streams == legacySSE:
+	case isEvents(rec.streams):
+		m.streams.WithLabelValues(rec.streams).Dec()
 		m.streamDurations.WithLabelValues(rec.streams).Observe(rec.took.Seconds())
 	case rec.streams == "" && rec.job == "":
 		m.requests.observe(rec.took, rec, knownMethod(rec.method), rec.route, statusLabels[rec.status%len(statusLabels)])
@@ -1013,78 +1022,65 @@ type poolStats struct {
 // serverCollector reads at scrape time what the server knows anyway.
 type serverCollector struct{ *server }
 
-func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc(name, help, labels, nil)
-}
+// Describe says nothing: the collector is unchecked, and Collect says it all.
+func (serverCollector) Describe(chan<- *prometheus.Desc) {}
 
-var (
-	activeDesc       = desc("http_server_active_requests", "Requests that are being answered.")
-	connectionsDesc  = desc("vitrine_http_connections", "Open HTTP connections, by whether a request is being answered on them.", "state")
-	documentsDesc    = desc("vitrine_documents", "Documents in the store.")
-	chunksDesc       = desc("vitrine_chunks", "Passages in the store, the units that are found.")
-	indexedDesc      = desc("vitrine_index_last_success_timestamp_seconds", "When the index was last known to be in step with the folder.")
-	readyDesc        = desc("vitrine_ready", "Whether the check of /readyz passes.", "check")
-	poolDesc         = desc("db_client_connection_count", "Connections of the database pool.", "db_client_connection_state")
-	poolMaxDesc      = desc("db_client_connection_max", "Most connections that the database pool opens.")
-	pendingDesc      = desc("db_client_connection_pending_requests", "Callers that wait for a database connection.")
-	poolTimeoutsDesc = desc("db_client_connection_timeouts_total", "Callers that gave up waiting for a database connection.")
-	waitDesc         = desc("vitrine_db_wait_seconds_total", "Time that callers have waited for a database connection.")
-	logDroppedDesc   = desc("vitrine_log_lines_dropped_total", "Log lines lost because nobody read them in time.")
-	queueDesc        = desc("vitrine_trace_queue_records", "Kept records that wait for export.")
-	spansDesc        = desc("vitrine_spans_total", "Spans by what became of them: exported, dropped because the queue was full, or failed to be exported.", "outcome")
-	exportedDesc     = desc("vitrine_span_export_last_success_timestamp_seconds", "When spans were last exported.")
-	buildDesc        = desc("vitrine_build_info", "What runs here.", "version", "goversion", "revision")
-	targetDesc       = desc("target_info", "The service as its telemetry names it.", "service_name", "service_version", "deployment_environment_name")
-)
-
-// Describe makes the collector an unchecked one with nothing to repeat.
-func (c serverCollector) Describe(ch chan<- *prometheus.Desc) { ch <- activeDesc }
-
-// Collect sends all of them.
+// Collect sends each family, with the value of its one label, if it has one, before each of its values.
 func (c serverCollector) Collect(ch chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	type sample struct {
+		value float64
+		label string
 	}
-	counter := func(d *prometheus.Desc, value float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, value, labels...)
-	}
-	active, open := c.observe.recent.requestsInFlight(), int(c.observe.open.Load())
-	gauge(activeDesc, float64(active))
-	gauge(connectionsDesc, float64(active), "active")
-	gauge(connectionsDesc, float64(max(0, open-active)), "idle")
-	state := c.state(context.Background())
-	gauge(documentsDesc, float64(state.documents))
-	gauge(chunksDesc, float64(state.chunks))
-	gauge(indexedDesc, float64(state.indexed.UnixMilli())/1000)
-	for _, check := range state.checks {
-		ready := 0.0
-		if check.problem == "" {
-			ready = 1
+	send := func(kind prometheus.ValueType, name, help, label string, samples ...sample) {
+		var labels []string
+		if label != "" {
+			labels = []string{label}
 		}
-		gauge(readyDesc, ready, check.name)
+		desc := prometheus.NewDesc(name, help, labels, nil)
+		for _, s := range samples {
+			ch <- prometheus.MustNewConstMetric(desc, kind, s.value, []string{s.label}[:len(labels)]...)
+		}
+	}
+	gauge := func(name, help string, value float64) {
+		send(prometheus.GaugeValue, name, help, "", sample{value: value})
+	}
+	counter := func(name, help string, value float64) {
+		send(prometheus.CounterValue, name, help, "", sample{value: value})
+	}
+	active, open := float64(c.observe.recent.requestsInFlight()), float64(c.observe.open.Load())
+	gauge("http_server_active_requests", "Requests that are being answered.", active)
+	send(prometheus.GaugeValue, "vitrine_http_connections", "Open HTTP connections, by whether a request is being answered on them.", "state",
+		sample{active, "active"}, sample{max(0, open-active), "idle"})
+	state := c.state(context.Background())
+	gauge("vitrine_documents", "Documents in the store.", float64(state.documents))
+	gauge("vitrine_chunks", "Passages in the store, the units that are found.", float64(state.chunks))
+	gauge("vitrine_index_last_success_timestamp_seconds", "When the index was last known to be in step with the folder.", float64(state.indexed.UnixMilli())/1000)
+	for _, check := range state.checks {
+		ready := sample{0, check.name}
+		if check.problem == "" {
+			ready.value = 1
+		}
+		send(prometheus.GaugeValue, "vitrine_ready", "Whether the check of /readyz passes.", "check", ready)
 	}
 	var pool poolStats
 	if pooled, ok := c.store.(interface{ pool() poolStats }); ok {
 		pool = pooled.pool()
 	}
-	gauge(poolDesc, float64(pool.used), "used")
-	gauge(poolDesc, float64(pool.idle), "idle")
-	gauge(poolMaxDesc, float64(pool.most))
-	gauge(pendingDesc, float64(pool.pending))
-	counter(poolTimeoutsDesc, float64(pool.timeouts))
-	counter(waitDesc, pool.waited.Seconds())
-	counter(logDroppedDesc, float64(c.logs.dropped.Load()))
+	send(prometheus.GaugeValue, "db_client_connection_count", "Connections of the database pool.", "db_client_connection_state",
+		sample{float64(pool.used), "used"}, sample{float64(pool.idle), "idle"})
+	gauge("db_client_connection_max", "Most connections that the database pool opens.", float64(pool.most))
+	gauge("db_client_connection_pending_requests", "Callers that wait for a database connection.", float64(pool.pending))
+	counter("db_client_connection_timeouts_total", "Callers that gave up waiting for a database connection.", float64(pool.timeouts))
+	counter("vitrine_db_wait_seconds_total", "Time that callers have waited for a database connection.", pool.waited.Seconds())
+	counter("vitrine_log_lines_dropped_total", "Log lines lost because nobody read them in time.", float64(c.logs.dropped.Load()))
 	traces := c.observe.traces
 	if traces == nil {
 		traces = &traceExport{}
 	}
-	gauge(queueDesc, float64(len(traces.queue)))
-	counter(spansDesc, float64(traces.exported.Load()), "exported")
-	counter(spansDesc, float64(traces.dropped.Load()), "dropped")
-	counter(spansDesc, float64(traces.failed.Load()), "failed")
-	gauge(exportedDesc, float64(traces.lastSuccess.Load())/1000)
-	gauge(buildDesc, 1, version(), goVersion(), revision())
-	gauge(targetDesc, 1, c.cfg.serviceName, version(), c.cfg.environment)
+	gauge("vitrine_trace_queue_records", "Kept records that wait for export.", float64(len(traces.queue)))
+	send(prometheus.CounterValue, "vitrine_spans_total", "Spans by what became of them: exported, dropped because the queue was full, or failed to be exported.", "outcome",
+		sample{float64(traces.exported.Load()), "exported"}, sample{float64(traces.dropped.Load()), "dropped"}, sample{float64(traces.failed.Load()), "failed"})
+	gauge("vitrine_span_export_last_success_timestamp_seconds", "When spans were last exported.", float64(traces.lastSuccess.Load())/1000)
 }
 
 // metricsHandler answers GET /metrics. Scrapes that come together share one collection.

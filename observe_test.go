@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -30,18 +31,24 @@ import (
 )
 
 // newOverheadHandler returns the outermost handler over the manual, or the set that EVAL_DIR names, and questions to ask it.
-// Everything is on, with a live collector, unless observability is off.
+// Everything is on, with a live collector and a log that is read, unless observability is off.
 func newOverheadHandler(b *testing.B, observability, rate string) (http.Handler, []string) {
 	b.Helper()
 	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
 	b.Cleanup(collector.Close)
-	b.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+	s, questions := newLoadedServer(b, observability, rate, collector.URL, io.Discard)
+	return s.handler(slices.Concat(s.routes(), s.adminRoutes(), s.sharedRoutes("search admin"))), questions
+}
+
+func newLoadedServer(b *testing.B, observability, rate, collector string, stdout io.Writer) (*server, []string) {
+	b.Helper()
+	b.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector)
 	vars := map[string]string{"OBSERVABILITY": observability, "OTEL_TRACE_SAMPLE_RATE": rate, "OTEL_TRACES_EXPORTER": "otlp", "RATE_LIMIT": "0"}
 	cfg, err := readSettings(func(key string) string { return vars[key] })
 	if err != nil {
 		b.Fatal(err)
 	}
-	s, err := newServer(cfg, io.Discard)
+	s, err := newServer(cfg, stdout)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -60,7 +67,7 @@ func newOverheadHandler(b *testing.B, observability, rate string) (http.Handler,
 	for _, q := range set.questions {
 		questions = append(questions, q.text)
 	}
-	return s.handler(slices.Concat(s.routes(), s.adminRoutes(), s.sharedRoutes("search admin"))), questions
+	return s, questions
 }
 
 // discard is a ResponseWriter that costs nearly nothing.
@@ -127,6 +134,78 @@ func BenchmarkOverhead(b *testing.B) {
 	b.ReportMetric(added[len(added)/2], "µs-added")
 }
 
+// BenchmarkTrouble reports the 50th and 99th percentile of searches while what is around the server is in trouble, every trace
+// kept, and the memory that waits: go test -run '^$' -bench Trouble -benchtime 3000x .
+func BenchmarkTrouble(b *testing.B) {
+	answer := func(status int, hang bool) string {
+		collector := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			if hang {
+				<-r.Context().Done()
+			}
+			w.WriteHeader(status)
+		}))
+		b.Cleanup(func() { collector.CloseClientConnections(); collector.Close() })
+		return collector.URL
+	}
+	blocked := &blockedWriter{released: make(chan struct{})}
+	b.Cleanup(func() { close(blocked.released) })
+	for _, trouble := range []struct {
+		name, collector string
+		stdout          io.Writer
+		scrapers        int
+	}{
+		{"none", answer(200, false), io.Discard, 0},
+		{"collector=refuses", "http://127.0.0.1:1", io.Discard, 0},
+		{"collector=503", answer(503, false), io.Discard, 0},
+		{"collector=hangs", answer(200, true), io.Discard, 0},
+		{"stdout=blocked", answer(200, false), blocked, 0},
+		{"scrapes=20", answer(200, false), io.Discard, 20},
+	} {
+		b.Run(trouble.name, func(b *testing.B) {
+			s, questions := newLoadedServer(b, "on", "1", trouble.collector, trouble.stdout)
+			h := s.handler(slices.Concat(s.routes(), s.adminRoutes(), s.sharedRoutes("search admin")))
+			request := func(path string) *http.Request {
+				r := httptest.NewRequest(http.MethodGet, path, nil)
+				r.Host = "localhost"
+				return r
+			}
+			ctx, cancel := context.WithCancel(b.Context())
+			var scraping sync.WaitGroup
+			for range trouble.scrapers {
+				scraping.Go(func() {
+					for ctx.Err() == nil {
+						ask(h, request("/metrics"))
+						time.Sleep(time.Second)
+					}
+				})
+			}
+			var took []time.Duration
+			for b.Loop() {
+				started := time.Now()
+				ask(h, request("/search?q="+url.QueryEscape(questions[len(took)%len(questions)])))
+				took = append(took, time.Since(started))
+			}
+			cancel()
+			scraping.Wait()
+			slices.Sort(took)
+			b.ReportMetric(milliseconds(took[len(took)/2]), "p50-ms")
+			b.ReportMetric(milliseconds(took[len(took)*99/100]), "p99-ms")
+			b.ReportMetric(float64(heapBytes())/(1<<20), "heap-MB")
+		})
+	}
+}
+
+// BenchmarkScrape shows what one GET /metrics takes.
+func BenchmarkScrape(b *testing.B) {
+	h, _ := newOverheadHandler(b, "on", "0")
+	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	r.Host = "localhost"
+	for b.Loop() {
+		ask(h, r)
+	}
+}
+
 func cpuTime(b *testing.B) time.Duration {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
@@ -142,6 +221,7 @@ func TestMetricsAreThereFromTheStart(t *testing.T) {
 	for _, want := range []string{
 		`http_server_request_duration_seconds_bucket{http_request_method="GET",http_response_status_code="200",http_route="/livez",le="0.1"}`,
 		`http_server_active_requests 1`,
+		`mcp_server_operation_duration_seconds_count{error_type="",gen_ai_tool_name="search_docs",mcp_method_name="tools/call"} 0`,
 		`db_client_operation_duration_seconds_count{db_operation_name="SELECT",db_query_summary="search",error_type=""} 0`,
 		`db_client_connection_count{db_client_connection_state="used"} 0`,
 		`db_client_connection_count{db_client_connection_state="idle"} 0`,
@@ -180,7 +260,7 @@ func TestMetricsAreThereFromTheStart(t *testing.T) {
 		}
 	}
 	for _, le := range []string{"0.1", "0.5", "1", "2", "5"} {
-		for _, family := range []string{"http_server_request", "db_client_operation", "gen_ai_client_operation"} {
+		for _, family := range []string{"http_server_request", "mcp_server_operation", "db_client_operation", "gen_ai_client_operation"} {
 			if !regexp.MustCompile(family + `_duration_seconds_bucket\{.*le="` + le + `"\}`).MatchString(text) {
 				t.Errorf("%s has no bucket %s", family, le)
 			}
@@ -356,15 +436,17 @@ GET /search (server) client.address=127.0.0.1 hits=1 http.request.method=GET htt
     search (client) db.operation.name=SELECT db.query.summary=search
     rank (internal) 
 `},
-		{"put", func(ts *testServer) { ts.do("PUT", "/documents/b.md", "x", parent) }, 3, `
+		{"put", func(ts *testServer) { ts.do("PUT", "/documents/b.md", "x", parent) }, 4, `
 PUT /documents/{id...} (server) client.address=127.0.0.1 http.request.method=PUT http.response.status_code=201 http.route=/documents/{id...} network.protocol.name=http url.path=/documents/b.md url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
+  embeddings hashed-512 (client) gen_ai.operation.name=embeddings vitrine.embedding.batch_size=1 vitrine.embedding.kind=batch
   put (client) db.operation.name=INSERT db.query.summary=put
     file (internal) operation=write
 `},
 		{"bulk load", func(ts *testServer) {
 			ts.do("POST", "/documents", `{"id":"b.md","text":"x"}`+"\n"+`{"id":"c","text":"x"}`, parent)
-		}, 3, `
+		}, 4, `
 POST /documents (server) client.address=127.0.0.1 documents=1 http.request.method=POST http.response.status_code=200 http.route=/documents network.protocol.name=http url.path=/documents url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
+  embeddings hashed-512 (client) gen_ai.operation.name=embeddings vitrine.embedding.batch_size=1 vitrine.embedding.kind=batch
   put (client) db.operation.name=INSERT db.query.summary=put
     file (internal) operation=write
 `},
@@ -380,6 +462,29 @@ POST /documents (server) client.address=127.0.0.1 documents=1 http.request.metho
 GET /search (server) ERROR client.address=127.0.0.1 error.type=unavailable error=secret cause: unavailable http.request.method=GET http.response.status_code=503 http.route=/search network.protocol.name=http url.path=/search url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=failed
   retrieval documents (client) ERROR error.type=unavailable gen_ai.operation.name=retrieval gen_ai.request.top_k=5
     search (client) ERROR db.operation.name=SELECT db.query.summary=search error.type=unavailable
+`},
+		{"tool call of the 2026 era", func(ts *testServer) {
+			ts.do("POST", "/mcp", `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"search_docs","arguments":{"query":"alpha"},"_meta":{
+				"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},
+				"io.modelcontextprotocol/clientInfo":{"name":"tester","version":"1"},"traceparent":"00-`+id+`-b7ad6b7169203331-01"}}}`,
+				"Content-Type: application/json", "Mcp-Protocol-Version: 2026-07-28", "Mcp-Method: tools/call", "Mcp-Name: search_docs")
+		}, 7, `
+POST /mcp (server) client.address=127.0.0.1 hits=1 http.request.method=POST http.response.status_code=200 http.route=/mcp mcp_client=tester 1 mcp_method=tools/call network.protocol.name=http tool=search_docs url.path=/mcp url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
+  tools/call search_docs (server) gen_ai.operation.name=execute_tool gen_ai.tool.name=search_docs jsonrpc.request.id=7 mcp.method.name=tools/call mcp.protocol.version=2026-07-28 network.transport=tcp
+    execute_tool search_docs (internal) gen_ai.tool.name=search_docs
+      retrieval documents (client) gen_ai.operation.name=retrieval gen_ai.request.top_k=5 hits=1
+        embeddings hashed-512 (client) gen_ai.operation.name=embeddings vitrine.embedding.kind=query
+        search (client) db.operation.name=SELECT db.query.summary=search
+        rank (internal) 
+`},
+		{"tool call of the initialize era that fails", func(ts *testServer) {
+			ts.do("POST", "/mcp", `{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"get_document","arguments":{"id":"none.md"}}}`,
+				"Content-Type: application/json", "Mcp-Protocol-Version: 2025-11-25", parent)
+		}, 4, `
+POST /mcp (server) client.address=127.0.0.1 error=no document "none.md": look for it with search_docs, or list_documents {"prefix":""} http.request.method=POST http.response.status_code=200 http.route=/mcp mcp_method=tools/call network.protocol.name=http tool=get_document url.path=/mcp url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
+  tools/call get_document (server) ERROR error.type=tool_error gen_ai.operation.name=execute_tool gen_ai.tool.name=get_document jsonrpc.request.id=a mcp.method.name=tools/call mcp.protocol.version=2025-11-25 network.transport=tcp
+    execute_tool get_document (internal) ERROR error.type=tool_error gen_ai.tool.name=get_document
+      document (client) db.operation.name=SELECT db.query.summary=document error.type=404
 `},
 		{"not found", func(ts *testServer) { ts.get("/documents/none.md", parent) }, 2, `
 GET /documents/{id...} (server) client.address=127.0.0.1 error=no such document: GET /documents lists them http.request.method=GET http.response.status_code=404 http.route=/documents/{id...} network.protocol.name=http url.path=/documents/none.md url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
@@ -417,7 +522,7 @@ func TestTracingKeepsFailedRequestsWholeAtRateZero(t *testing.T) {
 			end(&err)
 			return err
 		}
-		_, err := inner.search(ctx, query{text: "alpha", limit: 1})
+		_, _, err := inner.search(ctx, query{text: "alpha", limit: 1})
 		return err
 	}}
 	want := make(map[string]bool)
@@ -620,11 +725,38 @@ func TestStagesBeyondTheRoomAreSummedAndCounted(t *testing.T) {
 		fmt.Fprintf(&lines, "{\"id\":\"%d.md\",\"text\":\"x\"}\n", i)
 	}
 	id := ts.do("POST", "/documents", lines.String()).header.Get("X-Correlation-ID")
-	if line := ts.lines.find(t, "request", id); line["stages_summed"] != 136.0 { // 200 stages, put and file, less 64
+	if line := ts.lines.find(t, "request", id); line["stages_summed"] != 236.0 { // 300 stages, embed, put and file, less 64
 		t.Errorf("log line: %v", line)
 	}
 	if want := `db_query_summary="put",error_type=""} 100`; !strings.Contains(ts.get("/metrics").body, want) {
 		t.Errorf("/metrics has no %s", want)
+	}
+}
+
+func TestMetricsCountStreams(t *testing.T) {
+	ts := newTestServer(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, ts.url+"/sse", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if want := `vitrine_sse_streams{transport="sse"} 1`; !strings.Contains(ts.get("/metrics").body, want) {
+		t.Errorf("/metrics has no %s", want)
+	}
+	ts.put("a.md", "# Alpha")
+	id := resp.Header.Get("X-Correlation-ID")
+	waitFor(t, "the events", func() bool { return strings.Contains(ts.get("/debug/requests/"+id+"?format=json").body, "GET /sse") })
+	cancel()
+	for _, want := range []string{`vitrine_sse_streams{transport="sse"} 0`, `vitrine_sse_stream_duration_seconds_count{transport="sse"} 1`} {
+		waitFor(t, want, func() bool { return strings.Contains(ts.get("/metrics").body, want) })
+	}
+	if text := ts.get("/metrics").body; strings.Contains(text, `http_route="/sse"`) {
+		t.Error("a stream is counted among the requests")
 	}
 }
 

@@ -59,7 +59,7 @@ func (r *recorder) end(rec *record) {
 	if isProbe(rec.route) || rec.job != "" && len(rec.attrs) == 0 {
 		return
 	}
-	r.recent.push(rec, recorderBytes/2, 1000)
+	r.recent.push(rec, recorderBytes/2, 300) // each one that is kept is marked by some turns of the garbage collector
 	if rec.streams == "" && rec.job == "" {
 		r.slowest.insert(rec, recorderBytes/4, 50)
 	}

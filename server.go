@@ -44,6 +44,7 @@ type server struct {
 	folder  *folder // nil: nothing is followed
 	limits  *limiter
 	strikes *limiter // failed tokens on the profiling routes
+	streams *streams
 
 	ready    atomic.Bool   // false before serving, and again once a drain has begun
 	stopping chan struct{} // closed when streams must end
@@ -66,15 +67,22 @@ const (
 type route struct {
 	pattern string
 	access  access
-	maxBody int64 // bytes; noLimit for streams, which have no time budget either
+	maxBody int64 // bytes; noLimit for streams, which have no time budget either; ownLimits where the handler sees to both
 	handler func(w http.ResponseWriter, r *http.Request) error
 }
 
-const noLimit = -1
+const (
+	noLimit   = -1
+	ownLimits = -2
+)
 
 // routes is the whole HTTP surface but for the shared and the admin routes.
 func (s *server) routes() []route {
 	return []route{
+		{"POST /mcp", api, ownLimits, s.handleMCP},                         // claude mcp add --transport http docs http://127.0.0.1:8080/mcp
+		{"GET /mcp", api, ownLimits, s.handleNotifications},                // curl -N -H 'Accept: text/event-stream' :8080/mcp
+		{"GET /sse", api, ownLimits, s.handleSSE},                          // curl -N :8080/sse
+		{"POST /messages", api, ownLimits, s.handleMessages},               // curl -H 'Content-Type: application/json' -d … ':8080/messages?sessionId=…'
 		{"GET /search", api, maxBodyBytes, s.handleSearch},                 // curl ':8080/search?q=install'
 		{"GET /documents", api, maxBodyBytes, s.handleList},                // curl ':8080/documents?prefix=guide/'
 		{"POST /documents", admin, noLimit, s.handleBulk},                  // curl --data-binary @docs.ndjson
@@ -156,15 +164,20 @@ func (s *server) handle(rt route) http.Handler {
 func (s *server) call(w http.ResponseWriter, r *http.Request, rt route) error {
 	ctx, restore := s.profile.label(r.Context(), "route", rt.pattern)
 	defer restore()
-	if rt.maxBody == noLimit {
+	switch rt.maxBody {
+	case ownLimits:
+	case noLimit:
 		markStream(ctx, bulkStream)
-	} else {
+	default:
 		r.Body = http.MaxBytesReader(w, r.Body, rt.maxBody)
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, handlerBudget)
 		defer cancel()
 	}
-	return rt.handler(w, r.WithContext(ctx))
+	if ctx != r.Context() { // a copy of the request is not for nothing
+		r = r.WithContext(ctx)
+	}
+	return rt.handler(w, r)
 }
 
 // guard refuses what may not reach the route's handler. It reports whether r is a CORS preflight, which ends here.
@@ -179,8 +192,8 @@ func (s *server) guard(w http.ResponseWriter, r *http.Request, rt route) (prefli
 		return true, nil
 	}
 	if rt.access == api || rt.access == admin {
-		if wait := s.limits.take(s.client(r), time.Now()); wait > 0 {
-			return false, tooManyRequests(wait, "too many requests: wait as long as Retry-After says, or raise RATE_LIMIT")
+		if err := s.limit(r); err != nil {
+			return false, err
 		}
 	}
 	if err := s.authorize(r, rt.access); err != nil {
@@ -198,6 +211,14 @@ func (s *server) guard(w http.ResponseWriter, r *http.Request, rt route) (prefli
 		return false, userError{http.StatusUnsupportedMediaType, "the body must not be multipart: with curl use --data-binary or -T instead of -F"}
 	}
 	return false, nil
+}
+
+// limit counts one request of r's client.
+func (s *server) limit(r *http.Request) error {
+	if wait := s.limits.take(s.client(r), time.Now()); wait > 0 {
+		return tooManyRequests(wait, "too many requests: wait as long as Retry-After says, or raise RATE_LIMIT")
+	}
+	return nil
 }
 
 func tooManyRequests(wait time.Duration, message string) error {
@@ -349,28 +370,34 @@ func (s *server) answerError(w http.ResponseWriter, r *http.Request, err error) 
 			w.Header().Set(h.key, h.value)
 		}
 		note(r.Context(), slog.String("error", user.message))
-		writeError(w, user)
+		writeError(w, r, user)
 	case errors.As(err, &tooLarge):
-		writeError(w, userError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)})
+		writeError(w, r, userError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)})
 	case errors.Is(err, context.Canceled):
-		writeError(w, userError{statusClientClosed, "the client went away"})
+		writeError(w, r, userError{statusClientClosed, "the client went away"})
 	case errors.Is(err, errUnavailable), errors.Is(err, context.DeadlineExceeded):
 		w.Header().Set("Retry-After", "1")
 		markFailed(r.Context(), err)
 		note(r.Context(), slog.String("error", err.Error()))
-		writeError(w, userError{http.StatusServiceUnavailable, "cannot answer right now: try again, and see /readyz?verbose"})
+		writeError(w, r, userError{http.StatusServiceUnavailable, "cannot answer right now: try again, and see /readyz?verbose"})
 	default:
 		markFailed(r.Context(), err)
 		note(r.Context(), slog.String("error", err.Error()))
-		writeError(w, err)
+		writeError(w, r, err)
 	}
 }
 
 // writeError answers with the JSON form of err: a userError as it is, every other as an internal error.
-func writeError(w http.ResponseWriter, err error) {
+func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	user, ok := errors.AsType[userError](err)
 	if !ok {
 		user = userError{http.StatusInternalServerError, "internal error: the log says more under this correlation_id"}
+	}
+	w.Header().Del("ETag")
+	w.Header().Set("Cache-Control", "no-store")
+	if speaksJSONRPC(r) {
+		writeJSON(w, user.status, refusal(user, w.Header().Get("X-Correlation-Id")))
+		return
 	}
 	var body struct {
 		Error struct {
@@ -384,9 +411,7 @@ func writeError(w http.ResponseWriter, err error) {
 		body.Error.Code = "client_closed_request"
 	}
 	body.Error.Message = user.message
-	body.Error.CorrelationID = w.Header().Get("X-Correlation-ID")
-	w.Header().Del("ETag")
-	w.Header().Set("Cache-Control", "no-store")
+	body.Error.CorrelationID = w.Header().Get("X-Correlation-Id")
 	writeJSON(w, user.status, body)
 }
 

@@ -456,7 +456,7 @@ func TestEachRequestHasOneLogLine(t *testing.T) {
 			t.Errorf("%s = %v, want %v", key, line[key], want)
 		}
 	}
-	for _, key := range []string{"timestamp", "version", "span_id", "took_ms", "search_ms", "bytes", "client"} {
+	for _, key := range []string{"timestamp", "version", "span_id", "took_ms", "db_ms", "embed_ms", "bytes", "client"} {
 		if line[key] == nil {
 			t.Errorf("no %s in %v", key, line)
 		}
@@ -492,7 +492,9 @@ type storeStub struct {
 	answer func(ctx context.Context) error
 }
 
-func (s storeStub) search(ctx context.Context, _ query) ([]hit, error) { return nil, s.answer(ctx) }
+func (s storeStub) search(ctx context.Context, _ query) ([]hit, bool, error) {
+	return nil, false, s.answer(ctx)
+}
 
 func TestPanicIsAnInternalErrorWithTheID(t *testing.T) {
 	ts := newTestServer(t)

@@ -1,0 +1,374 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func newTestEmbedder(t testing.TB, f *fakeEmbedder, env ...string) *remoteEmbedder {
+	t.Helper()
+	return newRemoteEmbedder(testSettings(t, f.env(env...)...))
+}
+
+// lines returns n different texts.
+func lines(n int) []string {
+	texts := make([]string, n)
+	for i := range texts {
+		texts[i] = fmt.Sprintf("text number%d", i)
+	}
+	return texts
+}
+
+// wantVectors checks that the vectors are those of texts, of length 1.
+func wantVectors(t *testing.T, f *fakeEmbedder, prefix string, texts []string, got [][]float32) {
+	t.Helper()
+	for i, text := range texts {
+		want := f.vector(prefix + text)
+		normalize(want)
+		if !slices.Equal(got[i], want) {
+			t.Fatalf("vector of %q is %v, want %v", text, got[i], want)
+		}
+	}
+}
+
+func TestDocumentsAreEmbeddedInBatches(t *testing.T) {
+	f := newFakeEmbedder(t, 6)
+	e := newTestEmbedder(t, f, "EMBEDDING_BATCH=8", "EMBEDDING_DOCUMENT_PREFIX=passage: ", "EMBEDDING_QUERY_PREFIX=query: ", "EMBEDDING_API_KEY=secret", "EMBEDDING_DIMENSIONS=6")
+	texts := append(lines(20), strings.Repeat("long ", maxBatchBytes/5), "after the long one")
+	got, err := e.documents(t.Context(), texts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantVectors(t, f, "passage: ", texts, got)
+	for _, batch := range f.asked() {
+		if len(batch) > 8 || len(batch) > 1 && len(strings.Join(batch, "")) > maxBatchBytes {
+			t.Errorf("a batch of %d texts, %d bytes", len(batch), len(strings.Join(batch, "")))
+		}
+	}
+	if _, err := e.query(t.Context(), "what"); err != nil {
+		t.Fatal(err)
+	}
+	last := f.calls[len(f.calls)-1]
+	if last.Input[0] != "query: what" || last.Dimensions != 6 || last.Model != "fake" || last.Format != "base64" || last.header.Get("Authorization") != "Bearer secret" {
+		t.Errorf("asked %+v", last)
+	}
+}
+
+func TestEmbedderUnderstandsNumbersToo(t *testing.T) {
+	f := newFakeEmbedder(t, 6)
+	f.set(func(w http.ResponseWriter, _ *http.Request, in fakeRequest) bool {
+		var vectors [][]float32
+		for _, text := range in.Input {
+			vectors = append(vectors, f.vector(text))
+		}
+		writeVectors(w, "float", vectors)
+		return true
+	})
+	got, err := newTestEmbedder(t, f).documents(t.Context(), lines(3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantVectors(t, f, "", lines(3), got)
+}
+
+// TestEmbedderSurvivesRefusals: each answer comes once or always; the batch has 8 texts, the sixth of which is bad where
+// the refusal depends on the text.
+func TestEmbedderSurvivesRefusals(t *testing.T) {
+	const bad = "text number5"
+	ifBad := func(answer func(http.ResponseWriter, *http.Request, fakeRequest) bool) func(http.ResponseWriter, *http.Request, fakeRequest) bool {
+		return func(w http.ResponseWriter, r *http.Request, in fakeRequest) bool {
+			return slices.Contains(in.Input, bad) && answer(w, r, in)
+		}
+	}
+	once := func(answer func(http.ResponseWriter, *http.Request, fakeRequest) bool) func(http.ResponseWriter, *http.Request, fakeRequest) bool {
+		var done atomic.Bool
+		return func(w http.ResponseWriter, r *http.Request, in fakeRequest) bool {
+			return !done.Swap(true) && answer(w, r, in)
+		}
+	}
+	tooMany := func(w http.ResponseWriter, r *http.Request, in fakeRequest) bool {
+		return len(in.Input) > 2 && refuse(http.StatusUnprocessableEntity)(w, r, in)
+	}
+	vectors := func(change func(v [][]float32) [][]float32) func(http.ResponseWriter, *http.Request, fakeRequest) bool {
+		return func(w http.ResponseWriter, _ *http.Request, in fakeRequest) bool {
+			writeVectors(w, "base64", change(slices.Repeat([][]float32{{1, 2, 3, 4, 5, 6}}, len(in.Input))))
+			return true
+		}
+	}
+	number := func(x float32) func(v [][]float32) [][]float32 {
+		return func(v [][]float32) [][]float32 {
+			v[0] = []float32{1, 2, x, 4, 5, 6}
+			return v
+		}
+	}
+	for _, test := range []struct {
+		name    string
+		answer  func(http.ResponseWriter, *http.Request, fakeRequest) bool
+		missing []int
+		wait    time.Duration // at least
+	}{
+		{"400 for one text", ifBad(refuse(400)), []int{5}, 0},
+		{"413 for one text", ifBad(refuse(413)), []int{5}, 0},
+		{"422 for more than two", tooMany, nil, 0},
+		{"429 with Retry-After", once(refuse(429, "Retry-After", "1")), nil, time.Second},
+		{"429 with Retry-After-Ms", once(refuse(429, "Retry-After-Ms", "20")), nil, 20 * time.Millisecond},
+		{"500 once", once(refuse(500)), nil, 500 * time.Millisecond},
+		{"401", refuse(401), []int{0, 1, 2, 3, 4, 5, 6, 7}, 0},
+		{"too few vectors", ifBad(vectors(func(v [][]float32) [][]float32 { return v[1:] })), []int{5}, 0},
+		{"a vector of another length", ifBad(vectors(func(v [][]float32) [][]float32 { return append(v[1:], []float32{1}) })), []int{5}, 0},
+		{"NaN", ifBad(vectors(number(float32(math.NaN())))), []int{5}, 0},
+		{"infinity", ifBad(vectors(number(float32(math.Inf(1))))), []int{5}, 0},
+		{"no JSON", ifBad(func(w http.ResponseWriter, _ *http.Request, _ fakeRequest) bool {
+			fmt.Fprint(w, "<html>")
+			return true
+		}), []int{5}, 0},
+		{"a cut connection once", once(func(http.ResponseWriter, *http.Request, fakeRequest) bool { panic(http.ErrAbortHandler) }), nil, 500 * time.Millisecond},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFakeEmbedder(t, 6)
+			f.set(test.answer)
+			started := time.Now()
+			got, err := newTestEmbedder(t, f, "EMBEDDING_DIMENSIONS=6").documents(t.Context(), lines(8))
+			if (err != nil) != (test.missing != nil) {
+				t.Errorf("error is %v", err)
+			}
+			if took := time.Since(started); took < test.wait {
+				t.Errorf("waited %v, want at least %v", took, test.wait)
+			}
+			for i, v := range got {
+				if (v == nil) != slices.Contains(test.missing, i) {
+					t.Errorf("vector %d is %v", i, v)
+				}
+			}
+		})
+	}
+}
+
+func TestCheckSaysWhatIsWrong(t *testing.T) {
+	f := newFakeEmbedder(t, 6)
+	e := newTestEmbedder(t, f)
+	if err := e.check(t.Context()); err != nil || e.dimensions() != 6 {
+		t.Errorf("%d dimensions, %v", e.dimensions(), err)
+	}
+	for status, want := range map[int]string{401: "EMBEDDING_API_KEY", 404: "EMBEDDING_URL", 503: "unavailable"} {
+		f.set(refuse(status))
+		err := newTestEmbedder(t, f).check(t.Context())
+		if err == nil || !strings.Contains(err.Error(), want) || errors.Is(err, errUnavailable) != (status == 503) {
+			t.Errorf("%d: %v", status, err)
+		}
+	}
+}
+
+func TestEqualQueriesAreAskedOnce(t *testing.T) {
+	f := newFakeEmbedder(t, 6)
+	e := newTestEmbedder(t, f)
+	release := make(chan struct{})
+	f.set(func(http.ResponseWriter, *http.Request, fakeRequest) bool {
+		<-release
+		return false
+	})
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			if v, err := e.query(t.Context(), "same"); err != nil || len(v) != 6 {
+				t.Errorf("got %v, %v", v, err)
+			}
+		})
+	}
+	eventually(t, "one asks", func() bool { return len(f.asked()) == 1 })
+	close(release)
+	wg.Wait()
+	if _, err := e.query(t.Context(), "same"); err != nil || len(f.asked()) != 1 {
+		t.Errorf("asked %d times, %v", len(f.asked()), err)
+	}
+}
+
+func TestQueryIsAskedAgainWhereWhoAskedHasGone(t *testing.T) {
+	f := newFakeEmbedder(t, 6)
+	e := newTestEmbedder(t, f)
+	asked := make(chan struct{})
+	var once sync.Once
+	f.set(func(_ http.ResponseWriter, r *http.Request, _ fakeRequest) bool {
+		first := false
+		once.Do(func() { first = true })
+		if first {
+			close(asked)
+			<-r.Context().Done()
+		}
+		return first
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	gone := make(chan error)
+	go func() {
+		_, err := e.query(ctx, "same")
+		gone <- err
+	}()
+	<-asked
+	waiting := make(chan error)
+	go func() {
+		_, err := e.query(t.Context(), "same")
+		waiting <- err
+	}()
+	time.Sleep(20 * time.Millisecond) // most likely it waits for the first by now; if not, it asks by itself
+	cancel()
+	if err := <-gone; !errors.Is(err, context.Canceled) {
+		t.Errorf("who has gone got %v", err)
+	}
+	if err := <-waiting; err != nil {
+		t.Errorf("who waited got %v", err)
+	}
+}
+
+func TestQueryCacheIsBounded(t *testing.T) {
+	c := vectorCache{max: 2}
+	c.add("a", []float32{1})
+	c.add("b", []float32{2})
+	_ = c.get("a")
+	c.add("c", []float32{3})
+	if c.get("a") == nil || c.get("b") != nil || c.get("c") == nil || c.order.Len() != 2 || len(c.byKey) != 2 {
+		t.Errorf("the cache holds %v", c.byKey)
+	}
+}
+
+// TestSearchIsLexicalWhileTheEmbedderIsAway runs against both stores: a document that is stored while the API is away is
+// found by its words at once, by its vector once the API is back.
+func TestSearchIsLexicalWhileTheEmbedderIsAway(t *testing.T) {
+	t.Run("memory", func(t *testing.T) {
+		t.Parallel()
+		f := newFakeEmbedder(t, 64)
+		m := newMemory(&folder{dir: t.TempDir(), observe: quietObserver()}, 1)
+		m.embedder = newTestEmbedder(t, f)
+		testEmbedderAway(t, f, m, func() error {
+			for _, e := range m.current.Load().entries {
+				if err := m.embedAgain(t.Context(), e); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		f := newFakeEmbedder(t, 64)
+		url := newDatabase(t)
+		p := openPostgres(t, url, f.env()...)
+		testEmbedderAway(t, f, p, func() error {
+			return openPostgres(t, url, f.env()...).embedMissing(t.Context()) // after a restart
+		})
+		asked := len(f.asked())
+		if err := mark(t.Context(), p, "b.md", "lantern"); err != nil {
+			t.Fatal(err)
+		}
+		if now := len(f.asked()); now != asked {
+			t.Errorf("texts that are stored already were embedded again: %q", f.asked()[asked:])
+		}
+	})
+}
+
+func testEmbedderAway(t *testing.T, f *fakeEmbedder, st store, embedMissing func() error) {
+	f.set(refuse(503))
+	if err := mark(t.Context(), st, "a.md", "lantern"); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		hits, degraded, err := st.search(t.Context(), query{text: "lantern", limit: 5})
+		if err != nil || !degraded || len(hits) != 1 {
+			t.Fatalf("while it is away: %d hits, degraded %v, %v", len(hits), degraded, err)
+		}
+	}
+	f.set(nil)
+	eventually(t, "the API is asked again", func() bool {
+		hits, degraded, err := st.search(t.Context(), query{text: "a lantern", limit: 5})
+		return err == nil && !degraded && len(hits) == 1 && hits[0].Score < 1.5
+	})
+	if err := embedMissing(); err != nil {
+		t.Fatal(err)
+	}
+	hits, _, err := st.search(t.Context(), query{text: "lantern", limit: 5})
+	if err != nil || len(hits) != 1 || hits[0].Score < 1.5 {
+		t.Errorf("with its vector: %+v, %v", hits, err)
+	}
+}
+
+func TestStoredDocumentsAreSearchedThoughTheEmbedderIsAwayAtStart(t *testing.T) {
+	f := newFakeEmbedder(t, 64)
+	url := newDatabase(t)
+	f.set(refuse(503))
+	if err := unopenedPostgres(t, url, f.env()...).open(t.Context()); !errors.Is(err, errUnavailable) {
+		t.Errorf("the schema was created without dimensions: %v", err)
+	}
+	f.set(nil)
+	if err := mark(t.Context(), openPostgres(t, url, f.env()...), "a.md", "lantern"); err != nil {
+		t.Fatal(err)
+	}
+	f.set(refuse(503))
+	hits, degraded, err := openPostgres(t, url, f.env()...).search(t.Context(), query{text: "lantern", limit: 5})
+	if err != nil || !degraded || len(hits) != 1 {
+		t.Errorf("%d hits, degraded %v, %v", len(hits), degraded, err)
+	}
+}
+
+func TestHangingEmbedderDelaysASearchButOnce(t *testing.T) {
+	f := newFakeEmbedder(t, 6)
+	m := newMemory(&folder{dir: t.TempDir(), observe: quietObserver()}, 1)
+	m.embedder = newTestEmbedder(t, f)
+	if err := mark(t.Context(), m, "a.md", "lantern"); err != nil {
+		t.Fatal(err)
+	}
+	f.set(func(_ http.ResponseWriter, r *http.Request, _ fakeRequest) bool {
+		<-r.Context().Done()
+		return true
+	})
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			hits, degraded, err := m.search(t.Context(), query{text: fmt.Sprintf("lantern %d", i), limit: 5})
+			if err != nil || !degraded || len(hits) != 1 {
+				t.Errorf("%d hits, degraded %v, %v", len(hits), degraded, err)
+			}
+		})
+	}
+	wg.Wait()
+	started := time.Now()
+	if _, degraded, err := m.search(t.Context(), query{text: "lantern once more", limit: 5}); err != nil || !degraded {
+		t.Errorf("degraded %v, %v", degraded, err)
+	}
+	if took := time.Since(started); took > queryBudget/2 {
+		t.Errorf("took %v though the API is known to be away", took)
+	}
+}
+
+func TestPipelineKeepsTheEmbedderBusy(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a second and a half")
+	}
+	f := newFakeEmbedder(t, 32)
+	f.set(func(http.ResponseWriter, *http.Request, fakeRequest) bool {
+		time.Sleep(100 * time.Millisecond)
+		return false
+	})
+	e := newTestEmbedder(t, f)
+	const batches = 48
+	started := time.Now()
+	if _, err := e.documents(t.Context(), lines(32*batches)); err != nil {
+		t.Fatal(err)
+	}
+	ideal := 100 * time.Millisecond * batches / 4
+	t.Logf("%.1f %% of the ideal throughput", 100*ideal.Seconds()/time.Since(started).Seconds())
+	if f.most != 4 {
+		t.Errorf("%d calls at once, want EMBEDDING_CONCURRENCY", f.most)
+	}
+	if took := time.Since(started); took > 2*ideal {
+		t.Errorf("took %v, %v are ideal", took, ideal)
+	}
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+)
+
+// fakeEmbedder is an embeddings API whose vectors are hashed words, so that equal words are alike. What it answers can
+// be changed.
+type fakeEmbedder struct {
+	*httptest.Server
+	dimensions int
+
+	mu      sync.Mutex
+	answer  func(w http.ResponseWriter, r *http.Request, in fakeRequest) bool // true: it has answered
+	calls   []fakeRequest
+	running int
+	most    int // calls at once
+}
+
+type fakeRequest struct {
+	Model      string   `json:"model"`
+	Input      []string `json:"input"`
+	Format     string   `json:"encoding_format"`
+	Dimensions int      `json:"dimensions"`
+	header     http.Header
+}
+
+func newFakeEmbedder(t testing.TB, dimensions int) *fakeEmbedder {
+	f := &fakeEmbedder{dimensions: dimensions}
+	f.Server = httptest.NewServer(f)
+	t.Cleanup(f.Close)
+	return f
+}
+
+func (f *fakeEmbedder) env(more ...string) []string {
+	return append([]string{"EMBEDDING_URL=" + f.URL + "/v1/embeddings", "EMBEDDING_MODEL=fake"}, more...)
+}
+
+// set changes what is answered; nil: vectors.
+func (f *fakeEmbedder) set(answer func(w http.ResponseWriter, r *http.Request, in fakeRequest) bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.answer = answer
+}
+
+// asked returns the texts of the calls so far.
+func (f *fakeEmbedder) asked() (texts [][]string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, call := range f.calls {
+		texts = append(texts, call.Input)
+	}
+	return texts
+}
+
+func (f *fakeEmbedder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var in fakeRequest
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil || r.URL.Path != "/v1/embeddings" {
+		http.NotFound(w, r)
+		return
+	}
+	in.header = r.Header
+	f.mu.Lock()
+	f.calls = append(f.calls, in)
+	f.running++
+	f.most = max(f.most, f.running)
+	answer := f.answer
+	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		f.running--
+		f.mu.Unlock()
+	}()
+	if answer != nil && answer(w, r, in) {
+		return
+	}
+	vectors := make([][]float32, len(in.Input))
+	for i, text := range in.Input {
+		vectors[i] = f.vector(text)
+	}
+	writeVectors(w, in.Format, vectors)
+}
+
+func (f *fakeEmbedder) vector(text string) []float32 {
+	v := make([]float32, f.dimensions)
+	v[0] = .01
+	for word := range words(text) {
+		v[hash(word)%uint64(f.dimensions)]++
+	}
+	return v
+}
+
+// writeVectors answers with vectors, the last one first: the index tells whose they are.
+func writeVectors(w http.ResponseWriter, format string, vectors [][]float32) {
+	type data struct {
+		Index     int `json:"index"`
+		Embedding any `json:"embedding"`
+	}
+	var answer struct {
+		Data  []data `json:"data"`
+		Usage struct {
+			PromptTokens int `json:"prompt_tokens"`
+		} `json:"usage"`
+	}
+	for i := len(vectors) - 1; i >= 0; i-- {
+		d := data{i, vectors[i]}
+		if format == "base64" {
+			var encoded []byte
+			for _, x := range vectors[i] {
+				encoded = binary.LittleEndian.AppendUint32(encoded, math.Float32bits(x))
+			}
+			d.Embedding = base64.StdEncoding.EncodeToString(encoded)
+		}
+		answer.Data = append(answer.Data, d)
+		answer.Usage.PromptTokens += 7
+	}
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// refuse answers with that status.
+func refuse(status int, headers ...string) func(http.ResponseWriter, *http.Request, fakeRequest) bool {
+	return func(w http.ResponseWriter, _ *http.Request, _ fakeRequest) bool {
+		for i := 0; i < len(headers); i += 2 {
+			w.Header().Set(headers[i], headers[i+1])
+		}
+		http.Error(w, fmt.Sprintf(`{"error":{"message":"refused with %d"}}`, status), status)
+		return true
+	}
+}

@@ -1,0 +1,592 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// proxy is a TCP proxy in front of a server, whose network can be spoilt.
+type proxy struct {
+	net.Listener
+	target string
+
+	mu       sync.Mutex
+	conns    []net.Conn
+	latency  time.Duration // of each packet, each way
+	down     bool          // connections are closed at once
+	silent   bool          // nothing gets through any more
+	accepted int
+}
+
+// newProxy returns a proxy and the URL that leads through it.
+func newProxy(t testing.TB, databaseURL string) (*proxy, string) {
+	t.Helper()
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{Listener: listener, target: u.Host}
+	u.Host = listener.Addr().String()
+	go p.serve()
+	t.Cleanup(func() {
+		listener.Close()
+		p.set(func() { p.cut() })
+	})
+	return p, u.String()
+}
+
+func (p *proxy) set(change func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change()
+}
+
+// cut resets all connections. The caller is in set.
+func (p *proxy) cut() {
+	for _, c := range p.conns {
+		_ = c.(*net.TCPConn).SetLinger(0)
+		c.Close()
+	}
+	p.conns = nil
+}
+
+func (p *proxy) serve() {
+	for {
+		client, err := p.Accept()
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		p.accepted++
+		server, err := net.Dial("tcp", p.target)
+		if p.down || err != nil {
+			_ = client.(*net.TCPConn).SetLinger(0)
+			client.Close()
+		} else {
+			p.conns = append(p.conns, client, server)
+			go p.copy(client, server)
+			go p.copy(server, client)
+		}
+		p.mu.Unlock()
+	}
+}
+
+func (p *proxy) copy(to, from net.Conn) {
+	defer to.Close()
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		latency, silent := p.latency, p.silent
+		p.mu.Unlock()
+		time.Sleep(latency)
+		if silent {
+			continue
+		}
+		if _, err := to.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
+}
+
+func TestResetConnectionsAreReplaced(t *testing.T) {
+	proxy, url := newProxy(t, newDatabase(t))
+	p := background(t, unopenedPostgres(t, url))
+	if err := mark(t.Context(), p, "a.md", "lantern"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	for range 4 {
+		asking.Go(func() {
+			for ctx.Err() == nil {
+				if hits, _, err := p.search(t.Context(), query{text: "lantern", limit: 5}); err != nil && !errors.Is(err, errUnavailable) || err == nil && len(hits) != 1 {
+					t.Errorf("search: %d hits, %v", len(hits), err)
+				}
+			}
+		})
+	}
+	for range 20 {
+		time.Sleep(20 * time.Millisecond)
+		proxy.set(proxy.cut)
+	}
+	cancel()
+	asking.Wait()
+	eventually(t, "it answers again", func() bool {
+		_, _, err := p.size(t.Context())
+		return err == nil
+	})
+}
+
+func TestLatencyIsBorne(t *testing.T) {
+	proxy, url := newProxy(t, newDatabase(t))
+	p := openPostgres(t, url)
+	proxy.set(func() { proxy.latency = 20 * time.Millisecond })
+	if err := mark(t.Context(), p, "a.md", "lantern"); err != nil {
+		t.Fatal(err)
+	}
+	if hits, _, err := p.search(t.Context(), query{text: "lantern", limit: 5}); err != nil || len(hits) != 1 {
+		t.Errorf("%d hits, %v", len(hits), err)
+	}
+}
+
+func TestBreakerSparesADatabaseThatIsAway(t *testing.T) {
+	proxy, url := newProxy(t, newDatabase(t))
+	p := background(t, unopenedPostgres(t, url))
+	proxy.set(func() { proxy.down = true; proxy.cut() })
+	eventually(t, "the breaker opens", func() bool {
+		_, _, err := p.size(t.Context())
+		return err != nil && strings.Contains(err.Error(), "probed")
+	})
+	before := 0
+	proxy.set(func() { before = proxy.accepted })
+	var asking sync.WaitGroup
+	for range 50 {
+		asking.Go(func() {
+			for range 20 {
+				started := time.Now()
+				_, _, err := p.search(t.Context(), query{text: "lantern", limit: 5})
+				if took := time.Since(started); !errors.Is(err, errUnavailable) || took > time.Second {
+					t.Errorf("got %v after %v", err, took)
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+		})
+	}
+	asking.Wait()
+	proxy.set(func() {
+		if n := proxy.accepted - before; n > 20 { // two seconds: some of the probe and of the listener
+			t.Errorf("%d connections were tried: a storm", n)
+		}
+		proxy.down = false
+	})
+	eventually(t, "it answers again", func() bool {
+		_, _, err := p.size(t.Context())
+		return err == nil
+	})
+}
+
+// TestSilentNetworkIsNotWaitedForForEver takes as long as a statement may.
+func TestSilentNetworkIsNotWaitedForForEver(t *testing.T) {
+	t.Parallel()
+	proxy, url := newProxy(t, newDatabase(t))
+	p := openPostgres(t, url)
+	proxy.set(func() { proxy.silent = true })
+	ctx, cancel := context.WithTimeout(t.Context(), handlerBudget) // as a request has it
+	defer cancel()
+	started := time.Now()
+	_, _, err := p.size(ctx)
+	if took := time.Since(started); !errors.Is(err, errUnavailable) || took > 3*handlerBudget {
+		t.Errorf("got %v after %v", err, took)
+	}
+}
+
+func TestDatabaseThatIsAwayAtStartIsWaitedFor(t *testing.T) {
+	proxy, url := newProxy(t, newDatabase(t))
+	proxy.set(func() { proxy.down = true })
+	ts := newTestServer(t, "DOCS_DIR=", "DATABASE_URL="+url)
+	if status := ts.get("/livez").status; status != http.StatusOK {
+		t.Errorf("/livez is %d", status)
+	}
+	for path, want := range map[string]string{"/readyz": "database: connection", "/search?q=lantern": "try again"} {
+		if a := ts.get(path); a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, want) || a.header.Get("Retry-After") != "1" {
+			t.Errorf("%s: %d %s, want 503 with %q", path, a.status, a.body, want)
+		}
+	}
+	proxy.set(func() { proxy.down = false })
+	eventually(t, "it is ready", func() bool { return ts.get("/readyz").status == http.StatusOK })
+}
+
+// TestKilledServerLosesNothingAcknowledged kills a backend of the server, which makes all of it crash and recover, in the
+// midst of writes: what was acknowledged is there, and nothing is there by halves.
+func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
+	rounds := 200
+	if testing.Short() {
+		rounds = 10
+	}
+	needPostgres(t)
+	server, err := startPostgres() // of its own: all connections are lost with each round
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := openPostgres(t, server.url)
+	ctx, cancel := context.WithCancel(t.Context())
+	const writers = 4
+	var acknowledged [writers]string // the word that its document held last
+	var attempted [writers]string
+	var writes atomic.Int64
+	var writing sync.WaitGroup
+	for w := range writers {
+		writing.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				attempted[w] = fmt.Sprintf("word%d", i)
+				err := mark(t.Context(), p, fmt.Sprintf("%d.md", w), attempted[w])
+				switch {
+				case err == nil:
+					acknowledged[w] = attempted[w]
+					writes.Add(1)
+				case !errors.Is(err, errUnavailable):
+					t.Errorf("put: %v", err)
+				default:
+					p.failures.Store(0) // nobody probes here
+					time.Sleep(time.Millisecond)
+				}
+			}
+		})
+	}
+	for range rounds {
+		before := writes.Load()
+		eventually(t, "writes succeed", func() bool { return writes.Load() > before })
+		server.killBackend(t)
+	}
+	cancel()
+	writing.Wait()
+	p.failures.Store(0)
+	for w := range writers {
+		var d *document
+		eventually(t, "it has recovered", func() bool {
+			d, err = p.document(t.Context(), fmt.Sprintf("%d.md", w))
+			p.failures.Store(0)
+			return err == nil
+		})
+		if d.title != acknowledged[w] && d.title != attempted[w] {
+			t.Errorf("document %d is %q, acknowledged was %q", w, d.title, acknowledged[w])
+		}
+		hits, _, err := p.search(t.Context(), query{text: d.title, prefix: d.id, limit: 1})
+		if err != nil || len(hits) != 1 || hits[0].Title != hits[0].Text {
+			t.Errorf("document %d is found as %+v, %v", w, hits, err)
+		}
+	}
+	wantWhole(t, server.url)
+	t.Logf("%d writes in %d rounds", writes.Load(), rounds)
+}
+
+// killBackend kills the process of one of the store's connections, of a busy one if there is any.
+func (s testPostgres) killBackend(t *testing.T) {
+	t.Helper()
+	db, err := sql.Open("postgres", s.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var pid int
+	eventually(t, "the store has a connection", func() bool {
+		return db.QueryRow(`SELECT pid FROM pg_stat_activity WHERE application_name = 'vitrine' ORDER BY state = 'idle', random() LIMIT 1`).Scan(&pid) == nil
+	})
+	if container, err := os.ReadFile(filepath.Join(s.dir, "container")); err == nil {
+		err = exec.Command("docker", "exec", strings.TrimSpace(string(container)), "kill", "-9", strconv.Itoa(pid)).Run()
+		if err != nil {
+			t.Fatal(err)
+		}
+	} else if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantWhole checks that all tables agree.
+func wantWhole(t *testing.T, url string) {
+	t.Helper()
+	for what, statement := range map[string]string{
+		"documents without all their chunks":  `SELECT count(*) FROM documents AS d WHERE chunks <> (SELECT count(*) FROM chunks WHERE document = d.id)`,
+		"chunks without a row of embeddings":  `SELECT count(*) FROM chunks AS c WHERE NOT EXISTS (SELECT FROM embeddings AS e WHERE e.document = c.document AND e.position = c.position)`,
+		"documents that are counted too many": `SELECT documents - (SELECT count(*) FROM documents) FROM settings`,
+		"chunks that are counted too many":    `SELECT chunks - (SELECT count(*) FROM chunks) FROM settings`,
+	} {
+		if n := count(t, url, statement); n != 0 {
+			t.Errorf("%d %s", n, what)
+		}
+	}
+}
+
+func TestReplicasHearOfEachOther(t *testing.T) {
+	url := newDatabase(t)
+	a, b := background(t, unopenedPostgres(t, url)), background(t, unopenedPostgres(t, url))
+	told := make(chan []string, 100)
+	defer b.watch(func(ids []string) { told <- ids })()
+	i := 0
+	hears := func(what string, ok func(ids []string) bool) {
+		t.Helper()
+		eventually(t, what, func() bool {
+			i++ // until b listens, some are lost
+			if err := mark(t.Context(), a, "a.md", fmt.Sprintf("word%d", i)); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case ids := <-told:
+				return ok(ids)
+			case <-time.After(50 * time.Millisecond):
+				return false
+			}
+		})
+	}
+	hears("b hears of a.md", func(ids []string) bool { return slices.Equal(ids, []string{"a.md"}) })
+	execSQL(t, url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'")
+	hears("b checks everything after a lost connection", func(ids []string) bool { return ids == nil })
+	hears("b hears of a.md again", func(ids []string) bool { return slices.Equal(ids, []string{"a.md"}) })
+}
+
+func TestRecheckFindsWhatNoNotificationTold(t *testing.T) {
+	url := newDatabase(t)
+	a, b := openPostgres(t, url), openPostgres(t, url) // neither listens
+	var told atomic.Int64
+	defer b.watch(func([]string) { told.Add(1) })()
+	b.recheck(t.Context())
+	if err := mark(t.Context(), a, "a.md", "lantern"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		b.recheck(t.Context())
+	}
+	if told.Load() != 1 {
+		t.Errorf("told %d times, want once", told.Load())
+	}
+}
+
+func TestOneReplicaAtATimeFollowsTheFolder(t *testing.T) {
+	url, dir := newDatabase(t), t.TempDir()
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("a.md", "# One")
+	a, b := openPostgres(t, url), openPostgres(t, url)
+	fa, fb := &folder{dir: dir, observe: quietObserver()}, &folder{dir: dir, observe: quietObserver()}
+	scan := func(f *folder, p *postgres) {
+		t.Helper()
+		if err := f.scan(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	title := func(want string) {
+		t.Helper()
+		if d, err := a.document(t.Context(), "a.md"); err != nil || d.title != want {
+			t.Errorf("a.md is %+v, %v, want %q", d, err, want)
+		}
+	}
+	if _, err := a.folderIDs(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := fb.scan(t.Context(), b); err == nil || errors.Is(err, errElsewhere) {
+		t.Errorf("b is ready before the first scan has ended: %v", err)
+	}
+	scan(fa, a)
+	title("One")
+	write("a.md", "# Two")
+	scan(fb, b)
+	title("One") // b left it to a
+	if err := mark(t.Context(), b, "api.md", "lantern"); err != nil {
+		t.Fatal(err)
+	}
+	write("api.md", "# Not this")
+	scan(fa, a)
+	if d, err := b.document(t.Context(), "api.md"); err != nil || d.title != "lantern" {
+		t.Errorf("the scan touched what came over the API: %+v, %v", d, err)
+	}
+	wantStatus(t, "put of the folder's document", mark(t.Context(), a, "a.md", "lantern"), http.StatusConflict)
+	wantStatus(t, "removal of the folder's document", a.remove(t.Context(), "a.md", precondition{}), http.StatusConflict)
+	execSQL(t, url, "UPDATE leases SET expires = now() - interval '1 second'") // a has died
+	write("a.md", "# Three")
+	scan(fb, b)
+	title("Three")
+	d, _ := newDocument("a.md", "# Four", time.Now())
+	if err := a.sync(t.Context(), time.Now(), []*document{d}, nil); !errors.Is(err, errElsewhere) {
+		t.Errorf("a wrote without the lease: %v", err)
+	}
+	title("Three")
+	a.close()
+	b.close() // gives the lease back
+	c := openPostgres(t, url)
+	if _, err := c.folderIDs(t.Context()); err != nil {
+		t.Errorf("the lease was not given back: %v", err)
+	}
+}
+
+// TestRollingRestartLosesNothing restarts two replicas in turn while clients write and search through whichever answers.
+func TestRollingRestartLosesNothing(t *testing.T) {
+	databaseURL, dir := newDatabase(t), t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "folder.md"), []byte("# Lantern"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"DATABASE_URL=" + databaseURL, "DOCS_DIR=" + dir, "DOCS_SYNC_INTERVAL=100ms", "DRAIN_DELAY=200ms"}
+	replicas := []*process{start(t, env), start(t, env)}
+	var mu sync.Mutex
+	urls := []string{replicas[0].url, replicas[1].url}
+	// do asks the replicas in turn until one takes the request on, as a load balancer does.
+	do := func(method, path, body string) (status int, answer string) {
+		for attempt := range 100 {
+			mu.Lock()
+			base := urls[attempt%len(urls)]
+			mu.Unlock()
+			r, err := http.NewRequest(method, base+path, strings.NewReader(body))
+			if err != nil {
+				return 0, err.Error()
+			}
+			r.Header.Set("Authorization", "Bearer "+testAdminToken)
+			resp, err := http.DefaultClient.Do(r)
+			if err != nil {
+				time.Sleep(10 * time.Millisecond)
+				continue
+			}
+			text, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil {
+				return 0, err.Error()
+			}
+			return resp.StatusCode, string(text)
+		}
+		return 0, "no replica answers"
+	}
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	var written [3]int
+	for w := range written {
+		clients.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					written[w] = i
+					return
+				default:
+				}
+				if status, answer := do("PUT", fmt.Sprintf("/documents/w%d/%d.md", w, i), fmt.Sprintf("# Copper %d", i)); status != http.StatusCreated && status != http.StatusNoContent {
+					t.Errorf("put: %d %s", status, answer)
+				}
+				if status, answer := do("GET", "/search?q=lantern", ""); status != http.StatusOK || !strings.Contains(answer, "folder.md") {
+					t.Errorf("search: %d %s", status, answer)
+				}
+			}
+		})
+	}
+	for i := range 4 {
+		old := replicas[i%2]
+		if err := old.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if err := old.cmd.Wait(); err != nil {
+			t.Errorf("exit: %v\n%s", err, old.logs)
+		}
+		replicas[i%2] = start(t, env)
+		mu.Lock()
+		urls[i%2] = replicas[i%2].url
+		mu.Unlock()
+	}
+	close(stop)
+	clients.Wait()
+	total := 1
+	for w, n := range written {
+		total += n
+		if got := count(t, databaseURL, "SELECT count(*) FROM documents WHERE id LIKE $1", fmt.Sprintf("w%d/%%", w)); got != n {
+			t.Errorf("writer %d has %d documents, wrote %d", w, got, n)
+		}
+	}
+	wantWhole(t, databaseURL)
+	t.Logf("%d documents", total)
+}
+
+// TestPostgresIsAStoreThroughAPooler runs through PgBouncer in transaction mode: nothing may rely on a session.
+func TestPostgresIsAStoreThroughAPooler(t *testing.T) {
+	server := needPostgres(t)
+	pooler := startPgBouncer(t, server.url)
+	testStore(t, func(t *testing.T) store {
+		u, err := url.Parse(newDatabase(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.Host = pooler
+		return openPostgres(t, u.String())
+	})
+}
+
+// startPgBouncer starts a PgBouncer in transaction mode and returns its address.
+func startPgBouncer(t *testing.T, databaseURL string) string {
+	t.Helper()
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := exec.LookPath(filepath.Join(postgresCache(), "bin", "pgbouncer"))
+	if err != nil {
+		program, err = exec.LookPath("pgbouncer")
+	}
+	if err != nil && os.Getenv("CI") != "" {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Skip(err)
+	}
+	dir, err := os.MkdirTemp("", "vitrine-pgbouncer-") // not t.TempDir, which another user cannot enter
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	addr := freeAddr(t)
+	_, port, _ := net.SplitHostPort(addr)
+	config := filepath.Join(dir, "pgbouncer.ini")
+	text := fmt.Sprintf("[databases]\n* = host=%s port=%s user=postgres\n[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port=%s\nunix_socket_dir=\n"+
+		"auth_type=any\npool_mode=transaction\ndefault_pool_size=3\nmax_prepared_statements=0\nignore_startup_parameters=extra_float_digits\n", u.Hostname(), u.Port(), port)
+	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{program, config}
+	if os.Getuid() == 0 { // it refuses to run as root
+		args = append([]string{"setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"}, args...)
+	}
+	cmd := exec.Command(args[0], args[1:]...)
+	log := new(logBuffer)
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	})
+	eventually(t, "PgBouncer listens", func() bool {
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+	return addr
+}
+
+// postgresCache is where testdata/postgres-up.sh unpacks what it downloads.
+func postgresCache() string {
+	for _, name := range []string{"CACHE", "XDG_CACHE_HOME"} {
+		if dir := os.Getenv(name); name == "CACHE" && dir != "" {
+			return dir
+		} else if dir != "" {
+			return filepath.Join(dir, "vitrine-postgres")
+		}
+	}
+	return "/var/tmp/vitrine-postgres"
+}
