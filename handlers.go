@@ -7,6 +7,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	_ "embed" // index.html
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -411,8 +413,39 @@ curl %[2]s/debug/requests                      recent requests; /debug/requests/
 curl -X PUT -d debug '%[2]s/debug/loglevel?for=10m'            change the log level for a while
 `
 
-func (s *server) handleIndex(w http.ResponseWriter, r *http.Request) error {
-	return writeText(w, http.StatusOK, fmt.Sprintf(indexText, version(), "http://"+r.Host))
+//go:embed index.html
+var page string
+
+// pagePolicy allows the page its own style and script, by their hashes, and to ask where it comes from: nothing else. A name in
+// the page that turns into markup or code by mistake would be refused by the browser.
+var pagePolicy = sync.OnceValue(func() string {
+	hash := func(tag string) string {
+		_, text, _ := strings.Cut(page, "<"+tag+">")
+		text, _, _ = strings.Cut(text, "</"+tag+">")
+		sum := sha256.Sum256([]byte(text))
+		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+	}
+	return "default-src 'none'; style-src " + hash("style") + "; script-src " + hash("script") + "; connect-src 'self'; img-src data:; " +
+		"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+})
+
+// handleIndex returns the handler of GET / on a listener that serves "search", "admin" or both: the page for browsers,
+// text for curl.
+func (s *server) handleIndex(serves string) func(http.ResponseWriter, *http.Request) error {
+	html := strings.Replace(page, `data-serves="search admin"`, `data-serves="`+serves+`"`, 1)
+	return func(w http.ResponseWriter, r *http.Request) error {
+		h := w.Header()
+		h.Set("Vary", "Accept")
+		if !strings.Contains(r.Header.Get("Accept"), "text/html") {
+			return writeText(w, http.StatusOK, fmt.Sprintf(indexText, version(), "http://"+r.Host))
+		}
+		h.Set("Content-Security-Policy", pagePolicy())
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Content-Type", "text/html; charset=utf-8")
+		h.Set("Cache-Control", "no-cache")
+		_, err := io.WriteString(w, html)
+		return err
+	}
 }
 
 func (s *server) handleLogLevel(w http.ResponseWriter, _ *http.Request) error {

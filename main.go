@@ -3,6 +3,7 @@
 //	vitrine            serve, as the environment says
 //	vitrine -h         this manual
 //	vitrine -version   the version
+//	vitrine -health    ask /readyz of the server that runs here with the same settings: exit 0 if it is ready, else 1
 //	vitrine -reindex   embed all documents in DATABASE_URL anew, as the settings say, and exit
 //
 // Give it a folder of Markdown and search it with curl:
@@ -233,13 +234,14 @@ var errUsage = errors.New("vitrine -h prints the manual")
 // run does what the program is asked for until ctx ends.
 func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	isReindex := len(args) == 1 && (args[0] == "-reindex" || args[0] == "--reindex")
+	isHealth := len(args) == 1 && (args[0] == "-health" || args[0] == "--health")
 	switch {
 	case len(args) == 1 && (args[0] == "-h" || args[0] == "-help" || args[0] == "--help"):
 		return manual(stdout)
 	case len(args) == 1 && (args[0] == "-version" || args[0] == "--version"):
 		_, err := fmt.Fprintln(stdout, version())
 		return err
-	case len(args) > 0 && !isReindex:
+	case len(args) > 0 && !isReindex && !isHealth:
 		return fmt.Errorf("vitrine: unknown argument %q: settings are environment variables; %w", args[0], errUsage)
 	}
 	getenv := func(name string) string {
@@ -255,6 +257,9 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if isHealth {
+		return health(ctx, cfg, stdout)
+	}
 	s, err := newServer(cfg, stdout)
 	if err != nil {
 		return err
@@ -267,6 +272,35 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		return s.reindex(ctx)
 	}
 	return s.serve(ctx)
+}
+
+// health asks a running server whether it is ready, for HEALTHCHECK: an image from scratch has no curl.
+func health(ctx context.Context, cfg *settings, stdout io.Writer) error {
+	host, port, _ := net.SplitHostPort(cfg.addr)
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz?verbose", http.NoBody)
+	if err != nil {
+		return fmt.Errorf("vitrine: not ready: %w", err)
+	}
+	if name := cfg.allowedHosts[0]; name != "*" {
+		r.Host = name
+	}
+	direct := http.Client{Transport: &http.Transport{}} // whatever HTTP_PROXY says
+	answer, err := direct.Do(r)
+	if err != nil {
+		return fmt.Errorf("vitrine: not ready: %w", err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(answer.Body, 4096))
+	if err != nil || answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("vitrine: not ready: %s\n%s", answer.Status, text)
+	}
+	_, err = stdout.Write(text)
+	return err
 }
 
 // manual prints the package comment and the settings.
@@ -508,9 +542,9 @@ func (s *server) reindex(ctx context.Context) error {
 
 // httpServers returns the server of ADDR, and that of ADMIN_ADDR if it is set.
 func (s *server) httpServers() []*http.Server {
-	tables := [][]route{slices.Concat(s.routes(), s.adminRoutes(), s.sharedRoutes())}
+	tables := [][]route{slices.Concat(s.routes(), s.adminRoutes(), s.sharedRoutes("search admin"))}
 	if s.cfg.adminAddr != "" {
-		tables = [][]route{slices.Concat(s.routes(), s.sharedRoutes()), slices.Concat(s.adminRoutes(), s.sharedRoutes())}
+		tables = [][]route{slices.Concat(s.routes(), s.sharedRoutes("search")), slices.Concat(s.adminRoutes(), s.sharedRoutes("admin"))}
 	}
 	var servers []*http.Server
 	for _, table := range tables {
@@ -572,6 +606,9 @@ func effective(getenv func(string) string) slog.Value {
 // (go.dev/issue/75164), unless GOMEMLIMIT is set.
 func limitMemory(log *slog.Logger, getenv func(string) string) {
 	text, err := os.ReadFile("/sys/fs/cgroup/memory.max")
+	if err != nil {
+		text, err = os.ReadFile("/sys/fs/cgroup/memory/memory.limit_in_bytes") // version 1 of cgroups
+	}
 	limit, parseErr := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
 	if err != nil || parseErr != nil || getenv("GOMEMLIMIT") != "" {
 		return
@@ -580,8 +617,14 @@ func limitMemory(log *slog.Logger, getenv func(string) string) {
 	log.Info("memory limit set from the cgroup", "bytes", limit/10*9)
 }
 
+// Stamps of a build outside a repository: -ldflags "-X main.stampedVersion=… -X main.stampedRevision=…".
+var stampedVersion, stampedRevision string
+
 // version is what the build was stamped with, and revision the commit it was made from.
 var version = sync.OnceValue(func() string {
+	if stampedVersion != "" {
+		return stampedVersion
+	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
 		return info.Main.Version
 	}
@@ -589,6 +632,9 @@ var version = sync.OnceValue(func() string {
 })
 
 func revision() string {
+	if stampedRevision != "" {
+		return stampedRevision
+	}
 	info, _ := debug.ReadBuildInfo()
 	for _, setting := range info.Settings {
 		if setting.Key == "vcs.revision" {

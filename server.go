@@ -91,13 +91,13 @@ func (s *server) routes() []route {
 	}
 }
 
-// sharedRoutes are served on every listener.
-func (s *server) sharedRoutes() []route {
+// sharedRoutes are served on every listener. serves says what else that listener has, for the page.
+func (s *server) sharedRoutes(serves string) []route {
 	return []route{
-		{"GET /{$}", open, maxBodyBytes, s.handleIndex},    // curl :8080
-		{"GET /livez", open, maxBodyBytes, s.handleLive},   // curl :8080/livez
-		{"GET /healthz", open, maxBodyBytes, s.handleLive}, // the same, by its older name
-		{"GET /readyz", open, maxBodyBytes, s.handleReady}, // curl ':8080/readyz?verbose'
+		{"GET /{$}", open, maxBodyBytes, s.handleIndex(serves)}, // curl :8080, or a browser
+		{"GET /livez", open, maxBodyBytes, s.handleLive},        // curl :8080/livez
+		{"GET /healthz", open, maxBodyBytes, s.handleLive},      // the same, by its older name
+		{"GET /readyz", open, maxBodyBytes, s.handleReady},      // curl ':8080/readyz?verbose'
 	}
 }
 

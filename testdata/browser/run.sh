@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# The page in a real Chromium: builds vitrine, starts it twice on free loopback ports, runs page.mjs against it, and
+# stops it. Installs what it needs: Debian's chromium, and playwright-core by package-lock.json.
+#   testdata/browser/run.sh             SCREENSHOTS=DIR keeps a picture of each step
+set -euo pipefail
+cd "$(dirname "$0")"
+
+browser=$(command -v chromium || command -v chromium-headless-shell || true)
+if [[ -z $browser ]]; then
+  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core > /dev/null
+  browser=$(command -v chromium)
+fi
+command -v npm > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs npm > /dev/null; }
+[[ -d node_modules/playwright-core ]] || npm ci --no-audit --no-fund --loglevel=error
+
+work=$(mktemp -d)
+started=()
+finish() {
+  for pid in "${started[@]}"; do kill "$pid" 2> /dev/null && wait "$pid" || true; done
+  rm -rf "$work"
+}
+trap finish EXIT
+
+(cd ../.. && go build -o "$work/vitrine" .)
+cp -r ../manual "$work/docs"
+cat > "$work/docs/hostile.md" << 'MD'
+# Hostile <img src=x onerror=alert(1)> walrus
+
+<script>window.stolen = 1</script> and [a walrus](javascript:window.stolen=1) and ![picture](https://example.com/x.png)
+
+- <b onclick=alert(1)>bold walrus</b> <iframe src=//example.com></iframe>
+MD
+
+# start NAME VARIABLE=value…: waits until it serves and prints the URLs of its listeners, ADMIN_ADDR's last.
+start() {
+  local log=$work/$1.log listeners=1
+  : > "$log"
+  [[ "$*" == *ADMIN_ADDR=* ]] && listeners=2
+  env ADDR=127.0.0.1:0 DOCS_DIR="$work/docs" ADMIN_TOKEN=the-admin-token RATE_LIMIT=0 "${@:2}" "$work/vitrine" > "$log" 2>&1 &
+  started+=($!)
+  for _ in {1..200}; do
+    urls=$(sed -n 's/.*"message":"serving".*"addr":"\([^"]*\)".*/http:\/\/\1/p' "$log")
+    [[ $(wc -w <<< "$urls") == "$listeners" ]] && grep -q folder_scan "$log" && return
+    sleep 0.1
+  done
+  cat "$log"
+  exit 1
+}
+
+start open
+open=$urls
+start closed ADMIN_ADDR=127.0.0.1:0 API_TOKEN=the-api-token
+{ read -r main; read -r admin; } <<< "$urls"
+timeout 180 node page.mjs "$browser" "$open" "$main" "$admin"
