@@ -56,15 +56,6 @@ func readDashboard(t *testing.T) (d dashboardFile) {
 	return d
 }
 
-func readFile(t *testing.T, name string) string {
-	t.Helper()
-	text, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
-
 // alertRule is a rule of alerts.yaml; record or alert is empty.
 type alertRule struct{ record, alert, expr, text string }
 
