@@ -417,7 +417,7 @@ func mcpStage(ctx context.Context, m *message) (context.Context, func(*error)) {
 	if _, known := methods[name]; !known {
 		name = "_OTHER" // labels must not come from outside
 	}
-	attrs := append(make([]slog.Attr, 0, 4),
+	attrs := append(make([]slog.Attr, 0, 6), // with room for those of a tool
 		slog.String("mcp.method.name", name), slog.String("mcp.protocol.version", m.version), slog.String("network.transport", "tcp"))
 	if m.ID != nil {
 		attrs = append(attrs, slog.String("jsonrpc.request.id", truncate(strings.Trim(string(m.ID), `"`), 64)))
@@ -426,11 +426,10 @@ func mcpStage(ctx context.Context, m *message) (context.Context, func(*error)) {
 	if traceparent, ok := m.Params.Meta.Traceparent.(string); ok {
 		continueTrace(ctx, traceparent)
 	}
-	noted := []slog.Attr{slog.String("mcp_method", name)}
+	note(ctx, slog.String("mcp_method", name))
 	if client := m.clientName(); client != "" {
-		noted = append(noted, slog.String("mcp_client", client))
+		note(ctx, slog.String("mcp_client", client))
 	}
-	note(ctx, noted...)
 	return ctx, end
 }
 

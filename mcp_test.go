@@ -610,7 +610,7 @@ func TestMCPLogLine(t *testing.T) {
 	s := newMCPServer(t, goldenDocuments, nil)
 	c := &mcpClient{mcpServer: s, version: modernVersion}
 	c.call("get_document", map[string]any{"id": "none.md"})
-	for _, want := range []string{`"route":"/mcp"`, `"status":200`, `"mcp_method":"tools/call"`, `"mcp_client":"tester 1.2"`, `"tool":"get_document"`, `"db_ms"`, `"error":"no document`} {
+	for _, want := range []string{`"route":"/mcp"`, `"status":200`, `"mcp_method":"tools/call"`, `"mcp_client":"tester 1.2"`, `"tool":"get_document"`, `"error":"no document`} {
 		s.waitForLog(want)
 	}
 	_, path := s.openSSE()

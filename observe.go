@@ -480,10 +480,11 @@ func (o *observer) logLine(rec *record, slow bool) {
 	attrs = append(attrs, slog.Float64("took_ms", milliseconds(rec.took)))
 	var sums [8]duration
 	for _, d := range rec.durations(sums[:0]) { // the waterfall has the others; a float costs what five strings do
-		switch d.name {
-		case "db":
+		switch {
+		case d.took < time.Microsecond:
+		case d.name == "db":
 			attrs = append(attrs, slog.Float64("db_ms", milliseconds(d.took)))
-		case "embed":
+		case d.name == "embed":
 			attrs = append(attrs, slog.Float64("embed_ms", milliseconds(d.took)))
 		}
 	}
@@ -652,7 +653,9 @@ func (w *response) WriteHeader(status int) {
 					text = append(text, ", "...)
 				}
 				text = append(append(text, d.name...), ";dur="...)
-				text = strconv.AppendFloat(text, milliseconds(d.took), 'f', -1, 64)
+				text = strconv.AppendInt(text, d.took.Milliseconds(), 10)
+				text = strconv.AppendInt(append(text, '.'), 1000+d.took.Microseconds()%1000, 10)
+				text = slices.Delete(text, len(text)-4, len(text)-3) // the 1 that keeps leading zeros
 			}
 			w.Header().Set("Server-Timing", string(text))
 		}
