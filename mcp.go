@@ -310,9 +310,9 @@ func accepts(r *http.Request, kind string) bool {
 // writeMessage answers with what is in buf. The length spares the answer the chunked encoding.
 func writeMessage(w http.ResponseWriter, status int, buf *bytes.Buffer) error {
 	h := w.Header()
-	h.Set("Cache-Control", "no-store")
+	h["Cache-Control"] = noStore
 	if buf.Len() > 0 {
-		h.Set("Content-Type", "application/json")
+		h["Content-Type"] = jsonType
 		h.Set("Content-Length", strconv.Itoa(buf.Len()))
 	}
 	if status == http.StatusServiceUnavailable && h.Get("Retry-After") == "" {

@@ -474,8 +474,11 @@ func (o *observer) logLine(rec *record, slow bool) {
 	if rec.job != "" {
 		attrs = append(attrs, slog.String("job", rec.job))
 	} else {
-		attrs = append(attrs, slog.String("method", rec.method), slog.String("route", rec.route), slog.String("path", rec.path),
-			slog.Int("status", rec.status), slog.Int64("bytes", rec.bytes), slog.String("client", rec.client), slog.String("user_agent", rec.userAgent))
+		attrs = append(attrs, slog.String("method", rec.method), slog.String("route", rec.route))
+		if rec.path != rec.route {
+			attrs = append(attrs, slog.String("path", rec.path))
+		}
+		attrs = append(attrs, slog.Int("status", rec.status), slog.Int64("bytes", rec.bytes), slog.String("client", rec.client), slog.String("user_agent", rec.userAgent))
 	}
 	attrs = append(attrs, slog.Float64("took_ms", milliseconds(rec.took)))
 	var sums [8]duration
