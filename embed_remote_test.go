@@ -185,7 +185,7 @@ func TestEqualQueriesAreAskedOnce(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "one asks", func() bool { return len(f.asked()) == 1 })
+	waitFor(t, "one asks", func() bool { return len(f.asked()) == 1 })
 	close(release)
 	wg.Wait()
 	if _, err := e.query(t.Context(), "same"); err != nil || len(f.asked()) != 1 {
@@ -287,7 +287,7 @@ func testEmbedderAway(t *testing.T, f *fakeEmbedder, st store, embedMissing func
 		}
 	}
 	f.set(nil)
-	eventually(t, "the API is asked again", func() bool {
+	waitFor(t, "the API is asked again", func() bool {
 		hits, degraded, err := st.search(t.Context(), query{text: "a lantern", limit: 5})
 		return err == nil && !degraded && len(hits) == 1 && hits[0].Score < 1.5
 	})

@@ -136,7 +136,7 @@ func TestResetConnectionsAreReplaced(t *testing.T) {
 	}
 	cancel()
 	asking.Wait()
-	eventually(t, "it answers again", func() bool {
+	waitFor(t, "it answers again", func() bool {
 		_, _, err := p.size(t.Context())
 		return err == nil
 	})
@@ -158,7 +158,7 @@ func TestBreakerSparesADatabaseThatIsAway(t *testing.T) {
 	proxy, url := newProxy(t, newDatabase(t))
 	p := background(t, unopenedPostgres(t, url))
 	proxy.set(func() { proxy.down = true; proxy.cut() })
-	eventually(t, "the breaker opens", func() bool {
+	waitFor(t, "the breaker opens", func() bool {
 		_, _, err := p.size(t.Context())
 		return err != nil && strings.Contains(err.Error(), "probed")
 	})
@@ -184,7 +184,7 @@ func TestBreakerSparesADatabaseThatIsAway(t *testing.T) {
 		}
 		proxy.down = false
 	})
-	eventually(t, "it answers again", func() bool {
+	waitFor(t, "it answers again", func() bool {
 		_, _, err := p.size(t.Context())
 		return err == nil
 	})
@@ -218,7 +218,7 @@ func TestDatabaseThatIsAwayAtStartIsWaitedFor(t *testing.T) {
 		}
 	}
 	proxy.set(func() { proxy.down = false })
-	eventually(t, "it is ready", func() bool { return ts.get("/readyz").status == http.StatusOK })
+	waitFor(t, "it is ready", func() bool { return ts.get("/readyz").status == http.StatusOK })
 }
 
 // TestKilledServerLosesNothingAcknowledged kills a backend of the server, which makes all of it crash and recover, in the
@@ -260,7 +260,7 @@ func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
 	}
 	for range rounds {
 		before := writes.Load()
-		eventually(t, "writes succeed", func() bool { return writes.Load() > before })
+		waitFor(t, "writes succeed", func() bool { return writes.Load() > before })
 		server.killBackend(t)
 	}
 	cancel()
@@ -268,7 +268,7 @@ func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
 	p.failures.Store(0)
 	for w := range writers {
 		var d *document
-		eventually(t, "it has recovered", func() bool {
+		waitFor(t, "it has recovered", func() bool {
 			d, err = p.document(t.Context(), fmt.Sprintf("%d.md", w))
 			p.failures.Store(0)
 			return err == nil
@@ -294,7 +294,7 @@ func (s testPostgres) killBackend(t *testing.T) {
 	}
 	defer db.Close()
 	var pid int
-	eventually(t, "the store has a connection", func() bool {
+	waitFor(t, "the store has a connection", func() bool {
 		return db.QueryRow(`SELECT pid FROM pg_stat_activity WHERE application_name = 'vitrine' ORDER BY state = 'idle', random() LIMIT 1`).Scan(&pid) == nil
 	})
 	if container, err := os.ReadFile(filepath.Join(s.dir, "container")); err == nil {
@@ -330,7 +330,7 @@ func TestReplicasHearOfEachOther(t *testing.T) {
 	i := 0
 	hears := func(what string, ok func(ids []string) bool) {
 		t.Helper()
-		eventually(t, what, func() bool {
+		waitFor(t, what, func() bool {
 			i++ // until b listens, some are lost
 			if err := mark(t.Context(), a, "a.md", fmt.Sprintf("word%d", i)); err != nil {
 				t.Fatal(err)
@@ -569,7 +569,7 @@ func startPgBouncer(t *testing.T, databaseURL string) string {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
 	})
-	eventually(t, "PgBouncer listens", func() bool {
+	waitFor(t, "PgBouncer listens", func() bool {
 		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			c.Close()

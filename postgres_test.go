@@ -13,7 +13,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // testPostgres is a server of the tests' own, or the one that VITRINE_TEST_DATABASE_URL names.
@@ -156,14 +155,4 @@ func quietObserver() *observer {
 		panic(err) // the standard values are valid
 	}
 	return newObserver(cfg, slog.New(slog.DiscardHandler))
-}
-
-// eventually waits until ok, and fails after a time that is far longer than it takes.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain: %s", what)
-		}
-	}
 }

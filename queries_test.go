@@ -390,12 +390,12 @@ func TestStatementsNameTheirRequest(t *testing.T) {
 		})
 	}()
 	const running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '/*correlation_id=''find-me-42'',traceparent=''00-%''*/ SELECT pg_sleep%'"
-	eventually(t, "the statement runs", func() bool { return count(t, url, running) == 1 })
+	waitFor(t, "the statement runs", func() bool { return count(t, url, running) == 1 })
 	cancel()
 	if err := <-failed; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	eventually(t, "a cancelled request leaves nothing running", func() bool { return count(t, url, running) == 0 })
+	waitFor(t, "a cancelled request leaves nothing running", func() bool { return count(t, url, running) == 0 })
 	if len(rec.stages) != 1 || rec.stages[0].name != "db" {
 		t.Fatalf("stages are %+v", rec.stages)
 	}
@@ -446,12 +446,12 @@ func TestPendingIsExact(t *testing.T) {
 			return stats.used == inUse && stats.pending == pending && stats.timeouts == timeouts
 		}
 	}
-	eventually(t, "two have a connection, three wait", pool(2, 3, 0))
+	waitFor(t, "two have a connection, three wait", pool(2, 3, 0))
 	for range 3 {
 		hold(100 * time.Millisecond)
 	}
-	eventually(t, "three more have given up", pool(2, 3, 3))
+	waitFor(t, "three more have given up", pool(2, 3, 3))
 	close(release)
 	wg.Wait()
-	eventually(t, "nobody waits", pool(0, 0, 3))
+	waitFor(t, "nobody waits", pool(0, 0, 3))
 }
