@@ -41,6 +41,8 @@ func TestProfilesAreReadByGoTool(t *testing.T) {
 				return
 			default:
 				ts.search("q=alpha+beta+gamma")
+				ts.do("POST", "/mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search_docs","arguments":{"query":"alpha beta gamma"}}}`,
+					"Content-Type: application/json", "Mcp-Protocol-Version: 2025-11-25")
 			}
 		}
 	})
@@ -52,8 +54,10 @@ func TestProfilesAreReadByGoTool(t *testing.T) {
 		if err != nil || !strings.Contains(string(out), "Samples:") {
 			t.Errorf("%s: %v\n%.500s", path, err, out)
 		}
-		if strings.HasPrefix(path, "profile") && !strings.Contains(string(out), "route:[GET /search]") {
-			t.Errorf("the CPU profile has no label of the route:\n%.2000s", out)
+		for _, label := range []string{"route:[GET /search]", "tool:[search_docs]"} {
+			if strings.HasPrefix(path, "profile") && !strings.Contains(string(out), label) {
+				t.Errorf("the CPU profile has no label %s:\n%.2000s", label, out)
+			}
 		}
 	}
 	close(stop)
