@@ -216,7 +216,7 @@ func cpuTime(b *testing.B) time.Duration {
 }
 
 func TestMetricsAreThereFromTheStart(t *testing.T) {
-	ts := newTestServer(t)
+	ts := newTestServer(t, "OTEL_TRACE_SAMPLE_RATE=0")
 	ts.get("/livez")
 	text := ts.get("/metrics").body
 	for _, want := range []string{
@@ -359,13 +359,6 @@ func TestMetricsFoldCombinationsBeyondTheirCap(t *testing.T) {
 	}
 }
 
-// collect makes the server export to memory.
-func (ts *testServer) collect() *tracetest.InMemoryExporter {
-	exporter := tracetest.NewInMemoryExporter()
-	ts.observe.traces = startTraceExport(exporter, resource.Empty(), ts.log)
-	return exporter
-}
-
 // tree draws the spans of a trace as an indented tree, in the order in which they began, without times and ids.
 func tree(spans tracetest.SpanStubs) string {
 	var out strings.Builder
@@ -495,7 +488,7 @@ GET /documents/{id...} (server) client.address=127.0.0.1 error=no such document:
 		t.Run(test.name, func(t *testing.T) {
 			ts := newTestServer(t, "OTEL_TRACE_SAMPLE_RATE=0", "DOCS_SYNC_INTERVAL=1h")
 			ts.put("a.md", "# Alpha")
-			exporter := ts.collect()
+			exporter := ts.spans
 			test.do(ts)
 			spans := wait(t, exporter, id, test.spans)
 			if got := tree(spans); got != test.want[1:] {
@@ -513,7 +506,7 @@ GET /documents/{id...} (server) client.address=127.0.0.1 error=no such document:
 func TestTracingKeepsFailedRequestsWholeAtRateZero(t *testing.T) {
 	ts := newTestServer(t, "OTEL_TRACE_SAMPLE_RATE=0", "DOCS_SYNC_INTERVAL=1h", "SLOW_REQUEST=1h")
 	ts.put("a.md", "# Alpha")
-	exporter := ts.collect()
+	exporter := ts.spans
 	fails := 0
 	inner := ts.store
 	ts.store = storeStub{inner, func(ctx context.Context) error {
@@ -698,7 +691,7 @@ func TestObservabilityOffKeepsTheIDsAndTheFailures(t *testing.T) {
 func TestSecretsAreInNoOutput(t *testing.T) {
 	const canary = "CANARY7f3a"
 	ts := newTestServer(t, "API_TOKEN=api-"+canary, "OTEL_TRACE_SAMPLE_RATE=1")
-	exporter := ts.collect()
+	exporter := ts.spans
 	ts.put("a.md", "# Title "+canary+"\n\ntext "+canary)
 	ts.get("/search?q="+canary, "Authorization: Bearer api-"+canary)
 	ts.get("/search?q="+canary, "Authorization: Bearer wrong-"+canary)
@@ -782,7 +775,7 @@ func TestOneIDLeadsThroughAllPlaces(t *testing.T) {
 	if a := ts.put("a.md", "# Alpha\n\nbeta"); a.status != http.StatusCreated {
 		t.Fatalf("PUT: %d %s", a.status, a.body)
 	}
-	exporter := ts.collect()
+	exporter := ts.spans
 	db, err := sql.Open("postgres", url)
 	if err != nil {
 		t.Fatal(err)
@@ -844,7 +837,7 @@ func TestTracingNamesADatabaseErrorByItsCode(t *testing.T) {
 	url := newDatabase(t)
 	ts := newTestServer(t, "DATABASE_URL="+url, "DOCS_DIR=", "OTEL_TRACE_SAMPLE_RATE=0")
 	waitFor(t, "the store", func() bool { return ts.get("/readyz").status == http.StatusOK })
-	exporter := ts.collect()
+	exporter := ts.spans
 	execSQL(t, url, "DROP TABLE chunks CASCADE")
 	a := ts.get("/search?q=beta")
 	if a.status != http.StatusInternalServerError || strings.Contains(a.body, "chunks") {

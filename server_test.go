@@ -17,6 +17,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"go.opentelemetry.io/otel/sdk/resource"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 )
 
 // testServer is a server on a loopback port, asked through its outermost handler.
@@ -27,6 +30,7 @@ type testServer struct {
 	admin string // URL of ADMIN_ADDR's listener, if that is set
 	dir   string // DOCS_DIR
 	lines *logBuffer
+	spans *tracetest.InMemoryExporter // what is exported, unless the settings name an exporter
 }
 
 // logBuffer keeps the log lines.
@@ -86,12 +90,16 @@ func newTestServer(t testing.TB, env ...string) *testServer {
 	if err != nil {
 		t.Fatal(err)
 	}
+	spans := tracetest.NewInMemoryExporter()
+	if s.observe.traces == nil {
+		s.observe.traces = startTraceExport(spans, resource.Empty(), s.log)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var working sync.WaitGroup
 	if err := s.openStore(ctx, &working); err != nil {
 		t.Fatal(err)
 	}
-	ts := &testServer{server: s, t: t, dir: vars["DOCS_DIR"], lines: logs}
+	ts := &testServer{server: s, t: t, dir: vars["DOCS_DIR"], lines: logs, spans: spans}
 	var urls []string
 	for _, hs := range s.httpServers() {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
