@@ -57,8 +57,7 @@ func newDocument(id, text string, updated time.Time) (*document, error) {
 	if err := checkText(text); err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256([]byte(text))
-	d := &document{id: id, text: text, etag: `"` + hex.EncodeToString(sum[:]) + `"`, updated: updated}
+	d := &document{id: id, text: text, etag: entityTag(text), updated: updated}
 	d.title, d.chunks = chunkMarkdown(text)
 	if d.title == "" {
 		d.title = strings.TrimSuffix(path.Base(id), ".md")
@@ -73,6 +72,12 @@ func (d *document) inputs() []string {
 		texts[i] = d.title + "\n" + c.heading + "\n" + c.text
 	}
 	return texts
+}
+
+// entityTag returns the strong entity tag of a text.
+func entityTag(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return `"` + hex.EncodeToString(sum[:]) + `"`
 }
 
 func (d *document) info() documentInfo {
@@ -181,7 +186,7 @@ type precondition struct {
 // check compares the precondition with the entity tag of what is stored, empty if nothing is.
 func (p precondition) check(etag string) error {
 	switch {
-	case len(p.match) > 0 && !matchesTag(p.match, etag):
+	case len(p.match) > 0 && (etag == "" || !slices.Contains(p.match, "*") && !slices.Contains(p.match, etag)):
 		return userError{http.StatusPreconditionFailed, "the document is not the one named by If-Match: get it again, its ETag tells the current one"}
 	case len(p.noneMatch) > 0 && matchesTag(p.noneMatch, etag):
 		return userError{http.StatusPreconditionFailed, "the document exists already: leave If-None-Match out to replace it"}
@@ -189,6 +194,7 @@ func (p precondition) check(etag string) error {
 	return nil
 }
 
+// matchesTag compares weakly, as If-None-Match asks; If-Match compares strongly.
 func matchesTag(tags []string, etag string) bool {
 	for _, tag := range tags {
 		if etag != "" && (tag == "*" || strings.TrimPrefix(tag, "W/") == etag) {
@@ -772,6 +778,20 @@ func (f *folder) write(ctx context.Context, id, text string) (err error) {
 	return nil
 }
 
+// tag returns the entity tag of the file of that id as it is now, empty if there is none.
+func (f *folder) tag(id string) (string, error) {
+	root, err := os.OpenRoot(f.dir)
+	if err != nil {
+		return "", fmt.Errorf("opening DOCS_DIR: %w", err)
+	}
+	defer root.Close()
+	text, err := root.ReadFile(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return entityTag(string(text)), folderError("reading", id, err)
+}
+
 // remove removes the file of that id, durably. That it has gone already is fine.
 func (f *folder) remove(ctx context.Context, id string) (err error) {
 	_, end := stage(ctx, "file", slog.String("operation", "remove"))
@@ -794,11 +814,14 @@ func makeFolders(root *os.Root, dir string) error {
 	if dir == "." {
 		return nil
 	}
-	if _, err := root.Stat(dir); err == nil {
-		return nil
-	}
 	if err := makeFolders(root, path.Dir(dir)); err != nil {
 		return err
+	}
+	if info, err := root.Lstat(dir); err == nil {
+		if info.Mode()&fs.ModeSymlink != 0 { // a scan would not follow it: the document would vanish
+			return userError{http.StatusConflict, "a link to a folder is in the way of this id: use the folder's own path"}
+		}
+		return nil
 	}
 	if err := root.Mkdir(dir, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
@@ -825,9 +848,10 @@ func syncFolder(root *os.Root, dir string) error {
 
 // folderError explains why a file could not be changed. What the caller can mend is a conflict (409).
 func folderError(doing, id string, err error) error {
+	_, isUsers := errors.AsType[userError](err)
 	switch {
-	case err == nil:
-		return nil
+	case err == nil || isUsers:
+		return err
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return userError{http.StatusConflict, "the documents folder is read-only: change the documents where it comes from"}
 	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR), errors.Is(err, fs.ErrExist):

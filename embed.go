@@ -18,6 +18,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -216,7 +217,7 @@ func (e *remoteEmbedder) query(ctx context.Context, text string) (_ []float32, e
 		e.mu.Lock()
 		if v := e.cache.get(text); v != nil {
 			e.mu.Unlock()
-			annotate(ctx, slog.String("vitrine.embedding.cache", "hit"))
+			noteCache(ctx, "hit")
 			return v, nil
 		}
 		f := e.flights[text]
@@ -230,14 +231,14 @@ func (e *remoteEmbedder) query(ctx context.Context, text string) (_ []float32, e
 		case <-f.done:
 		}
 		if f.err == nil || !errors.Is(f.err, context.Canceled) {
-			annotate(ctx, slog.String("vitrine.embedding.cache", "hit"))
+			noteCache(ctx, "hit")
 			return f.vector, f.err
 		} // else whoever asked has gone, and we ask ourselves
 	}
 	f := &flight{done: make(chan struct{})}
 	e.flights[text] = f
 	e.mu.Unlock()
-	annotate(ctx, slog.String("vitrine.embedding.cache", "miss"))
+	noteCache(ctx, "miss")
 	var vectors [][]float32
 	if vectors, f.err = e.persist(ctx, []string{e.queryPrefix + text}, 2); f.err == nil {
 		f.vector = vectors[0]
@@ -413,6 +414,9 @@ func (e *remoteEmbedder) call(ctx context.Context, texts []string) ([][]float32,
 		r.Header.Set("Traceparent", traceparent(ctx))
 	}
 	answer, err := e.client.Do(r)
+	if named, ok := errors.AsType[*url.Error](err); ok {
+		err = named.Err // without the URL, which may hold a key
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -919,4 +923,10 @@ func endsShort(w string) bool {
 	n := len(w)
 	return n >= 3 && isConsonant(w, n-1) && !isConsonant(w, n-2) && isConsonant(w, n-3) &&
 		!strings.ContainsRune("wxy", rune(w[n-1]))
+}
+
+// noteCache says whether a query's vector was known.
+func noteCache(ctx context.Context, outcome string) {
+	annotate(ctx, slog.String("vitrine.embedding.cache", outcome))
+	note(ctx, slog.String("cache", outcome))
 }

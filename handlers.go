@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -276,7 +277,8 @@ func (s *server) putLine(ctx context.Context, line []byte) bulkLine {
 	}
 	decoder := json.NewDecoder(bytes.NewReader(line))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&in); err != nil || decoder.More() || in.ID == nil || in.Text == nil || !utf8.Valid(line) {
+	err := decoder.Decode(&in)
+	if _, rest := decoder.Token(); err != nil || rest != io.EOF || in.ID == nil || in.Text == nil || !utf8.Valid(line) || hasLoneSurrogate(line) {
 		return bulkLine{Status: http.StatusBadRequest, Error: `not a line of the form {"id":"guide/install.md","text":"# Install\n…"} in UTF-8`}
 	}
 	// A line that was read whole is stored, though its sender may have gone, or have closed its half of the connection.
@@ -298,6 +300,19 @@ func (s *server) putLine(ctx context.Context, line []byte) bulkLine {
 		return bulkLine{*in.ID, http.StatusInternalServerError, "internal error: the log says more"}
 	}
 	return bulkLine{ID: *in.ID, Status: putStatus(created)}
+}
+
+// surrogates finds the escaped halves of characters beyond 16 bits, in pairs (2) and alone (1, 3); escaped backslashes first.
+var surrogates = regexp.MustCompile(`(?i)\\\\|\\u(d[89ab]..)(\\ud[c-f]..)?|\\u(d[c-f]..)`)
+
+// hasLoneSurrogate reports whether a JSON text escapes what is no character: encoding/json would put another in its place.
+func hasLoneSurrogate(text []byte) bool {
+	for _, found := range surrogates.FindAllSubmatch(text, -1) {
+		if found[1] != nil && found[2] == nil || found[3] != nil {
+			return true
+		}
+	}
+	return false
 }
 
 var errLineTooLong = errors.New("line too long")
@@ -468,8 +483,10 @@ func (s *server) handleSetLogLevel(w http.ResponseWriter, r *http.Request) error
 			return userError{http.StatusBadRequest, fmt.Sprintf("for=%.20q is not a duration such as 10m", text)}
 		}
 	}
+	loudest := min(level, s.level.Level()) // so that the change itself is in the log
+	s.level.Set(loudest)
+	s.log.Log(r.Context(), max(loudest, slog.LevelInfo), "log level changed", "to", levelName(level), "for", duration.String())
 	s.level.change(level, duration)
-	s.log.InfoContext(r.Context(), "log level changed", "level", levelName(level), "for", duration.String())
 	return s.handleLogLevel(w, r)
 }
 

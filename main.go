@@ -152,6 +152,9 @@ var variables = []variable{
 	}},
 	{"ALLOWED_HOSTS", "", "docs.example.com", false, "host names served, without ports; unset: the loopback names if ADDR is loopback, else any", func(c *settings, v string) error {
 		c.allowedHosts = splitList(strings.ToLower(v))
+		if slices.ContainsFunc(c.allowedHosts, func(host string) bool { return host != hostname(host) }) {
+			return errors.New("not host names without ports")
+		}
 		return nil
 	}},
 	{"ALLOWED_ORIGINS", "", "https://app.example.com", false, "origins beside the request's own host whose pages may ask", func(c *settings, v string) error {
@@ -340,20 +343,25 @@ func readSettings(getenv func(string) string) (*settings, error) {
 			if v.secret {
 				value = "(secret)"
 			}
-			problems = append(problems, fmt.Errorf("%s=%q: %w; for example %s=%s", v.name, value, err, v.name, example))
+			problems = append(problems, fmt.Errorf("%s=%q: %w; for example %s=%s", v.name, redact(value), err, v.name, example))
 		}
 	}
 	if (cfg.embeddingURL == "") != (cfg.embeddingModel == "") {
 		problems = append(problems, errors.New("EMBEDDING_URL and EMBEDDING_MODEL must be set together; for example EMBEDDING_MODEL=nomic-embed-text"))
+	}
+	if cfg.profiling && cfg.adminToken == "" {
+		problems = append(problems, errors.New("ENABLE_PROFILING=true needs ADMIN_TOKEN; for example ADMIN_TOKEN=a-long-random-text"))
+	}
+	for _, name := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"} {
+		if value := getenv(name); value != "" && parseURL(value, new(string)) != nil {
+			problems = append(problems, fmt.Errorf("%s is not a URL; for example %s=http://127.0.0.1:4318", name, name))
+		}
 	}
 	if problems != nil {
 		return nil, fmt.Errorf("%w\n%w", errors.Join(problems...), errUsage)
 	}
 	if cfg.embeddingURL != "" && getenv("VECTOR_WEIGHT") == "" {
 		cfg.vectorWeight = 1
-	}
-	if cfg.profiling && cfg.adminToken == "" {
-		return nil, fmt.Errorf("ENABLE_PROFILING=true: needs ADMIN_TOKEN; for example ADMIN_TOKEN=a-long-random-text\n%w", errUsage)
 	}
 	if cfg.tracesExporter == "" {
 		cfg.tracesExporter = "none"
@@ -364,7 +372,7 @@ func readSettings(getenv func(string) string) (*settings, error) {
 	if len(cfg.allowedHosts) == 0 {
 		cfg.allowedHosts = []string{"*"}
 		if isLoopback(cfg.addr) {
-			cfg.allowedHosts = []string{"localhost", "127.0.0.1", "::1"}
+			cfg.allowedHosts = []string{"localhost", "127.0.0.1", "::1", hostname(cfg.addr)}
 		}
 	}
 	return &cfg, nil
@@ -381,7 +389,8 @@ func (s *server) warn(environ []string) {
 	var ignored []string
 	for _, pair := range environ {
 		name, _, _ := strings.Cut(pair, "=")
-		known := slices.ContainsFunc(variables, func(v variable) bool { return v.name == name }) || strings.HasPrefix(name, "OTEL_EXPORTER_OTLP_")
+		known := slices.ContainsFunc(variables, func(v variable) bool { return v.name == name }) || strings.HasPrefix(name, "OTEL_EXPORTER_OTLP_") && !strings.Contains(name, "_METRICS_") && !strings.Contains(name, "_LOGS_") &&
+			!strings.HasSuffix(name, "_PROTOCOL") // HTTP with protobuf, whatever it says
 		if strings.HasPrefix(name, "OTEL_") && !known {
 			ignored = append(ignored, name)
 		}
@@ -431,6 +440,7 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 		limits: newLimiter(cfg.rateLimit, 2*cfg.rateLimit), strikes: newLimiter(0.1, 5), streams: newStreams(cfg.maxStreams),
 		stopping: make(chan struct{}),
 	}
+	s.observe.client = s.clientName
 	s.observe.metrics.registry.MustRegister(serverCollector{s})
 	s.metrics = s.metricsHandler()
 	var err error
@@ -438,7 +448,7 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 		return nil, err
 	}
 	if cfg.profiling {
-		s.profile, err = newProfiler(log)
+		s.profile, err = newProfiler(log, s.clientName)
 	}
 	return s, err
 }
@@ -597,9 +607,18 @@ func effective(getenv func(string) string) slog.Value {
 		case v.secret:
 			value = "(set)"
 		}
-		attrs = append(attrs, slog.String(v.name, value))
+		attrs = append(attrs, slog.String(v.name, redact(value)))
 	}
 	return slog.GroupValue(attrs...)
+}
+
+// redact takes the credentials out of a URL: its user and its query. Other values stay as they are.
+func redact(value string) string {
+	u, err := url.Parse(value)
+	if err != nil || u.Host == "" || u.User == nil && u.RawQuery == "" {
+		return value
+	}
+	return u.Scheme + "://(redacted)@" + u.Host + u.Path
 }
 
 // limitMemory tells the garbage collector 90 % of the cgroup's memory limit, which it does not look for itself
@@ -610,7 +629,7 @@ func limitMemory(log *slog.Logger, getenv func(string) string) {
 		text, err = os.ReadFile("/sys/fs/cgroup/memory/memory.limit_in_bytes") // version 1 of cgroups
 	}
 	limit, parseErr := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-	if err != nil || parseErr != nil || getenv("GOMEMLIMIT") != "" {
+	if err != nil || parseErr != nil || limit > 1<<50 || getenv("GOMEMLIMIT") != "" { // version 1 says "none" by a huge number
 		return
 	}
 	debug.SetMemoryLimit(limit / 10 * 9)

@@ -224,7 +224,7 @@ func (m *memory) put(ctx context.Context, d *document, pre precondition) (create
 	m.writing.Lock()
 	defer m.writing.Unlock()
 	_, old := m.current.Load().find(d.id)
-	if err := pre.check(old.tag()); err != nil {
+	if err := m.check(pre, d.id); err != nil {
 		return false, err
 	}
 	if err := m.folder.write(ctx, d.id, d.text); err != nil {
@@ -233,6 +233,19 @@ func (m *memory) put(ctx context.Context, d *document, pre precondition) (create
 	m.written[d.id] = time.Now()
 	m.commit(entries, nil)
 	return old == nil, nil
+}
+
+// check compares a precondition with the file itself, where there is one to compare: the index may not have read it yet, or
+// have passed it over.
+func (m *memory) check(pre precondition, id string) error {
+	if len(pre.match)+len(pre.noneMatch) == 0 {
+		return nil
+	}
+	tag, err := m.folder.tag(id)
+	if err != nil {
+		return err
+	}
+	return pre.check(tag)
 }
 
 // remove removes the file and the document.
@@ -248,7 +261,7 @@ func (m *memory) remove(ctx context.Context, id string, pre precondition) (err e
 	if old == nil {
 		return errNotFound
 	}
-	if err := pre.check(old.tag()); err != nil {
+	if err := m.check(pre, id); err != nil {
 		return err
 	}
 	if err := m.folder.remove(ctx, id); err != nil {

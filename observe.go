@@ -54,12 +54,13 @@ const (
 // observer makes the records and reports them.
 type observer struct {
 	log     *slog.Logger
-	slow    time.Duration // from here on a request is worth a warning and is kept
-	off     bool          // OBSERVABILITY=off: only what fails is reported
-	ratio   uint64        // records whose trace id is below are kept
-	callers *limiter      // of records kept for their callers' sake
-	closing atomic.Bool   // a drain has begun: answers tell clients to close their connection
-	open    atomic.Int64  // connections
+	slow    time.Duration                // from here on a request is worth a warning and is kept
+	off     bool                         // OBSERVABILITY=off: only what fails is reported
+	ratio   uint64                       // records whose trace id is below are kept
+	callers *limiter                     // of records kept for their callers' sake
+	closing atomic.Bool                  // a drain has begun: answers tell clients to close their connection
+	open    atomic.Int64                 // connections
+	client  func(r *http.Request) string // the address of who asks
 	metrics *metrics
 	traces  *traceExport // nil: none
 	recent  *recorder
@@ -69,6 +70,7 @@ func newObserver(cfg *settings, log *slog.Logger) *observer {
 	return &observer{
 		log: log, slow: cfg.slowRequest, off: !cfg.observability, ratio: uint64(cfg.sampleRate * (1 << 63)),
 		callers: newLimiter(maxSampledByCaller, maxSampledByCaller), metrics: newMetrics(cfg), recent: newRecorder(),
+		client: func(r *http.Request) string { return r.RemoteAddr },
 	}
 }
 
@@ -98,7 +100,8 @@ type record struct {
 	stages []stageRecord
 	summed int // stages beyond maxStages
 
-	scopes     *[6]scope // room for the contexts of most records; nil once finished: it would keep the request
+	header     http.Header // of the answer; nil once finished
+	scopes     *[6]scope   // room for the contexts of most records; nil once finished: it would keep the request
 	usedScopes int
 	firstAttrs [4]slog.Attr   // room for the attributes of most records
 	first      [6]stageRecord // room for the stages of most records
@@ -156,7 +159,7 @@ func (o *observer) newRecord(h http.Header) *record {
 		rec.tracestate = state
 	}
 	randomID(rec.span[:])
-	if binary.BigEndian.Uint64(rec.trace[8:])>>1 < o.ratio {
+	if o.keeps(rec.trace) {
 		rec.sampled, rec.kept = true, "ratio"
 	} else if sampled && o.callers.take(anyClient, rec.start) == 0 {
 		rec.sampled, rec.kept = true, "caller"
@@ -166,6 +169,9 @@ func (o *observer) newRecord(h http.Header) *record {
 	}
 	return rec
 }
+
+// keeps decides by the trace id alone, as other services do.
+func (o *observer) keeps(trace [16]byte) bool { return binary.BigEndian.Uint64(trace[8:])>>1 < o.ratio }
 
 // scope returns a context of the record's stage, -1 for the record itself. The caller holds rec.mu or is the only one to have rec.
 func (rec *record) scope(ctx context.Context, stage int) *scope {
@@ -310,7 +316,14 @@ func continueTrace(ctx context.Context, traceparent string) {
 		rec.sampled, rec.kept = true, "caller"
 	}
 	if rec.parent == [8]byte{} && s.stage == 0 {
-		rec.trace, rec.parent, rec.isTraceID = remote.trace, remote.span, false
+		rec.trace, rec.parent = remote.trace, remote.span
+		if !rec.sampled && rec.observer.keeps(rec.trace) {
+			rec.sampled, rec.kept = true, "ratio"
+		}
+		if rec.isTraceID = rec.isTraceID && rec.header != nil; rec.isTraceID { // the answer is still to come: it names the new trace
+			rec.correlation = hex.EncodeToString(rec.trace[:])
+			rec.header.Set("X-Correlation-Id", rec.correlation)
+		}
 		return
 	}
 	rec.stages[s.stage].remote = &remote
@@ -347,6 +360,7 @@ func (o *observer) observe(next http.Handler) http.Handler {
 		rec := o.newRecord(r.Header)
 		w.Header().Set("X-Correlation-Id", rec.correlation)
 		r = r.WithContext(rec.scope(r.Context(), -1))
+		rec.header = w.Header()
 		rec.method, rec.path = r.Method, truncate(r.URL.Path, 256)
 		rw := &response{ResponseWriter: w, record: rec}
 		if !o.off {
@@ -388,7 +402,7 @@ func (o *observer) countConnection(_ net.Conn, state http.ConnState) {
 func (rec *record) describe(r *http.Request, w *response) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	rec.route, rec.client, rec.userAgent = routeOf(r), r.RemoteAddr, truncate(r.UserAgent(), 256)
+	rec.route, rec.client, rec.userAgent = routeOf(r), rec.observer.client(r), truncate(r.UserAgent(), 256)
 	rec.status, rec.bytes = w.status, w.bytes
 	if rec.status == 0 {
 		rec.status = http.StatusOK
@@ -396,7 +410,7 @@ func (rec *record) describe(r *http.Request, w *response) {
 			rec.status = statusClientClosed
 		}
 	}
-	if rec.status >= http.StatusInternalServerError && rec.failure == "" {
+	if rec.status >= http.StatusInternalServerError && rec.failure == "" && !isProbe(rec.route) { // not ready is no failure
 		rec.failure = strconv.Itoa(rec.status)
 	}
 }
@@ -426,7 +440,7 @@ func (o *observer) job(ctx context.Context, name string) (_ context.Context, end
 // finish makes the views of a finished record.
 func (o *observer) finish(rec *record) {
 	rec.mu.Lock()
-	rec.took, rec.scopes = time.Since(rec.start), nil
+	rec.took, rec.scopes, rec.header = time.Since(rec.start), nil, nil
 	slow := rec.took >= o.slow && rec.streams == "" && rec.job == ""
 	switch {
 	case rec.kept != "":
@@ -862,11 +876,11 @@ func newMetrics(cfg *settings) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		requests: newClosedHistogram("http_server_request_duration_seconds", "Time from a request to the end of its answer; streams are not among them.",
-			requestBuckets, 60, "http_request_method", "http_route", "http_response_status_code"),
+			requestBuckets, 40, "http_request_method", "http_route", "http_response_status_code"),
 		operations: newClosedHistogram("mcp_server_operation_duration_seconds", "Time that an MCP message took.",
-			requestBuckets, 40, "mcp_method_name", "gen_ai_tool_name", "error_type"),
+			requestBuckets, 20, "mcp_method_name", "gen_ai_tool_name", "error_type"),
 		queries: newClosedHistogram("db_client_operation_duration_seconds", "Time that a statement of the store took, in the embedded store that of the same operation.",
-			queryBuckets, 30, "db_operation_name", "db_query_summary", "error_type"),
+			queryBuckets, 20, "db_operation_name", "db_query_summary", "error_type"),
 		embeddings: newClosedHistogram("gen_ai_client_operation_duration_seconds", "Time that making embeddings took: of a query, or of a batch of chunks.",
 			queryBuckets, 12, "gen_ai_request_model", "vitrine_embedding_kind", "error_type"),
 		results: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "vitrine_search_results",
@@ -910,14 +924,16 @@ func newMetrics(cfg *settings) *metrics {
 	return m
 }
 
-// closedHistogram is a histogram over three labels. Beyond most combinations every further one counts as "other", so that no
-// client decides how many series there are.
+// closedHistogram is a histogram over three labels, the last of which is the outcome. Of the refusals, which anybody can
+// provoke, at most so many combinations are told apart and the others count as "other": no client decides how many series
+// there are, nor takes the room of what succeeds or fails.
 type closedHistogram struct {
 	vec  *prometheus.HistogramVec
 	most int
 
-	mu   sync.RWMutex
-	seen map[[3]string]prometheus.ExemplarObserver
+	mu       sync.RWMutex
+	seen     map[[3]string]prometheus.ExemplarObserver
+	refusals int
 }
 
 func newClosedHistogram(name, help string, buckets []float64, most int, labels ...string) *closedHistogram {
@@ -939,8 +955,10 @@ func (h *closedHistogram) with(labels [3]string) prometheus.ExemplarObserver {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.seen) >= h.most {
-		labels = [3]string{"_OTHER", "other", "other"}
+	if outcome := labels[2]; outcome != "" && !strings.ContainsAny(outcome[:1], "235") {
+		if h.refusals++; h.refusals > h.most {
+			labels = [3]string{"_OTHER", "other", "other"}
+		}
 	}
 	if series, ok = h.seen[labels]; !ok {
 		series, _ = h.vec.WithLabelValues(labels[:]...).(prometheus.ExemplarObserver) // every histogram is one
@@ -968,7 +986,7 @@ func (m *metrics) record(rec *record) {
 		m.streams.WithLabelValues(rec.streams).Dec()
 		m.streamDurations.WithLabelValues(rec.streams).Observe(rec.took.Seconds())
 	case rec.streams == "" && rec.job == "":
-		m.requests.observe(rec.took, rec, knownMethod(rec.method), rec.route, statusLabels[rec.status%len(statusLabels)])
+		m.requests.observe(rec.took, rec, rec.methodLabel(), rec.route, statusLabels[rec.status%len(statusLabels)])
 	}
 	for i := range rec.stages {
 		m.stage(&rec.stages[i], rec)
@@ -1008,6 +1026,14 @@ var statusLabels = func() (labels [600]string) {
 	}
 	return labels
 }()
+
+// methodLabel is the method where a route has it.
+func (rec *record) methodLabel() string {
+	if rec.route == "unmatched" {
+		return "_OTHER"
+	}
+	return knownMethod(rec.method)
+}
 
 // knownMethod folds methods that HTTP does not define into one.
 func knownMethod(method string) string {
@@ -1106,6 +1132,7 @@ type traceExport struct {
 	ended    chan struct{}
 
 	exported, dropped, failed atomic.Int64 // spans
+	sending                   atomic.Int64 // spans of the batch under way
 	lastSuccess               atomic.Int64 // Unix milliseconds
 }
 
@@ -1122,7 +1149,7 @@ func newTraceExport(ctx context.Context, cfg *settings, log *slog.Logger) (*trac
 	var err error
 	switch cfg.tracesExporter {
 	case "otlp":
-		exporter, err = otlptracehttp.New(ctx, otlptracehttp.WithTimeout(exportTimeout), otlptracehttp.WithRetry(otlptracehttp.RetryConfig{}))
+		exporter, err = otlptracehttp.New(ctx, otlptracehttp.WithRetry(otlptracehttp.RetryConfig{}))
 	case "console":
 		exporter, err = stdouttrace.New(stdouttrace.WithWriter(os.Stderr))
 	default:
@@ -1171,7 +1198,10 @@ func (e *traceExport) run() {
 				rec = nil
 			}
 		}
-		if err := e.export(batch); err == nil {
+		e.sending.Store(int64(len(batch)))
+		err := e.export(batch)
+		e.sending.Store(0)
+		if err == nil {
 			e.exported.Add(int64(len(batch)))
 			e.lastSuccess.Store(time.Now().UnixMilli())
 		} else if e.failed.Add(int64(len(batch))); true {
@@ -1209,7 +1239,8 @@ func (e *traceExport) close(timeout time.Duration) {
 	select {
 	case <-e.ended:
 	case <-ctx.Done():
-		e.log.Warn("spans were not exported in time", "records", len(e.queue))
+		e.dropped.Add(e.sending.Load())
+		e.log.Warn("spans were not exported in time", "spans", e.sending.Load(), "records", len(e.queue))
 	}
 	_ = e.exporter.Shutdown(ctx) // the spans are counted already
 }
@@ -1293,7 +1324,9 @@ func (rec *record) httpAttributes() []attribute.KeyValue {
 	if knownMethod(rec.method) == "_OTHER" {
 		attrs = append(attrs, attribute.String("http.request.method_original", truncate(rec.method, 32)))
 	}
-	if client, err := netip.ParseAddrPort(rec.client); err == nil {
+	if client, err := netip.ParseAddr(rec.client); err == nil {
+		attrs = append(attrs, attribute.String("client.address", client.String()))
+	} else if client, err := netip.ParseAddrPort(rec.client); err == nil {
 		attrs = append(attrs, attribute.String("client.address", client.Addr().String()), attribute.Int("client.port", int(client.Port())))
 	}
 	return attrs

@@ -23,6 +23,7 @@ const maxCaptureSeconds = 60
 type profiler struct {
 	enabled bool
 	log     *slog.Logger
+	client  func(r *http.Request) string
 	budget  *limiter // of captures, all clients together: five every ten seconds go through
 	flight  *trace.FlightRecorder
 
@@ -31,14 +32,14 @@ type profiler struct {
 }
 
 // newProfiler turns on what costs a little all the time: the mutex and block profiles and the flight recorder.
-func newProfiler(log *slog.Logger) (*profiler, error) {
+func newProfiler(log *slog.Logger, client func(*http.Request) string) (*profiler, error) {
 	runtime.SetMutexProfileFraction(100)
 	runtime.SetBlockProfileRate(int(100 * time.Microsecond))
 	flight := trace.NewFlightRecorder(trace.FlightRecorderConfig{MinAge: 10 * time.Second, MaxBytes: 16 << 20})
 	if err := flight.Start(); err != nil {
 		return nil, fmt.Errorf("starting the flight recorder: %w", err)
 	}
-	return &profiler{enabled: true, log: log, budget: newLimiter(1, 10), flight: flight, running: make(map[string]time.Time)}, nil
+	return &profiler{enabled: true, log: log, client: client, budget: newLimiter(1, 10), flight: flight, running: make(map[string]time.Time)}, nil
 }
 
 func (p *profiler) close() {
@@ -53,7 +54,7 @@ func (p *profiler) routes() []route {
 		return nil
 	}
 	routes := []route{
-		{"GET /debug/pprof/{$}", admin, maxBodyBytes, p.handleIndex},
+		{"GET /debug/pprof/{$}", profiling, maxBodyBytes, p.handleIndex},
 		{"GET /debug/pprof/profile", profiling, noLimit, p.capture("profile", 30, pprof.Profile)}, // go tool pprof http://x:$ADMIN_TOKEN@localhost:8080/debug/pprof/profile
 		{"GET /debug/pprof/trace", profiling, noLimit, p.capture("trace", 1, pprof.Trace)},
 		{"GET /debug/flight", profiling, noLimit, p.capture("flight", 0, p.writeFlight)}, // the last seconds: go tool trace
@@ -93,7 +94,7 @@ func (p *profiler) capture(name string, seconds int, serve http.HandlerFunc) fun
 			return err
 		}
 		defer done()
-		p.log.InfoContext(r.Context(), "profile captured", "profile", name, "seconds", seconds, "client", r.RemoteAddr)
+		p.log.InfoContext(r.Context(), "profile captured", "profile", name, "seconds", seconds, "client", p.client(r))
 		w.Header().Set("Cache-Control", "no-store")
 		serve(w, r)
 		return nil
@@ -102,7 +103,7 @@ func (p *profiler) capture(name string, seconds int, serve http.HandlerFunc) fun
 
 // begin says that a capture of that kind runs, or until when the one that does.
 func (p *profiler) begin(name string, duration time.Duration) (done func(), err error) {
-	if duration == 0 {
+	if duration == 0 && name != "flight" { // of which there is one
 		return func() {}, nil
 	}
 	p.mu.Lock()

@@ -119,9 +119,11 @@ func (s *server) handler(routes []route) http.Handler {
 		mux.Handle(rt.pattern, s.handle(rt))
 	}
 	// A catch-all would turn each 405 into a 404, so this one finds out which it is.
-	mux.Handle("/", s.handle(route{"/", open, maxBodyBytes, func(_ http.ResponseWriter, r *http.Request) error {
-		return unmatched(mux, r)
-	}}))
+	for _, pattern := range []string{"/", "/documents"} { // without the second, PUT /documents would be redirected
+		mux.Handle(pattern, s.handle(route{pattern, open, maxBodyBytes, func(_ http.ResponseWriter, r *http.Request) error {
+			return unmatched(mux, r)
+		}}))
+	}
 	return s.observe.observe(mux)
 }
 
@@ -130,7 +132,7 @@ func unmatched(mux *http.ServeMux, r *http.Request) error {
 	var allowed []string
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE"} {
 		other := http.Request{Method: method, Host: r.Host, URL: r.URL}
-		if _, pattern := mux.Handler(&other); pattern != "/" {
+		if _, pattern := mux.Handler(&other); strings.Contains(pattern, " ") {
 			allowed = append(allowed, method)
 		}
 	}
@@ -309,9 +311,28 @@ func sameToken(given, want string) bool {
 // client returns the address that r is counted under: the peer's, or what a trusted proxy says of it. An IPv6 client
 // counts by its /64, which is what one subscriber gets.
 func (s *server) client(r *http.Request) netip.Prefix {
+	addr := s.address(r)
+	bits := 32
+	if addr.Is6() {
+		bits = 64
+	}
+	prefix, _ := addr.Prefix(bits) // the number of bits fits the address
+	return prefix
+}
+
+// clientName is how logs and traces name who asks.
+func (s *server) clientName(r *http.Request) string {
+	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil && s.isTrusted(peer.Addr().Unmap()) {
+		return s.address(r).String()
+	}
+	return r.RemoteAddr
+}
+
+// address returns the peer's address, or what a trusted proxy says of it.
+func (s *server) address(r *http.Request) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
-		return netip.Prefix{}
+		return netip.Addr{}
 	}
 	addr := peer.Addr().Unmap().WithZone("")
 	var forwarded []string
@@ -325,12 +346,7 @@ func (s *server) client(r *http.Request) netip.Prefix {
 		}
 		addr = before.Unmap().WithZone("")
 	}
-	bits := 32
-	if addr.Is6() {
-		bits = 64
-	}
-	prefix, _ := addr.Prefix(bits) // the number of bits fits the address
-	return prefix
+	return addr
 }
 
 func (s *server) isTrusted(addr netip.Addr) bool {

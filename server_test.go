@@ -762,3 +762,92 @@ func FuzzSearchParameters(f *testing.F) {
 		}
 	})
 }
+
+func TestWritesCompareWithTheFileItself(t *testing.T) {
+	ts := newTestServer(t, "DOCS_SYNC_INTERVAL=1h")
+	ts.put("a.md", "old")
+	etag := ts.get("/documents/a.md").header.Get("ETag")
+	ts.writeFile("a.md", "edited in the folder, not read yet")
+	ts.writeFile("latin1.md", "caf\xe9")
+	for _, test := range []struct{ method, id, condition string }{
+		{"PUT", "a.md", "If-Match: " + etag}, {"DELETE", "a.md", "If-Match: " + etag}, {"PUT", "latin1.md", "If-None-Match: *"},
+	} {
+		if a := ts.do(test.method, "/documents/"+test.id, "x", test.condition); a.status != http.StatusPreconditionFailed {
+			t.Errorf("%s %s %s: %d, want 412", test.method, test.id, test.condition, a.status)
+		}
+	}
+	if a := ts.put("a.md", "x", "If-Match: W/"+etag); a.status != http.StatusPreconditionFailed {
+		t.Errorf("a weak tag: %d, want 412", a.status)
+	}
+}
+
+func TestBulkRefusesWhatIsNotOneDocument(t *testing.T) {
+	ts := newTestServer(t)
+	for line, want := range map[string]int{
+		`{"id":"a.md","text":"x"}}`:                http.StatusBadRequest,
+		`{"id":"a.md","text":"x"}]`:                http.StatusBadRequest,
+		`{"id":"a.md","text":"\ud800"}`:            http.StatusBadRequest,
+		`{"id":"a.md","text":"\uDC00\uD800"}`:      http.StatusBadRequest,
+		`{"id":"pair.md","text":"\ud83d\ude00"}`:   http.StatusCreated,
+		`{"id":"slash.md","text":"a\\ud800 b"}`:    http.StatusCreated,
+		"{\"id\":\"real.md\",\"text\":\"\ufffd\"}": http.StatusCreated,
+	} {
+		if a := ts.do("POST", "/documents", line); !strings.Contains(a.body, fmt.Sprintf(`"status":%d`, want)) {
+			t.Errorf("%s: %s, want %d", line, a.body, want)
+		}
+	}
+	if a := ts.get("/documents/pair.md"); a.body != "😀" {
+		t.Errorf("got %q", a.body)
+	}
+}
+
+func TestWritesThroughLinkedFoldersAreRefused(t *testing.T) {
+	ts := newTestServer(t)
+	ts.put("real/a.md", "a")
+	for link, target := range map[string]string{"inside": "real", "outside": t.TempDir()} {
+		if err := os.Symlink(target, filepath.Join(ts.dir, link)); err != nil {
+			t.Fatal(err)
+		}
+		if a := ts.put(link+"/b.md", "b"); a.status != http.StatusConflict {
+			t.Errorf("%s: %d %s, want 409", link, a.status, a.body)
+		}
+	}
+}
+
+func TestMethodsOfACollectionAreRefusedNotRedirected(t *testing.T) {
+	ts := newTestServer(t)
+	for _, method := range []string{"PUT", "DELETE"} {
+		if a := ts.do(method, "/documents", "x"); a.status != http.StatusMethodNotAllowed || a.header.Get("Allow") != "GET, HEAD, POST" {
+			t.Errorf("%s /documents: %d %q", method, a.status, a.header.Get("Allow"))
+		}
+	}
+}
+
+func TestLogNamesTheClientBehindAProxy(t *testing.T) {
+	ts := newTestServer(t, "TRUSTED_PROXIES=127.0.0.0/8")
+	id := ts.get("/search?q=a", "X-Forwarded-For: 7.7.7.7").header.Get("X-Correlation-ID")
+	if line := ts.lines.find(t, "request", id); line["client"] != "7.7.7.7" {
+		t.Errorf("client %v", line["client"])
+	}
+}
+
+func TestCredentialsInURLsAreRedacted(t *testing.T) {
+	for value, want := range map[string]string{
+		"http://u:SECRET@h/v1": "http://(redacted)@h/v1", "https://h/v1?key=SECRET": "https://(redacted)@h/v1", "http://h/v1": "http://h/v1", "./docs": "./docs",
+	} {
+		if got := redact(value); got != want {
+			t.Errorf("redact(%q) = %q, want %q", value, got, want)
+		}
+	}
+}
+
+func TestRefusalsLeaveRoomForWhatSucceeds(t *testing.T) {
+	ts := newTestServer(t)
+	for i := range 500 {
+		ts.observe.metrics.requests.observe(time.Millisecond, nil, "GET", fmt.Sprint(i), "403")
+	}
+	ts.get("/search?q=a")
+	if want := `http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="200",http_route="/search"} 1`; !strings.Contains(ts.get("/metrics").body, want) {
+		t.Errorf("/metrics has no %s", want)
+	}
+}
