@@ -193,15 +193,21 @@ func start(t *testing.T, env []string, wrapper ...string) *process {
 		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 		_ = p.cmd.Wait()
 	})
-	waitFor(t, "readiness", func() bool {
-		resp, err := http.Get(p.url + "/readyz")
+	waitForOK(t, p.url+"/readyz")
+	return p
+}
+
+// waitForOK waits until url answers 200.
+func waitForOK(t testing.TB, url string) {
+	t.Helper()
+	waitFor(t, url, func() bool {
+		resp, err := http.Get(url)
 		if err != nil {
 			return false
 		}
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
 	})
-	return p
 }
 
 func freeAddr(t *testing.T) string {

@@ -364,14 +364,7 @@ func startPrometheus(t *testing.T, target string) realPrometheus {
 		_ = cmd.Wait()
 	})
 	p := realPrometheus{t, "http://" + addr}
-	waitFor(t, "Prometheus", func() bool {
-		resp, err := http.Get(p.url + "/-/ready")
-		if err != nil {
-			return false
-		}
-		resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
-	})
+	waitForOK(t, p.url+"/-/ready")
 	return p
 }
 

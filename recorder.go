@@ -207,13 +207,20 @@ func (r *recorder) find(id string) []view {
 	seen := make(map[*record]bool)
 	found := []view{}
 	for _, rec := range candidates {
-		if !seen[rec] && (rec.correlation == id || hex.EncodeToString(rec.trace[:]) == id) {
+		if !seen[rec] && rec.isCalled(id) {
 			found = append(found, rec.view(true))
 		}
 		seen[rec] = true
 	}
 	slices.SortFunc(found, func(a, b view) int { return a.Started.Compare(b.Started) })
 	return found
+}
+
+// isCalled reports whether id is the record's correlation or trace id. A message's traceparent may change both in flight.
+func (rec *record) isCalled(id string) bool {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	return rec.correlation == id || hex.EncodeToString(rec.trace[:]) == id
 }
 
 func (s *server) handleRequests(w http.ResponseWriter, r *http.Request) error {

@@ -140,3 +140,29 @@ func BenchmarkRecorderMemory(b *testing.B) {
 		b.ReportMetric(float64(heapBytes()-before)/(1<<20), "MB")
 	}
 }
+
+func TestRecordsAreFoundWhileAMessageContinuesItsTrace(t *testing.T) {
+	ts := newTestServer(t)
+	done := make(chan struct{})
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				ts.observe.recent.find("none")
+			}
+		}
+	})
+	const trace = "0af7651916cd43dd8448eb211c80319c"
+	for range 200 {
+		a := ts.do("POST", "/mcp", `{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":{"traceparent":"00-`+trace+`-b7ad6b7169203331-01"}}}`,
+			"Content-Type: application/json", "Mcp-Protocol-Version: 2025-11-25")
+		if id := a.header.Get("X-Correlation-ID"); id != trace {
+			t.Fatalf("the answer names %s, not its trace", id)
+		}
+	}
+	close(done)
+	looking.Wait()
+}
