@@ -433,7 +433,8 @@ func (s *server) serve(ctx context.Context) error {
 
 // newServer makes a server that needs no more than a store. It must be closed.
 func newServer(cfg *settings, stdout io.Writer) (*server, error) {
-	level, logs := newLogLevel(cfg.logLevel), newLogWriter(stdout)
+	level := newLogLevel(cfg.logLevel)
+	logs := newLogWriter(stdout, newLogger(stdout, level, cfg))
 	log := newLogger(logs, level, cfg)
 	s := &server{
 		cfg: cfg, log: log, level: level, logs: logs, observe: newObserver(cfg, log), profile: new(profiler),

@@ -942,12 +942,14 @@ func (a *arguments) integer(name string, standard, most int) int {
 
 // check returns the first problem. An argument that there is not is one: the model meant something by it.
 func (a *arguments) check(known ...string) error {
-	if len(a.values) > 0 && a.err == nil {
-		for _, name := range slices.Sorted(maps.Keys(a.values)) {
-			if !slices.Contains(known, name) {
-				a.fail("unknown argument %.60q: there are %s", name, strings.Join(known, ", "))
-			}
+	var unknown []string
+	for name := range a.values {
+		if !slices.Contains(known, name) {
+			unknown = append(unknown, name)
 		}
+	}
+	if len(unknown) > 0 {
+		a.fail("unknown argument %.60q: there are %s", slices.Min(unknown), strings.Join(known, ", "))
 	}
 	return a.err
 }

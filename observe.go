@@ -8,7 +8,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -33,6 +32,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/exporters/stdout/stdouttrace"
+	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/instrumentation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -79,10 +79,10 @@ type record struct {
 	observer    *observer
 	correlation string
 	isTraceID   bool // the correlation id is the trace id
-	trace       [16]byte
-	span        [8]byte
-	parent      [8]byte // zero: the trace begins here
-	tracestate  string
+	trace       trace.TraceID
+	span        trace.SpanID
+	parent      trace.SpanID // zero: the trace begins here
+	state       trace.TraceState
 	sampled     bool   // kept whatever becomes of it; what is called on its way is told so
 	kept        string // why its trace is kept, empty if it is not
 	start       time.Time
@@ -114,14 +114,8 @@ type stageRecord struct {
 	start, end time.Duration
 	attrs      []slog.Attr
 	err        error
-	span       [8]byte
-	remote     *remoteParent
-}
-
-// remoteParent is the caller's span that a stage continues instead of the record's.
-type remoteParent struct {
-	trace [16]byte
-	span  [8]byte
+	span       trace.SpanID
+	remote     *trace.SpanContext // the caller's span that it continues instead of the record's
 }
 
 // scope is a context with the record and the stage it stands in.
@@ -152,26 +146,26 @@ func currentScope(ctx context.Context) *scope {
 func (o *observer) newRecord(h http.Header) *record {
 	rec := &record{observer: o, start: time.Now()}
 	rec.stages, rec.attrs, rec.scopes = rec.first[:0], rec.firstAttrs[:0], new([6]scope)
-	sampled := false
-	if parent := h.Get("Traceparent"); !parseTraceparent(parent, &rec.trace, &rec.parent, &sampled) {
+	caller := callersSpan(h.Get("Traceparent"), h["Tracestate"]...)
+	if rec.trace, rec.parent, rec.state = caller.TraceID(), caller.SpanID(), caller.TraceState(); !caller.IsValid() {
 		randomID(rec.trace[:])
-	} else if state := h.Get("Tracestate"); len(state) <= 512 {
-		rec.tracestate = state
 	}
 	randomID(rec.span[:])
 	if o.keeps(rec.trace) {
 		rec.sampled, rec.kept = true, "ratio"
-	} else if sampled && o.callers.take(anyClient, rec.start) == 0 {
+	} else if caller.IsSampled() && o.callers.take(anyClient, rec.start) == 0 {
 		rec.sampled, rec.kept = true, "caller"
 	}
 	if rec.correlation = h.Get("X-Correlation-Id"); !isCorrelationID(rec.correlation) {
-		rec.correlation, rec.isTraceID = hex.EncodeToString(rec.trace[:]), true
+		rec.correlation, rec.isTraceID = rec.trace.String(), true
 	}
 	return rec
 }
 
 // keeps decides by the trace id alone, as other services do.
-func (o *observer) keeps(trace [16]byte) bool { return binary.BigEndian.Uint64(trace[8:])>>1 < o.ratio }
+func (o *observer) keeps(trace trace.TraceID) bool {
+	return binary.BigEndian.Uint64(trace[8:])>>1 < o.ratio
+}
 
 // scope returns a context of the record's stage, -1 for the record itself. The caller holds rec.mu or is the only one to have rec.
 func (rec *record) scope(ctx context.Context, stage int) *scope {
@@ -303,25 +297,23 @@ func markStream(ctx context.Context, transport string) {
 // continueTrace makes the trace that traceparent names the one of ctx's stage: that of the whole record if the request
 // brought none, else of this stage and those below it, which are then linked to the request's.
 func continueTrace(ctx context.Context, traceparent string) {
-	s := currentScope(ctx)
-	var remote remoteParent
-	var sampled bool
-	if s == nil || s.stage < 0 || !parseTraceparent(traceparent, &remote.trace, &remote.span, &sampled) {
+	s, remote := currentScope(ctx), callersSpan(traceparent)
+	if s == nil || s.stage < 0 || !remote.IsValid() {
 		return
 	}
 	rec := s.record
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	if sampled && !rec.sampled && rec.observer.callers.take(anyClient, rec.start) == 0 {
+	if remote.IsSampled() && !rec.sampled && rec.observer.callers.take(anyClient, rec.start) == 0 {
 		rec.sampled, rec.kept = true, "caller"
 	}
-	if rec.parent == [8]byte{} && s.stage == 0 {
-		rec.trace, rec.parent = remote.trace, remote.span
+	if !rec.parent.IsValid() && s.stage == 0 {
+		rec.trace, rec.parent = remote.TraceID(), remote.SpanID()
 		if !rec.sampled && rec.observer.keeps(rec.trace) {
 			rec.sampled, rec.kept = true, "ratio"
 		}
 		if rec.isTraceID = rec.isTraceID && rec.header != nil; rec.isTraceID { // the answer is still to come: it names the new trace
-			rec.correlation = hex.EncodeToString(rec.trace[:])
+			rec.correlation = rec.trace.String()
 			rec.header.Set("X-Correlation-Id", rec.correlation)
 		}
 		return
@@ -521,7 +513,7 @@ func (o *observer) logLine(rec *record, slow bool) {
 
 // ids are the three that lead from a log line to everything else.
 func (rec *record) ids() [3]slog.Attr {
-	return [3]slog.Attr{slog.String("correlation_id", rec.correlation), slog.String("trace_id", rec.traceID()), slog.String("span_id", hex.EncodeToString(rec.span[:]))}
+	return [3]slog.Attr{slog.String("correlation_id", rec.correlation), slog.String("trace_id", rec.traceID()), slog.String("span_id", rec.span.String())}
 }
 
 // traceID is the trace id in hex: mostly the correlation id, which need not be made twice.
@@ -529,7 +521,7 @@ func (rec *record) traceID() string {
 	if rec.isTraceID {
 		return rec.correlation
 	}
-	return hex.EncodeToString(rec.trace[:])
+	return rec.trace.String()
 }
 
 type duration struct {
@@ -564,25 +556,13 @@ func randomID(id []byte) {
 	}
 }
 
-// parseTraceparent reads a traceparent header (W3C Trace Context, section 3.2). Whatever is malformed counts as absent.
-func parseTraceparent(s string, trace *[16]byte, parent *[8]byte, sampled *bool) bool {
-	const length = len("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-	if len(s) < length || s[2] != '-' || s[35] != '-' || s[52] != '-' || s[:2] == "ff" || len(s) > length && (s[:2] == "00" || s[length] != '-') {
-		return false
+// callersSpan reads the headers of W3C Trace Context. Whatever is malformed counts as absent.
+func callersSpan(traceparent string, tracestate ...string) trace.SpanContext {
+	if traceparent == "" {
+		return trace.SpanContext{}
 	}
-	if strings.Trim(s[:2]+s[3:35]+s[36:52]+s[53:55], "0123456789abcdef") != "" {
-		return false
-	}
-	var t [16]byte
-	var p, flags [8]byte
-	_, _ = hex.Decode(t[:], []byte(s[3:35])) // the digits are checked above
-	_, _ = hex.Decode(p[:], []byte(s[36:52]))
-	_, _ = hex.Decode(flags[:], []byte(s[53:55]))
-	if t == [16]byte{} || p == [8]byte{} {
-		return false
-	}
-	*trace, *parent, *sampled = t, p, flags[0]&1 == 1
-	return true
+	carrier := propagation.MapCarrier{"traceparent": traceparent, "tracestate": strings.Join(tracestate, ",")}
+	return trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), carrier))
 }
 
 // traceparent returns the header by which what is called from ctx continues its trace, empty outside a record.
@@ -599,18 +579,18 @@ func traceparent(ctx context.Context) string {
 	if rec.sampled {
 		flags = "01"
 	}
-	return "00-" + hex.EncodeToString(trace[:]) + "-" + hex.EncodeToString(span[:]) + "-" + flags
+	return "00-" + trace.String() + "-" + span.String() + "-" + flags
 }
 
 // spanOf returns the trace and span ids of a stage, for -1 of the record. The caller holds rec.mu.
-func (rec *record) spanOf(stage int) (trace [16]byte, span [8]byte) {
+func (rec *record) spanOf(stage int) (trace trace.TraceID, span trace.SpanID) {
 	if stage < 0 {
 		return rec.trace, rec.span
 	}
 	span = rec.stages[stage].span
 	for at := stage; at >= 0; at = rec.stages[at].parent {
 		if remote := rec.stages[at].remote; remote != nil {
-			return remote.trace, span
+			return remote.TraceID(), span
 		}
 	}
 	return rec.trace, span
@@ -662,19 +642,14 @@ func (w *response) WriteHeader(status int) {
 		if w.record.observer.closing.Load() {
 			w.Header().Set("Connection", "close")
 		}
+		text := make([]byte, 0, 128)
 		var room [8]duration
-		if sums := w.record.durations(room[:0]); len(sums) > 0 {
-			text := make([]byte, 0, 128)
-			for i, d := range sums {
-				if i > 0 {
-					text = append(text, ", "...)
-				}
-				text = append(append(text, d.name...), ";dur="...)
-				text = strconv.AppendInt(text, d.took.Milliseconds(), 10)
-				text = strconv.AppendInt(append(text, '.'), 1000+d.took.Microseconds()%1000, 10)
-				text = slices.Delete(text, len(text)-4, len(text)-3) // the 1 that keeps leading zeros
-			}
-			w.Header().Set("Server-Timing", string(text))
+		for _, d := range w.record.durations(room[:0]) {
+			text = append(append(text, d.name...), ";dur="...)
+			text = append(strconv.AppendFloat(text, milliseconds(d.took), 'f', 3, 64), ", "...)
+		}
+		if len(text) > 0 {
+			w.Header().Set("Server-Timing", string(text[:len(text)-len(", ")]))
 		}
 	}
 	w.ResponseWriter.WriteHeader(status)
@@ -781,13 +756,19 @@ func (l *logLevel) change(level slog.Level, duration time.Duration) {
 	l.revert = time.AfterFunc(duration, func() { l.Set(normal) })
 }
 
-// maxLogBytes is how much of the log waits for a reader before lines are dropped.
-const maxLogBytes = 1 << 20
+const (
+	// maxLogBytes is how much of the log waits for a reader before lines are dropped.
+	maxLogBytes = 1 << 20
+
+	// logPause is how long a line waits for others: writing each one by itself cost more than making it.
+	logPause = 5 * time.Millisecond
+)
 
 // logWriter writes lines in the background, so that nobody waits for whoever reads them. Lines that find no room are
-// dropped and counted; how many were is logged once there is room again.
+// dropped and counted; how many were is reported once there is room again.
 type logWriter struct {
 	to      io.Writer
+	report  *slog.Logger // writes to the same, at once
 	dropped atomic.Int64
 	ended   chan struct{}
 
@@ -797,8 +778,8 @@ type logWriter struct {
 	closed  bool
 }
 
-func newLogWriter(to io.Writer) *logWriter {
-	l := &logWriter{to: to, ended: make(chan struct{})}
+func newLogWriter(to io.Writer, report *slog.Logger) *logWriter {
+	l := &logWriter{to: to, report: report, ended: make(chan struct{})}
 	l.filled.L = &l.mu
 	go l.run()
 	return l
@@ -812,8 +793,10 @@ func (l *logWriter) Write(line []byte) (int, error) {
 		l.dropped.Add(1)
 		return len(line), nil
 	}
+	if len(l.waiting) == 0 {
+		l.filled.Signal()
+	}
 	l.waiting = append(l.waiting, line...)
-	l.filled.Signal()
 	return len(line), nil
 }
 
@@ -822,24 +805,23 @@ func (l *logWriter) run() {
 	defer close(l.ended)
 	var writing []byte
 	reported := int64(0)
-	for {
+	for closed := false; !closed; {
 		l.mu.Lock()
 		for len(l.waiting) == 0 && !l.closed {
 			l.filled.Wait()
 		}
-		writing, l.waiting = l.waiting, writing[:0]
-		closed := l.closed
+		if !l.closed {
+			l.mu.Unlock()
+			time.Sleep(logPause)
+			l.mu.Lock()
+		}
+		writing, l.waiting, closed = l.waiting, writing[:0], l.closed
 		l.mu.Unlock()
 		if n, err := l.to.Write(writing); err != nil {
 			l.dropped.Add(int64(strings.Count(string(writing[n:]), "\n")))
 		} else if dropped := l.dropped.Load(); dropped > reported {
-			line := fmt.Sprintf("{\"timestamp\":%q,\"level\":\"warn\",\"message\":\"log lines dropped\",\"count\":%d}\n", time.Now().UTC().Format(time.RFC3339Nano), dropped-reported)
-			if _, err := io.WriteString(l.to, line); err == nil {
-				reported = dropped
-			}
-		}
-		if closed {
-			return
+			l.report.Warn("log lines dropped", "count", dropped-reported)
+			reported = dropped
 		}
 	}
 }
@@ -967,42 +949,41 @@ func (h *closedHistogram) with(labels [3]string) prometheus.ExemplarObserver {
 	return series
 }
 
-// observe counts a duration; that of a kept record is told with its trace id.
-func (h *closedHistogram) observe(took time.Duration, rec *record, labels ...string) {
-	series := h.with([3]string(labels))
-	if rec == nil || rec.kept == "" {
-		series.(prometheus.Observer).Observe(took.Seconds())
-		return
-	}
-	series.ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": hex.EncodeToString(rec.trace[:]), "span_id": hex.EncodeToString(rec.span[:])})
+// observe counts a duration, with an exemplar unless that is nil.
+func (h *closedHistogram) observe(took time.Duration, exemplar prometheus.Labels, labels ...string) {
+	h.with([3]string(labels)).ObserveWithExemplar(took.Seconds(), exemplar)
 }
 
 // record counts a finished record and its stages.
 func (m *metrics) record(rec *record) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
+	var exemplar prometheus.Labels
+	if rec.kept != "" {
+		exemplar = prometheus.Labels{"trace_id": rec.traceID(), "span_id": rec.span.String()}
+	}
 	switch {
 	case isEvents(rec.streams):
 		m.streams.WithLabelValues(rec.streams).Dec()
 		m.streamDurations.WithLabelValues(rec.streams).Observe(rec.took.Seconds())
 	case rec.streams == "" && rec.job == "":
-		m.requests.observe(rec.took, rec, rec.methodLabel(), rec.route, statusLabels[rec.status%len(statusLabels)])
+		m.requests.observe(rec.took, exemplar, rec.methodLabel(), rec.route, strconv.Itoa(rec.status))
 	}
 	for i := range rec.stages {
-		m.stage(&rec.stages[i], rec)
+		m.stage(&rec.stages[i], exemplar)
 	}
 }
 
-// stage counts one stage; rec is nil if its record was full.
-func (m *metrics) stage(st *stageRecord, rec *record) {
+// stage counts one stage.
+func (m *metrics) stage(st *stageRecord, exemplar prometheus.Labels) {
 	took := st.end - st.start
 	switch st.name {
 	case "db":
-		m.queries.observe(took, rec, st.text("db.operation.name"), st.text("db.query.summary"), errorType(st.err))
+		m.queries.observe(took, exemplar, st.text("db.operation.name"), st.text("db.query.summary"), errorType(st.err))
 	case "mcp":
-		m.operations.observe(took, rec, st.text("mcp.method.name"), st.text("gen_ai.tool.name"), errorType(st.err))
+		m.operations.observe(took, exemplar, st.text("mcp.method.name"), st.text("gen_ai.tool.name"), errorType(st.err))
 	case "embed":
-		m.embeddings.observe(took, rec, st.text("gen_ai.request.model"), st.text("vitrine.embedding.kind"), errorType(st.err))
+		m.embeddings.observe(took, exemplar, st.text("gen_ai.request.model"), st.text("vitrine.embedding.kind"), errorType(st.err))
 		if result := st.text("vitrine.embedding.cache"); result != "" {
 			m.cache.WithLabelValues(result).Inc()
 		}
@@ -1018,14 +999,6 @@ func (m *metrics) stage(st *stageRecord, rec *record) {
 		}
 	}
 }
-
-// statusLabels are the status codes as labels.
-var statusLabels = func() (labels [600]string) {
-	for i := range labels {
-		labels[i] = strconv.Itoa(i)
-	}
-	return labels
-}()
 
 // methodLabel is the method where a route has it.
 func (rec *record) methodLabel() string {
@@ -1251,16 +1224,15 @@ var scopeOfSpans = instrumentation.Scope{Name: "vitrine", Version: version()}
 func (e *traceExport) spans(rec *record) []sdktrace.ReadOnlySpan {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	state, _ := trace.ParseTraceState(rec.tracestate) // malformed: none
-	context := func(id [16]byte, span [8]byte, remote bool) trace.SpanContext {
-		return trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: span, TraceFlags: trace.FlagsSampled, TraceState: state, Remote: remote})
+	context := func(id trace.TraceID, span trace.SpanID, remote bool) trace.SpanContext {
+		return trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: span, TraceFlags: trace.FlagsSampled, TraceState: rec.state, Remote: remote})
 	}
 	root := tracetest.SpanStub{
 		Name: rec.job, SpanKind: trace.SpanKindInternal, SpanContext: context(rec.trace, rec.span, false), Resource: e.resource,
 		StartTime: rec.start, EndTime: rec.start.Add(rec.took), InstrumentationScope: scopeOfSpans, ChildSpanCount: len(rec.stages),
 		Attributes: append(attributes(rec.attrs), attribute.String("vitrine.correlation_id", rec.correlation), attribute.String("vitrine.kept", rec.kept)),
 	}
-	if rec.parent != [8]byte{} {
+	if rec.parent.IsValid() {
 		root.Parent = context(rec.trace, rec.parent, true)
 	}
 	if rec.job == "" {
@@ -1280,7 +1252,7 @@ func (e *traceExport) spans(rec *record) []sdktrace.ReadOnlySpan {
 			StartTime: rec.start.Add(st.start), EndTime: rec.start.Add(max(st.start, st.end)), InstrumentationScope: scopeOfSpans, Attributes: attributes(st.attrs),
 		}
 		if st.remote != nil {
-			stub.Parent = context(st.remote.trace, st.remote.span, true)
+			stub.Parent = *st.remote
 			stub.Links = []sdktrace.Link{{SpanContext: context(rec.trace, rec.span, false)}}
 		} else {
 			parentTrace, parent := rec.spanOf(st.parent)

@@ -4,7 +4,6 @@ package main
 
 import (
 	"cmp"
-	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -92,7 +91,7 @@ func (k *keptRecords) insert(rec *record, most, length int) {
 // size estimates the bytes that a finished record takes.
 func (rec *record) size() int {
 	const fixed, perStage, perAttr = 1600, 160, 96
-	n := fixed + len(rec.correlation) + len(rec.path) + len(rec.userAgent) + len(rec.tracestate) + perAttr*len(rec.attrs)
+	n := fixed + len(rec.correlation) + len(rec.path) + len(rec.userAgent) + rec.state.Len()*perAttr + perAttr*len(rec.attrs)
 	for i := range rec.stages {
 		n += perStage + perAttr*len(rec.stages[i].attrs)
 	}
@@ -134,7 +133,7 @@ func (rec *record) view(whole bool) view {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	took := cmp.Or(rec.took, time.Since(rec.start))
-	v := view{CorrelationID: rec.correlation, TraceID: hex.EncodeToString(rec.trace[:]), Name: rec.job, Status: rec.status,
+	v := view{CorrelationID: rec.correlation, TraceID: rec.trace.String(), Name: rec.job, Status: rec.status,
 		Error: rec.failure, Kept: rec.kept, Started: rec.start.UTC(), TookMS: milliseconds(took), Attributes: shown(rec.attrs)}
 	if rec.job == "" {
 		v.Name = rec.spanName()
@@ -220,7 +219,7 @@ func (r *recorder) find(id string) []view {
 func (rec *record) isCalled(id string) bool {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	return rec.correlation == id || hex.EncodeToString(rec.trace[:]) == id
+	return rec.correlation == id || rec.trace.String() == id
 }
 
 func (s *server) handleRequests(w http.ResponseWriter, r *http.Request) error {

@@ -442,11 +442,8 @@ func TestTraceparentIsParsedAsW3CSays(t *testing.T) {
 		strings.Replace(good, "b7ad6b7169203331", strings.Repeat("0", 16), 1):                 false,
 		"": false,
 	} {
-		var trace [16]byte
-		var parent [8]byte
-		var sampled bool
-		if got := parseTraceparent(text, &trace, &parent, &sampled); got != want {
-			t.Errorf("parseTraceparent(%q) = %v, want %v", text, got, want)
+		if got := callersSpan(text).IsValid(); got != want {
+			t.Errorf("callersSpan(%q) = %v, want %v", text, got, want)
 		}
 	}
 }
