@@ -1104,6 +1104,9 @@ type traceExport struct {
 	queue    chan *record
 	ended    chan struct{}
 
+	mu     sync.RWMutex // guards closing the queue
+	closed bool
+
 	exported, dropped, failed atomic.Int64 // spans
 	sending                   atomic.Int64 // spans of the batch under way
 	lastSuccess               atomic.Int64 // Unix milliseconds
@@ -1145,13 +1148,18 @@ func startTraceExport(exporter sdktrace.SpanExporter, res *resource.Resource, lo
 	return e
 }
 
-// add queues a finished record, or drops it whole if the queue is full.
+// add queues a finished record, or drops it whole if the queue is full, or closed before the record's work had ended.
 func (e *traceExport) add(rec *record) {
-	select {
-	case e.queue <- rec:
-	default:
-		e.dropped.Add(int64(1 + len(rec.stages)))
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if !e.closed {
+		select {
+		case e.queue <- rec:
+			return
+		default:
+		}
 	}
+	e.dropped.Add(int64(1 + len(rec.stages)))
 }
 
 // run exports until the queue is closed and empty.
@@ -1206,7 +1214,10 @@ func (e *traceExport) close(timeout time.Duration) {
 	if e == nil {
 		return
 	}
+	e.mu.Lock()
+	e.closed = true
 	close(e.queue)
+	e.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	select {
