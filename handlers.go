@@ -43,15 +43,11 @@ type searchAnswer struct {
 }
 
 func (s *server) handleSearch(w http.ResponseWriter, r *http.Request) error {
-	p, err := parameters(r)
+	p, limit, err := parameters(r, 5, maxSearchHits)
 	if err != nil {
 		return err
 	}
-	limit, err := p.integer("limit", 5, maxSearchHits)
-	if err != nil {
-		return err
-	}
-	answer, err := s.search(r.Context(), query{text: p.values.Get("q"), prefix: p.values.Get("prefix"), limit: limit})
+	answer, err := s.search(r.Context(), query{text: p.Get("q"), prefix: p.Get("prefix"), limit: limit})
 	if err != nil {
 		return err
 	}
@@ -95,15 +91,11 @@ type listAnswer struct {
 }
 
 func (s *server) handleList(w http.ResponseWriter, r *http.Request) error {
-	p, err := parameters(r)
+	p, limit, err := parameters(r, 100, maxListLength)
 	if err != nil {
 		return err
 	}
-	limit, err := p.integer("limit", 100, maxListLength)
-	if err != nil {
-		return err
-	}
-	answer, err := s.list(r.Context(), p.values.Get("prefix"), p.values.Get("cursor"), limit)
+	answer, err := s.list(r.Context(), p.Get("prefix"), p.Get("cursor"), limit)
 	if err != nil {
 		return err
 	}
@@ -289,17 +281,14 @@ func (s *server) putLine(ctx context.Context, line []byte) bulkLine {
 	if err == nil {
 		created, err = s.store.put(ctx, d, precondition{})
 	}
-	if user, ok := errors.AsType[userError](err); ok {
-		return bulkLine{*in.ID, user.status, user.message}
+	if err == nil {
+		return bulkLine{ID: *in.ID, Status: putStatus(created)}
 	}
-	if errors.Is(err, errUnavailable) {
-		return bulkLine{*in.ID, http.StatusServiceUnavailable, "cannot store right now: send it again, and see /readyz?verbose"}
-	}
-	if err != nil {
+	user := told(err)
+	if user.status == http.StatusInternalServerError {
 		s.log.ErrorContext(ctx, "bulk line failed", "document", *in.ID, "error", err)
-		return bulkLine{*in.ID, http.StatusInternalServerError, "internal error: the log says more"}
 	}
-	return bulkLine{ID: *in.ID, Status: putStatus(created)}
+	return bulkLine{*in.ID, user.status, user.message}
 }
 
 // surrogates finds the escaped halves of characters beyond 16 bits, in pairs (2) and alone (1, 3); escaped backslashes first.
@@ -319,14 +308,16 @@ var errLineTooLong = errors.New("line too long")
 
 // readLine reads the next line. Of a line longer than most it returns nothing but errLineTooLong.
 func readLine(r *bufio.Reader, most int) (line []byte, err error) {
-	for {
+	for length := 0; ; {
 		part, err := r.ReadSlice('\n')
-		if len(line)+len(part) <= most {
+		if length += len(part); length <= most {
 			line = append(line, part...)
-		} else if !errors.Is(err, bufio.ErrBufferFull) && err == nil {
-			return nil, errLineTooLong
 		}
-		if !errors.Is(err, bufio.ErrBufferFull) {
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull): // there is more of it
+		case length > most:
+			return nil, errLineTooLong // and an error comes again with the next
+		default:
 			return line, err
 		}
 	}
@@ -507,28 +498,21 @@ func bodyError(err error) error {
 	return userError{http.StatusBadRequest, "the body was cut off: send it again"}
 }
 
-// parameterSet is the parsed query of a URL.
-type parameterSet struct{ values url.Values }
-
-func parameters(r *http.Request) (parameterSet, error) {
-	values, err := url.ParseQuery(r.URL.RawQuery)
+// parameters parses the query of r's URL, and its limit: the usual one if it is absent, or an error unless it is in 1..most.
+func parameters(r *http.Request, usual, most int) (values url.Values, limit int, err error) {
+	values, err = url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return parameterSet{}, userError{http.StatusBadRequest, "the query string is malformed: percent-encode its values, with curl -G --data-urlencode q='…'"}
+		return nil, 0, userError{http.StatusBadRequest, "the query string is malformed: percent-encode its values, with curl -G --data-urlencode q='…'"}
 	}
-	return parameterSet{values}, nil
-}
-
-// integer returns the value of name, def if it is absent, or an error unless it is in 1..most.
-func (p parameterSet) integer(name string, def, most int) (int, error) {
-	text := p.values.Get(name)
+	text := values.Get("limit")
 	if text == "" {
-		return def, nil
+		return values, usual, nil
 	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > most {
-		return 0, userError{http.StatusBadRequest, fmt.Sprintf("%s=%.20q is not a number from 1 to %d", name, text, most)}
+	limit, err = strconv.Atoi(text)
+	if err != nil || limit < 1 || limit > most {
+		return nil, 0, userError{http.StatusBadRequest, fmt.Sprintf("limit=%.20q is not a number from 1 to %d", text, most)}
 	}
-	return n, nil
+	return values, limit, nil
 }
 
 func checkPrefix(prefix string) error {
@@ -541,20 +525,8 @@ func checkPrefix(prefix string) error {
 // isPlain reports whether s is UTF-8 without NUL.
 func isPlain(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
 
-// requestPrecondition reads If-Match and If-None-Match.
+// requestPrecondition reads If-Match and If-None-Match. Our entity tags contain no comma.
 func requestPrecondition(r *http.Request) precondition {
-	return precondition{match: entityTags(r.Header.Values("If-Match")), noneMatch: entityTags(r.Header.Values("If-None-Match"))}
-}
-
-// entityTags splits header values into entity tags. Ours contain no comma.
-func entityTags(values []string) []string {
-	var tags []string
-	for _, value := range values {
-		for tag := range strings.SplitSeq(value, ",") {
-			if tag = strings.TrimSpace(tag); tag != "" {
-				tags = append(tags, tag)
-			}
-		}
-	}
-	return tags
+	tags := func(header string) []string { return splitList(strings.Join(r.Header.Values(header), ",")) }
+	return precondition{match: tags("If-Match"), noneMatch: tags("If-None-Match")}
 }

@@ -81,7 +81,7 @@ func newTestServer(t testing.TB, env ...string) *testServer {
 		key, value, _ := strings.Cut(pair, "=")
 		vars[key] = value
 	}
-	cfg, err := readSettings(func(key string) string { return vars[key] })
+	cfg, err := readSettings(vars)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -748,7 +748,7 @@ func FuzzSearchParameters(f *testing.F) {
 	for _, query := range []string{"q=beta", "q=%ff", "q=a&limit=-1", "q=a;b", "&&&", "q=%00", "q=a&prefix=%2e", "q=検索&limit=99999999999999999999"} {
 		f.Add(query)
 	}
-	h := ts.handler(ts.routes())
+	h := ts.handler("search")
 	f.Fuzz(func(t *testing.T, query string) {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/search", nil)
 		r.Host, r.URL.RawQuery = "localhost", query
