@@ -111,7 +111,7 @@ func variables(c *settings) []variable {
 		{"VECTOR_WEIGHT", "0.5", "", false, "weight of the vectors beside the words (1) in the ranking; with EMBEDDING_URL 1.0", into(&c.vectorWeight, parseNumber(0, 100))},
 		{"API_TOKEN", "", "a-long-random-text", true, "bearer token for searching and reading; without it they are open to anybody", into(&c.apiToken, parseToken)},
 		{"ADMIN_TOKEN", "", "a-long-random-text", true, "token that opens everything, as bearer or Basic password; without it the admin routes are closed", into(&c.adminToken, parseToken)},
-		{"ALLOWED_HOSTS", "", "docs.example.com", false, "host names served, without ports; unset: the loopback names if ADDR is loopback, else any", into(&c.allowedHosts, parseList(parseHost))},
+		{"ALLOWED_HOSTS", "", "docs.example.com", false, "host names served, without ports, besides its own IP address; unset: the loopback names if ADDR is loopback, else any", into(&c.allowedHosts, parseList(parseHost))},
 		{"ALLOWED_ORIGINS", "", "https://app.example.com", false, "origins beside the request's own host whose pages may ask", into(&c.allowedOrigins, parseList(parseOrigin))},
 		{"TRUSTED_PROXIES", "", "10.0.0.0/8", false, "networks whose X-Forwarded-For is believed", into(&c.trustedProxies, parseList(netip.ParsePrefix))},
 		{"RATE_LIMIT", "50", "", false, "requests a second per client, in bursts of twice as many; 0: no limit", into(&c.rateLimit, parseNumber(0, 1e6))},

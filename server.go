@@ -189,7 +189,7 @@ func (s *server) guard(w http.ResponseWriter, r *http.Request, rt route) error {
 	if err := s.checkOrigin(w, r); err != nil {
 		return err
 	}
-	if host := hostname(r.Host); !allows(s.cfg.allowedHosts, host) {
+	if host := hostname(r.Host); !allows(s.cfg.allowedHosts, host) && !isOwnAddress(r, host) {
 		return userError{http.StatusForbidden, fmt.Sprintf("host %.100q is not served here: add it to ALLOWED_HOSTS", host)}
 	}
 	if rt.access == api || rt.access == admin {
@@ -261,6 +261,14 @@ func hostname(host string) string {
 
 func allows(list []string, value string) bool {
 	return slices.Contains(list, "*") || slices.Contains(list, value)
+}
+
+// isOwnAddress reports whether host is the very address that r came in on, which is how probes and scrapes ask: DNS rebinding
+// comes with a name.
+func isOwnAddress(r *http.Request, host string) bool {
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap() == local.AddrPort().Addr().Unmap().WithZone("")
 }
 
 // authorize checks the bearer token, or the password of Basic credentials.

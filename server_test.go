@@ -355,6 +355,20 @@ func TestAdminAddrServesTheAdminRoutesAlone(t *testing.T) {
 	}
 }
 
+func TestOwnAddressIsServedWhateverTheAllowedHosts(t *testing.T) {
+	ts := newTestServer(t, "ALLOWED_HOSTS=docs.example.com", "ADMIN_ADDR=127.0.0.1:0")
+	for host, want := range map[string]int{
+		"127.0.0.1": 200, "127.0.0.1:99": 200, "[::ffff:127.0.0.1]:99": 200, "docs.example.com": 200,
+		"127.0.0.2": 403, "[::1]": 403, "localhost": 403, "evil.example": 403,
+	} {
+		for _, path := range []string{"/readyz", "/search?q=a", "admin:/livez", "admin:/metrics", "admin:/debug/loglevel"} {
+			if a := ts.get(path, "Host: "+host); a.status != want {
+				t.Errorf("GET %s of %s: %d %s, want %d", path, host, a.status, a.body, want)
+			}
+		}
+	}
+}
+
 func TestAllowedOriginIsToldWhatItMayRead(t *testing.T) {
 	ts := newTestServer(t, "ALLOWED_ORIGINS=https://app.example.com")
 	a := ts.get("/search?q=a", "Origin: https://app.example.com")
