@@ -117,8 +117,8 @@ func (s *server) handler(serves string) http.Handler {
 		mux.Handle(rt.pattern, s.handle(rt))
 	}
 	// A catch-all would turn each 405 into a 404, so this one finds out which it is. Without "/documents" PUT /documents
-	// would be redirected.
-	for _, pattern := range []string{"/", "/documents"} {
+	// would be redirected, and without those of HEAD a stream's GET would answer it.
+	for _, pattern := range []string{"/", "/documents", "HEAD /mcp", "HEAD /sse"} {
 		mux.Handle(pattern, s.handle(route{pattern, open, maxBodyBytes, func(w http.ResponseWriter, r *http.Request) error {
 			return unmatched(mux, w, r)
 		}}))
@@ -136,7 +136,7 @@ func unmatched(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error
 	var allowed []string
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE"} {
 		other := http.Request{Method: method, Host: r.Host, URL: r.URL}
-		if _, pattern := mux.Handler(&other); strings.Contains(pattern, " ") {
+		if _, pattern := mux.Handler(&other); strings.Contains(pattern, " ") && !strings.HasPrefix(pattern, "HEAD") {
 			allowed = append(allowed, method)
 		}
 	}

@@ -369,6 +369,17 @@ func TestOwnAddressIsServedWhateverTheAllowedHosts(t *testing.T) {
 	}
 }
 
+func TestHeadOfAStreamIsNotAllowed(t *testing.T) {
+	ts := newTestServer(t)
+	for path, want := range map[string]string{"/mcp": "GET, POST", "/sse": "GET"} {
+		for _, method := range []string{"HEAD", "PUT"} {
+			if a := ts.do(method, path, ""); a.status != http.StatusMethodNotAllowed || a.header.Get("Allow") != want {
+				t.Errorf("%s %s: %d, Allow %q, want 405, %q", method, path, a.status, a.header.Get("Allow"), want)
+			}
+		}
+	}
+}
+
 func TestAllowedOriginIsToldWhatItMayRead(t *testing.T) {
 	ts := newTestServer(t, "ALLOWED_ORIGINS=https://app.example.com")
 	a := ts.get("/search?q=a", "Origin: https://app.example.com")
