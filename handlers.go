@@ -403,21 +403,26 @@ func (s *server) handleMetrics(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-const indexText = `vitrine %s: documentation search that you can see through
+// The index for curl, in parts for what a listener serves; [1] is where it is reached.
+const (
+	indexText = `vitrine %[2]s: documentation search that you can see through
+What is marked * needs ADMIN_TOKEN: curl -H "Authorization: Bearer $ADMIN_TOKEN"
 
-curl '%[2]s/search?q=install'                   search; also &limit=5&prefix=guide/
-curl '%[2]s/documents?prefix=guide/'            list documents
-curl %[2]s/documents/README.md                  read one
-claude mcp add --transport http docs %[2]s/mcp  connect an agent (MCP); for clients of 2024: %[2]s/sse
-curl '%[2]s/readyz?verbose'                     can it serve, and what does it hold; /livez: is it alive
-curl %[2]s/metrics                             metrics for Prometheus
-with ADMIN_TOKEN (curl -H "Authorization: Bearer $ADMIN_TOKEN"):
-curl -T install.md %[2]s/documents/guide/install.md            write one
-curl -X DELETE %[2]s/documents/guide/install.md                remove one
-curl --data-binary @docs.ndjson %[2]s/documents                write many, {"id","text"} a line
-curl %[2]s/debug/requests                      recent requests; /debug/requests/{id}: the waterfall of one
-curl -X PUT -d debug '%[2]s/debug/loglevel?for=10m'            change the log level for a while
+curl '%[1]s/readyz?verbose'                     can it serve, and what does it hold; /livez: is it alive
 `
+	searchIndex = `curl '%[1]s/search?q=install'                   search; also &limit=5&prefix=guide/
+curl '%[1]s/documents?prefix=guide/'            list documents
+curl %[1]s/documents/README.md                  read one
+claude mcp add --transport http docs %[1]s/mcp  connect an agent (MCP); for clients of 2024: %[1]s/sse
+curl -T install.md %[1]s/documents/guide/install.md  * write one
+curl -X DELETE %[1]s/documents/guide/install.md      * remove one
+curl --data-binary @docs.ndjson %[1]s/documents      * write many, {"id","text"} a line
+`
+	adminIndex = `curl %[1]s/metrics                              metrics for Prometheus
+curl %[1]s/debug/requests                       * recent requests; /debug/requests/{id}: the waterfall of one
+curl -X PUT -d debug '%[1]s/debug/loglevel?for=10m'  * change the log level for a while
+`
+)
 
 //go:embed index.html
 var page string
@@ -439,11 +444,18 @@ var pagePolicy = sync.OnceValue(func() string {
 // text for curl.
 func (s *server) handleIndex(serves string) func(http.ResponseWriter, *http.Request) error {
 	html := strings.Replace(page, `data-serves="search admin"`, `data-serves="`+serves+`"`, 1)
+	text := indexText
+	if strings.Contains(serves, "search") {
+		text += searchIndex
+	}
+	if strings.Contains(serves, "admin") {
+		text += adminIndex
+	}
 	return func(w http.ResponseWriter, r *http.Request) error {
 		h := w.Header()
 		h.Set("Vary", "Accept")
 		if !strings.Contains(r.Header.Get("Accept"), "text/html") {
-			return writeText(w, http.StatusOK, fmt.Sprintf(indexText, version(), "http://"+r.Host))
+			return writeText(w, http.StatusOK, fmt.Sprintf(text, "http://"+r.Host, version()))
 		}
 		h.Set("Content-Security-Policy", pagePolicy())
 		h.Set("Referrer-Policy", "no-referrer")

@@ -369,6 +369,25 @@ func TestOwnAddressIsServedWhateverTheAllowedHosts(t *testing.T) {
 	}
 }
 
+func TestIndexListsWhatItsListenerServes(t *testing.T) {
+	both, apart := newTestServer(t), newTestServer(t, "ADMIN_ADDR=127.0.0.1:0")
+	for _, test := range []struct {
+		ts     *testServer
+		path   string
+		serves string
+		want   bool
+	}{
+		{both, "/", "/search?", true}, {both, "/", "/metrics", true}, {both, "/", "/debug/requests", true},
+		{apart, "/", "/search?", true}, {apart, "/", "/metrics", false}, {apart, "/", "/debug/", false},
+		{apart, "admin:/", "/search?", false}, {apart, "admin:/", "/documents", false}, {apart, "admin:/", "/mcp", false},
+		{apart, "admin:/", "/metrics", true}, {apart, "admin:/", "/debug/loglevel", true}, {apart, "admin:/", "/readyz", true},
+	} {
+		if a := test.ts.get(test.path); strings.Contains(a.body, test.serves) != test.want {
+			t.Errorf("GET %s names %s: %v, want %v:\n%s", test.path, test.serves, !test.want, test.want, a.body)
+		}
+	}
+}
+
 func TestHeadOfAStreamIsNotAllowed(t *testing.T) {
 	ts := newTestServer(t)
 	for path, want := range map[string]string{"/mcp": "GET, POST", "/sse": "GET"} {
