@@ -349,7 +349,7 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 	log := newLogger(logs, level, cfg)
 	s := &server{
 		cfg: cfg, log: log, level: level, logs: logs, observe: newObserver(cfg, log), profile: new(profiler),
-		limits: newLimiter(cfg.rateLimit, 2*cfg.rateLimit), strikes: newLimiter(0.1, 5), streams: newStreams(cfg.maxStreams),
+		limits: newLimiter(cfg.rateLimit, max(1, 2*cfg.rateLimit)), strikes: newLimiter(0.1, 5), streams: newStreams(cfg.maxStreams),
 		stopping: make(chan struct{}),
 	}
 	s.observe.client = s.clientName

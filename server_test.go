@@ -658,6 +658,15 @@ func TestRateLimitIsPerClient(t *testing.T) {
 	}
 }
 
+func TestRateLimitBelowOneLetsARequestThrough(t *testing.T) {
+	ts := newTestServer(t, "RATE_LIMIT=0.01")
+	for i, want := range []int{200, 429} {
+		if a := ts.get("/search?q=a"); a.status != want {
+			t.Errorf("request %d: %d, want %d", i, a.status, want)
+		}
+	}
+}
+
 func TestForwardedForIsNotBelievedFromStrangers(t *testing.T) {
 	ts := newTestServer(t, "RATE_LIMIT=1")
 	status := 0
