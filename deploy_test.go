@@ -204,22 +204,22 @@ func deployedVariables(t *testing.T) map[string]map[string]string {
 }
 
 func TestDeployedVariablesAreSettings(t *testing.T) {
-	manifest := readFile(t, "k8s.yaml")
+	manifest, table := readFile(t, "k8s.yaml"), variables(new(settings))
 	for file, set := range deployedVariables(t) {
 		for name, value := range set {
-			i := slices.IndexFunc(variables, func(v variable) bool { return v.name == name })
+			i := slices.IndexFunc(table, func(v variable) bool { return v.name == name })
 			switch {
 			case i < 0 && file == "k8s.yaml" && strings.Contains(manifest, "$("+name+")"): // goes into another one
 			case i < 0 && !strings.HasPrefix(name, "OTEL_EXPORTER_OTLP_"):
 				t.Errorf("%s sets %s, which is no setting", file, name)
 			case i >= 0 && value != "" && !strings.Contains(value, "$"):
-				if err := variables[i].set(new(settings), value); err != nil {
+				if err := table[i].set(value); err != nil {
 					t.Errorf("%s: %s=%s: %v", file, name, value, err)
 				}
 			}
 		}
 	}
-	for _, v := range variables {
+	for _, v := range table {
 		if line := "{name: " + v.name + ", valueFrom: {secretKeyRef: {name: vitrine, key: " + v.name + ", optional: true}}}"; v.secret && !strings.Contains(manifest, line) {
 			t.Errorf("k8s.yaml does not take %s from the Secret", v.name)
 		}

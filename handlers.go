@@ -43,15 +43,11 @@ type searchAnswer struct {
 }
 
 func (s *server) handleSearch(w http.ResponseWriter, r *http.Request) error {
-	p, err := parameters(r)
+	p, limit, err := parameters(r, 5, maxSearchHits)
 	if err != nil {
 		return err
 	}
-	limit, err := p.integer("limit", 5, maxSearchHits)
-	if err != nil {
-		return err
-	}
-	answer, err := s.search(r.Context(), query{text: p.values.Get("q"), prefix: p.values.Get("prefix"), limit: limit})
+	answer, err := s.search(r.Context(), query{text: p.Get("q"), prefix: p.Get("prefix"), limit: limit})
 	if err != nil {
 		return err
 	}
@@ -95,15 +91,11 @@ type listAnswer struct {
 }
 
 func (s *server) handleList(w http.ResponseWriter, r *http.Request) error {
-	p, err := parameters(r)
+	p, limit, err := parameters(r, 100, maxListLength)
 	if err != nil {
 		return err
 	}
-	limit, err := p.integer("limit", 100, maxListLength)
-	if err != nil {
-		return err
-	}
-	answer, err := s.list(r.Context(), p.values.Get("prefix"), p.values.Get("cursor"), limit)
+	answer, err := s.list(r.Context(), p.Get("prefix"), p.Get("cursor"), limit)
 	if err != nil {
 		return err
 	}
@@ -289,17 +281,14 @@ func (s *server) putLine(ctx context.Context, line []byte) bulkLine {
 	if err == nil {
 		created, err = s.store.put(ctx, d, precondition{})
 	}
-	if user, ok := errors.AsType[userError](err); ok {
-		return bulkLine{*in.ID, user.status, user.message}
+	if err == nil {
+		return bulkLine{ID: *in.ID, Status: putStatus(created)}
 	}
-	if errors.Is(err, errUnavailable) {
-		return bulkLine{*in.ID, http.StatusServiceUnavailable, "cannot store right now: send it again, and see /readyz?verbose"}
-	}
-	if err != nil {
+	user := told(err)
+	if user.status == http.StatusInternalServerError {
 		s.log.ErrorContext(ctx, "bulk line failed", "document", *in.ID, "error", err)
-		return bulkLine{*in.ID, http.StatusInternalServerError, "internal error: the log says more"}
 	}
-	return bulkLine{ID: *in.ID, Status: putStatus(created)}
+	return bulkLine{*in.ID, user.status, user.message}
 }
 
 // surrogates finds the escaped halves of characters beyond 16 bits, in pairs (2) and alone (1, 3); escaped backslashes first.
@@ -319,14 +308,16 @@ var errLineTooLong = errors.New("line too long")
 
 // readLine reads the next line. Of a line longer than most it returns nothing but errLineTooLong.
 func readLine(r *bufio.Reader, most int) (line []byte, err error) {
-	for {
+	for length := 0; ; {
 		part, err := r.ReadSlice('\n')
-		if len(line)+len(part) <= most {
+		if length += len(part); length <= most {
 			line = append(line, part...)
-		} else if !errors.Is(err, bufio.ErrBufferFull) && err == nil {
-			return nil, errLineTooLong
 		}
-		if !errors.Is(err, bufio.ErrBufferFull) {
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull): // there is more of it
+		case length > most:
+			return nil, errLineTooLong // and an error comes again with the next
+		default:
 			return line, err
 		}
 	}
@@ -412,21 +403,26 @@ func (s *server) handleMetrics(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-const indexText = `vitrine %s: documentation search that you can see through
+// The index for curl, in parts for what a listener serves; [1] is where it is reached.
+const (
+	indexText = `vitrine %[2]s: documentation search that you can see through
+What is marked * needs ADMIN_TOKEN: curl -H "Authorization: Bearer $ADMIN_TOKEN"
 
-curl '%[2]s/search?q=install'                   search; also &limit=5&prefix=guide/
-curl '%[2]s/documents?prefix=guide/'            list documents
-curl %[2]s/documents/README.md                  read one
-claude mcp add --transport http docs %[2]s/mcp  connect an agent (MCP); for clients of 2024: %[2]s/sse
-curl '%[2]s/readyz?verbose'                     can it serve, and what does it hold; /livez: is it alive
-curl %[2]s/metrics                             metrics for Prometheus
-with ADMIN_TOKEN (curl -H "Authorization: Bearer $ADMIN_TOKEN"):
-curl -T install.md %[2]s/documents/guide/install.md            write one
-curl -X DELETE %[2]s/documents/guide/install.md                remove one
-curl --data-binary @docs.ndjson %[2]s/documents                write many, {"id","text"} a line
-curl %[2]s/debug/requests                      recent requests; /debug/requests/{id}: the waterfall of one
-curl -X PUT -d debug '%[2]s/debug/loglevel?for=10m'            change the log level for a while
+curl '%[1]s/readyz?verbose'                     can it serve, and what does it hold; /livez: is it alive
 `
+	searchIndex = `curl '%[1]s/search?q=install'                   search; also &limit=5&prefix=guide/
+curl '%[1]s/documents?prefix=guide/'            list documents
+curl %[1]s/documents/README.md                  read one
+claude mcp add --transport http docs %[1]s/mcp  connect an agent (MCP); for clients of 2024: %[1]s/sse
+curl -T install.md %[1]s/documents/guide/install.md  * write one
+curl -X DELETE %[1]s/documents/guide/install.md      * remove one
+curl --data-binary @docs.ndjson %[1]s/documents      * write many, {"id","text"} a line
+`
+	adminIndex = `curl %[1]s/metrics                              metrics for Prometheus
+curl %[1]s/debug/requests                       * recent requests; /debug/requests/{id}: the waterfall of one
+curl -X PUT -d debug '%[1]s/debug/loglevel?for=10m'  * change the log level for a while
+`
+)
 
 //go:embed index.html
 var page string
@@ -448,11 +444,18 @@ var pagePolicy = sync.OnceValue(func() string {
 // text for curl.
 func (s *server) handleIndex(serves string) func(http.ResponseWriter, *http.Request) error {
 	html := strings.Replace(page, `data-serves="search admin"`, `data-serves="`+serves+`"`, 1)
+	text := indexText
+	if strings.Contains(serves, "search") {
+		text += searchIndex
+	}
+	if strings.Contains(serves, "admin") {
+		text += adminIndex
+	}
 	return func(w http.ResponseWriter, r *http.Request) error {
 		h := w.Header()
 		h.Set("Vary", "Accept")
 		if !strings.Contains(r.Header.Get("Accept"), "text/html") {
-			return writeText(w, http.StatusOK, fmt.Sprintf(indexText, version(), "http://"+r.Host))
+			return writeText(w, http.StatusOK, fmt.Sprintf(text, "http://"+r.Host, version()))
 		}
 		h.Set("Content-Security-Policy", pagePolicy())
 		h.Set("Referrer-Policy", "no-referrer")
@@ -507,28 +510,21 @@ func bodyError(err error) error {
 	return userError{http.StatusBadRequest, "the body was cut off: send it again"}
 }
 
-// parameterSet is the parsed query of a URL.
-type parameterSet struct{ values url.Values }
-
-func parameters(r *http.Request) (parameterSet, error) {
-	values, err := url.ParseQuery(r.URL.RawQuery)
+// parameters parses the query of r's URL, and its limit: the usual one if it is absent, or an error unless it is in 1..most.
+func parameters(r *http.Request, usual, most int) (values url.Values, limit int, err error) {
+	values, err = url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return parameterSet{}, userError{http.StatusBadRequest, "the query string is malformed: percent-encode its values, with curl -G --data-urlencode q='…'"}
+		return nil, 0, userError{http.StatusBadRequest, "the query string is malformed: percent-encode its values, with curl -G --data-urlencode q='…'"}
 	}
-	return parameterSet{values}, nil
-}
-
-// integer returns the value of name, def if it is absent, or an error unless it is in 1..most.
-func (p parameterSet) integer(name string, def, most int) (int, error) {
-	text := p.values.Get(name)
+	text := values.Get("limit")
 	if text == "" {
-		return def, nil
+		return values, usual, nil
 	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > most {
-		return 0, userError{http.StatusBadRequest, fmt.Sprintf("%s=%.20q is not a number from 1 to %d", name, text, most)}
+	limit, err = strconv.Atoi(text)
+	if err != nil || limit < 1 || limit > most {
+		return nil, 0, userError{http.StatusBadRequest, fmt.Sprintf("limit=%.20q is not a number from 1 to %d", text, most)}
 	}
-	return n, nil
+	return values, limit, nil
 }
 
 func checkPrefix(prefix string) error {
@@ -541,20 +537,8 @@ func checkPrefix(prefix string) error {
 // isPlain reports whether s is UTF-8 without NUL.
 func isPlain(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
 
-// requestPrecondition reads If-Match and If-None-Match.
+// requestPrecondition reads If-Match and If-None-Match. Our entity tags contain no comma.
 func requestPrecondition(r *http.Request) precondition {
-	return precondition{match: entityTags(r.Header.Values("If-Match")), noneMatch: entityTags(r.Header.Values("If-None-Match"))}
-}
-
-// entityTags splits header values into entity tags. Ours contain no comma.
-func entityTags(values []string) []string {
-	var tags []string
-	for _, value := range values {
-		for tag := range strings.SplitSeq(value, ",") {
-			if tag = strings.TrimSpace(tag); tag != "" {
-				tags = append(tags, tag)
-			}
-		}
-	}
-	return tags
+	tags := func(header string) []string { return splitList(strings.Join(r.Header.Values(header), ",")) }
+	return precondition{match: tags("If-Match"), noneMatch: tags("If-None-Match")}
 }

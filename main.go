@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
 	"net"
 	"net/http"
@@ -31,6 +32,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -61,22 +63,19 @@ type settings struct {
 	embeddingBatch, embeddingConcurrency          int
 	embeddingMinCosine, vectorWeight              float64
 
-	apiToken       string
-	adminToken     string
-	allowedHosts   []string
-	allowedOrigins []string
-	trustedProxies []netip.Prefix
-	rateLimit      float64
-	maxStreams     int
-	profiling      bool
-	sampleRate     float64
-	tracesExporter string
-	serviceName    string
-	environment    string
-	logLevel       slog.Level
-	slowRequest    time.Duration
-	drainDelay     time.Duration
-	observability  bool
+	apiToken, adminToken         string
+	allowedHosts, allowedOrigins []string
+	trustedProxies               []netip.Prefix
+	rateLimit                    float64
+	maxStreams                   int
+
+	profiling                bool
+	sampleRate               float64
+	tracesExporter           string
+	serviceName, environment string
+	logLevel                 slog.Level
+	slowRequest, drainDelay  time.Duration
+	observability            bool
 }
 
 // model names the embedder in telemetry.
@@ -88,133 +87,46 @@ type variable struct {
 	example        string // for the error message, where the standard value is none
 	secret         bool
 	about          string
-	set            func(cfg *settings, value string) error
+	set            func(value string) error
 }
 
-var variables = []variable{
-	{"ADDR", "127.0.0.1:8080", "", false, "address to listen on", func(c *settings, v string) error {
-		return parseAddr(v, &c.addr)
-	}},
-	{"ADMIN_ADDR", "", "127.0.0.1:9090", false, "address for /metrics and /debug/, which are then served there and only there", func(c *settings, v string) error {
-		return parseAddr(v, &c.adminAddr)
-	}},
-	{"DATABASE_URL", "", "postgres://vitrine@db.example.com/vitrine?sslmode=verify-full", true, "PostgreSQL 14 or later with pgvector 0.8; without it the store is in memory", func(c *settings, v string) error {
-		return parseDatabaseURL(v, &c.databaseURL)
-	}},
-	{"DB_MAX_CONNS", "20", "", false, "connections that requests may use; background work takes up to 3 more", func(c *settings, v string) error {
-		return parseCount(v, 1000, &c.dbMaxConns)
-	}},
-	{"DOCS_DIR", "", "./docs", false, "folder of Markdown to serve; without it the program's own manual", func(c *settings, v string) error {
-		c.docsDir = v
-		return nil
-	}},
-	{"DOCS_SYNC_INTERVAL", "10s", "", false, "how often the folder is looked through for changes", func(c *settings, v string) error {
-		return parseDuration(v, 100*time.Millisecond, &c.docsSync)
-	}},
-	{"EMBEDDING_URL", "", "http://127.0.0.1:11434/v1/embeddings", false, "any OpenAI-compatible embeddings API; without it the built-in, lexical vectors", func(c *settings, v string) error {
-		return parseURL(v, &c.embeddingURL)
-	}},
-	{"EMBEDDING_MODEL", "", "nomic-embed-text", false, "model to name to the API", func(c *settings, v string) error {
-		c.embeddingModel = v
-		return nil
-	}},
-	{"EMBEDDING_API_KEY", "", "a-key", true, "bearer token of the API", func(c *settings, v string) error {
-		return parseToken(v, &c.embeddingKey)
-	}},
-	{"EMBEDDING_DIMENSIONS", "", "512", false, "dimensions to ask the model for; unset: its own", func(c *settings, v string) error {
-		return parseCount(v, maxDimensions, &c.embeddingDimensions)
-	}},
-	{"EMBEDDING_QUERY_PREFIX", "", "query: ", false, "what the model wants before a question", func(c *settings, v string) error {
-		c.embeddingQueryPrefix = v
-		return nil
-	}},
-	{"EMBEDDING_DOCUMENT_PREFIX", "", "passage: ", false, "what the model wants before a text", func(c *settings, v string) error {
-		c.embeddingDocumentPrefix = v
-		return nil
-	}},
-	{"EMBEDDING_BATCH", "32", "", false, "texts a call", func(c *settings, v string) error {
-		return parseCount(v, 2048, &c.embeddingBatch)
-	}},
-	{"EMBEDDING_CONCURRENCY", "4", "", false, "calls at once", func(c *settings, v string) error {
-		return parseCount(v, 100, &c.embeddingConcurrency)
-	}},
-	{"EMBEDDING_MIN_COSINE", "0.3", "", false, "cosine from which on a text counts as found though it shares no word with the question", func(c *settings, v string) error {
-		return parseNumber(v, -1, 1, &c.embeddingMinCosine)
-	}},
-	{"VECTOR_WEIGHT", "0.5", "", false, "weight of the vectors beside the words (1) in the ranking; with EMBEDDING_URL 1.0", func(c *settings, v string) error {
-		return parseNumber(v, 0, 100, &c.vectorWeight)
-	}},
-	{"API_TOKEN", "", "a-long-random-text", true, "bearer token for searching and reading; without it they are open to anybody", func(c *settings, v string) error {
-		return parseToken(v, &c.apiToken)
-	}},
-	{"ADMIN_TOKEN", "", "a-long-random-text", true, "token that opens everything, as bearer or Basic password; without it the admin routes are closed", func(c *settings, v string) error {
-		return parseToken(v, &c.adminToken)
-	}},
-	{"ALLOWED_HOSTS", "", "docs.example.com", false, "host names served, without ports; unset: the loopback names if ADDR is loopback, else any", func(c *settings, v string) error {
-		c.allowedHosts = splitList(strings.ToLower(v))
-		if slices.ContainsFunc(c.allowedHosts, func(host string) bool { return host != hostname(host) }) {
-			return errors.New("not host names without ports")
-		}
-		return nil
-	}},
-	{"ALLOWED_ORIGINS", "", "https://app.example.com", false, "origins beside the request's own host whose pages may ask", func(c *settings, v string) error {
-		return parseOrigins(v, &c.allowedOrigins)
-	}},
-	{"TRUSTED_PROXIES", "", "10.0.0.0/8", false, "networks whose X-Forwarded-For is believed", func(c *settings, v string) error {
-		return parsePrefixes(v, &c.trustedProxies)
-	}},
-	{"RATE_LIMIT", "50", "", false, "requests a second per client, in bursts of twice as many; 0: no limit", func(c *settings, v string) error {
-		return parseNumber(v, 0, 1e6, &c.rateLimit)
-	}},
-	{"MAX_STREAMS", "10000", "", false, "SSE streams open at once, per client 100 of them", func(c *settings, v string) (err error) {
-		c.maxStreams, err = strconv.Atoi(v)
-		if err != nil || c.maxStreams < 1 {
-			return errors.New("not a number of at least 1")
-		}
-		return nil
-	}},
-	{"ENABLE_PROFILING", "false", "", false, "true opens /debug/pprof/ and /debug/flight to whoever has ADMIN_TOKEN", func(c *settings, v string) (err error) {
-		c.profiling, err = parseBool(v)
-		return err
-	}},
-	{"OTEL_TRACE_SAMPLE_RATE", "0.1", "", false, "share of the traces that are kept, 0 to 1; failed and slow ones are always kept", func(c *settings, v string) error {
-		return parseNumber(v, 0, 1, &c.sampleRate)
-	}},
-	{"OTEL_TRACES_EXPORTER", "", "otlp", false, "otlp, console (standard error) or none; unset: otlp if OTEL_EXPORTER_OTLP_ENDPOINT is set", func(c *settings, v string) error {
-		c.tracesExporter = v
-		if v != "otlp" && v != "console" && v != "none" {
-			return errors.New("not otlp, console or none")
-		}
-		return nil
-	}},
-	{"OTEL_RESOURCE_ATTRIBUTES", "", "k8s.pod.name=docs-1", false, "further attributes of the traces' resource", func(*settings, string) error {
-		return nil // the OpenTelemetry SDK reads it
-	}},
-	{"OTEL_SERVICE_NAME", "vitrine", "", false, "name of the service in logs, metrics and traces", func(c *settings, v string) error {
-		c.serviceName = v
-		return nil
-	}},
-	{"ENVIRONMENT", "development", "", false, "name of the environment in logs, metrics and traces", func(c *settings, v string) error {
-		c.environment = v
-		return nil
-	}},
-	{"LOG_LEVEL", "info", "", false, "debug, info, warn or error", func(c *settings, v string) (err error) {
-		c.logLevel, err = parseLevel(v)
-		return err
-	}},
-	{"SLOW_REQUEST", "500ms", "", false, "requests that take longer are logged as warnings, and their traces kept", func(c *settings, v string) error {
-		return parseDuration(v, 0, &c.slowRequest)
-	}},
-	{"DRAIN_DELAY", "0s", "", false, "pause between being no longer ready and closing", func(c *settings, v string) error {
-		return parseDuration(v, 0, &c.drainDelay)
-	}},
-	{"OBSERVABILITY", "on", "", false, "off leaves out what is recorded of each request, to measure what that costs", func(c *settings, v string) error {
-		c.observability = v == "on"
-		if v != "on" && v != "off" {
-			return errors.New("not on or off")
-		}
-		return nil
-	}},
+// variables are all settings, each with a setter that checks a value and keeps it in c.
+func variables(c *settings) []variable {
+	return []variable{
+		{"ADDR", "127.0.0.1:8080", "", false, "address to listen on", into(&c.addr, parseAddr)},
+		{"ADMIN_ADDR", "", "127.0.0.1:9090", false, "address for /metrics and /debug/, which are then served there and only there", into(&c.adminAddr, parseAddr)},
+		{"DATABASE_URL", "", "postgres://u@db.example.com/v?sslmode=verify-full", true, "PostgreSQL 14 or later with pgvector 0.8; without it the store is in memory", into(&c.databaseURL, parseDatabaseURL)},
+		{"DB_MAX_CONNS", "20", "", false, "connections that requests may use; background work takes up to 3 more", into(&c.dbMaxConns, parseCount(1000))},
+		{"DOCS_DIR", "", "./docs", false, "folder of Markdown to serve; without it the program's own manual", into(&c.docsDir, parseText)},
+		{"DOCS_SYNC_INTERVAL", "10s", "", false, "how often the folder is looked through for changes", into(&c.docsSync, parseDuration(100*time.Millisecond))},
+		{"EMBEDDING_URL", "", "http://127.0.0.1:11434/v1/embeddings", false, "any OpenAI-compatible embeddings API; without it the built-in, lexical vectors", into(&c.embeddingURL, parseURL)},
+		{"EMBEDDING_MODEL", "", "nomic-embed-text", false, "model to name to the API", into(&c.embeddingModel, parseText)},
+		{"EMBEDDING_API_KEY", "", "a-key", true, "bearer token of the API", into(&c.embeddingKey, parseToken)},
+		{"EMBEDDING_DIMENSIONS", "", "512", false, "dimensions to ask the model for; unset: its own", into(&c.embeddingDimensions, parseCount(maxDimensions))},
+		{"EMBEDDING_QUERY_PREFIX", "", "query: ", false, "what the model wants before a question", into(&c.embeddingQueryPrefix, parseText)},
+		{"EMBEDDING_DOCUMENT_PREFIX", "", "passage: ", false, "what the model wants before a text", into(&c.embeddingDocumentPrefix, parseText)},
+		{"EMBEDDING_BATCH", "32", "", false, "texts a call", into(&c.embeddingBatch, parseCount(2048))},
+		{"EMBEDDING_CONCURRENCY", "4", "", false, "calls at once", into(&c.embeddingConcurrency, parseCount(100))},
+		{"EMBEDDING_MIN_COSINE", "0.3", "", false, "cosine from which on a text counts as found though it shares no word with the question", into(&c.embeddingMinCosine, parseNumber(-1, 1))},
+		{"VECTOR_WEIGHT", "0.5", "", false, "weight of the vectors beside the words (1) in the ranking; with EMBEDDING_URL 1.0", into(&c.vectorWeight, parseNumber(0, 100))},
+		{"API_TOKEN", "", "a-long-random-text", true, "bearer token for searching and reading; without it they are open to anybody", into(&c.apiToken, parseToken)},
+		{"ADMIN_TOKEN", "", "a-long-random-text", true, "token that opens everything, as bearer or Basic password; without it the admin routes are closed", into(&c.adminToken, parseToken)},
+		{"ALLOWED_HOSTS", "", "docs.example.com", false, "host names served, without ports, besides its own IP address; unset: the loopback names if ADDR is loopback, else any", into(&c.allowedHosts, parseList(parseHost))},
+		{"ALLOWED_ORIGINS", "", "https://app.example.com", false, "origins beside the request's own host whose pages may ask", into(&c.allowedOrigins, parseList(parseOrigin))},
+		{"TRUSTED_PROXIES", "", "10.0.0.0/8", false, "networks whose X-Forwarded-For is believed", into(&c.trustedProxies, parseList(netip.ParsePrefix))},
+		{"RATE_LIMIT", "50", "", false, "requests a second per client, in bursts of twice as many; 0: no limit", into(&c.rateLimit, parseNumber(0, 1e6))},
+		{"MAX_STREAMS", "10000", "", false, "SSE streams open at once, per client 100 of them", into(&c.maxStreams, parseCount(math.MaxInt32))},
+		{"ENABLE_PROFILING", "false", "", false, "true opens /debug/pprof/ and /debug/flight to whoever has ADMIN_TOKEN", into(&c.profiling, parseTrue)},
+		{"OTEL_TRACE_SAMPLE_RATE", "0.1", "", false, "share of the traces that are kept, 0 to 1; failed and slow ones are always kept", into(&c.sampleRate, parseNumber(0, 1))},
+		{"OTEL_TRACES_EXPORTER", "", "otlp", false, "otlp, console (standard error) or none; unset: otlp if OTEL_EXPORTER_OTLP_ENDPOINT is set", into(&c.tracesExporter, parseExporter)},
+		{"OTEL_RESOURCE_ATTRIBUTES", "", "k8s.pod.name=docs-1", false, "further attributes of the traces' resource", into(new(string), parseText)}, // the OpenTelemetry SDK reads it
+		{"OTEL_SERVICE_NAME", "vitrine", "", false, "name of the service in logs, metrics and traces", into(&c.serviceName, parseText)},
+		{"ENVIRONMENT", "development", "", false, "name of the environment in logs, metrics and traces", into(&c.environment, parseText)},
+		{"LOG_LEVEL", "info", "", false, "debug, info, warn or error", into(&c.logLevel, parseLevel)},
+		{"SLOW_REQUEST", "500ms", "", false, "requests that take longer are logged as warnings, and their traces kept", into(&c.slowRequest, parseDuration(0))},
+		{"DRAIN_DELAY", "0s", "", false, "pause between being no longer ready and closing", into(&c.drainDelay, parseDuration(0))},
+		{"OBSERVABILITY", "on", "", false, "off leaves out what is recorded of each request, to measure what that costs", into(&c.observability, parseOn)},
+	}
 }
 
 func main() {
@@ -224,7 +136,7 @@ func main() {
 	if err == nil {
 		return
 	}
-	fmt.Fprintln(os.Stderr, err)
+	fmt.Fprintln(os.Stderr, "vitrine:", err)
 	if errors.Is(err, errUsage) {
 		os.Exit(2)
 	}
@@ -236,31 +148,25 @@ var errUsage = errors.New("vitrine -h prints the manual")
 
 // run does what the program is asked for until ctx ends.
 func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
-	isReindex := len(args) == 1 && (args[0] == "-reindex" || args[0] == "--reindex")
-	isHealth := len(args) == 1 && (args[0] == "-health" || args[0] == "--health")
-	switch {
-	case len(args) == 1 && (args[0] == "-h" || args[0] == "-help" || args[0] == "--help"):
+	command := strings.Replace(strings.Join(args, " "), "--", "-", 1)
+	switch command {
+	case "-h", "-help":
 		return manual(stdout)
-	case len(args) == 1 && (args[0] == "-version" || args[0] == "--version"):
+	case "-version":
 		_, err := fmt.Fprintln(stdout, version())
 		return err
-	case len(args) > 0 && !isReindex && !isHealth:
-		return fmt.Errorf("vitrine: unknown argument %q: settings are environment variables; %w", args[0], errUsage)
-	}
-	getenv := func(name string) string {
-		value := ""
-		for _, pair := range environ {
-			if key, v, _ := strings.Cut(pair, "="); key == name {
-				value = v
-			}
+	case "-health", "-reindex":
+	default:
+		if len(args) > 0 {
+			return fmt.Errorf("unknown argument %q: settings are environment variables; %w", args[0], errUsage)
 		}
-		return value
 	}
-	cfg, err := readSettings(getenv)
+	env := environment(environ)
+	cfg, err := readSettings(env)
 	if err != nil {
 		return err
 	}
-	if isHealth {
+	if command == "-health" {
 		return health(ctx, cfg, stdout)
 	}
 	s, err := newServer(cfg, stdout)
@@ -268,13 +174,23 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		return err
 	}
 	defer s.close()
-	s.log.Info("starting", "go", goVersion(), "settings", effective(getenv))
-	s.warn(environ)
-	limitMemory(s.log, getenv)
-	if isReindex {
+	s.log.Info("starting", "go", goVersion(), "settings", effective(env))
+	s.warn(env)
+	limitMemory(s.log, env["GOMEMLIMIT"])
+	if command == "-reindex" {
 		return s.reindex(ctx)
 	}
 	return s.serve(ctx)
+}
+
+// environment turns KEY=value pairs into a map; of a key that comes twice the last value holds.
+func environment(pairs []string) map[string]string {
+	env := make(map[string]string, len(pairs))
+	for _, pair := range pairs {
+		name, value, _ := strings.Cut(pair, "=")
+		env[name] = value
+	}
+	return env
 }
 
 // health asks a running server whether it is ready, for HEALTHCHECK: an image from scratch has no curl.
@@ -287,7 +203,7 @@ func health(ctx context.Context, cfg *settings, stdout io.Writer) error {
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz?verbose", http.NoBody)
 	if err != nil {
-		return fmt.Errorf("vitrine: not ready: %w", err)
+		return fmt.Errorf("not ready: %w", err)
 	}
 	if name := cfg.allowedHosts[0]; name != "*" {
 		r.Host = name
@@ -295,12 +211,12 @@ func health(ctx context.Context, cfg *settings, stdout io.Writer) error {
 	direct := http.Client{Transport: &http.Transport{}} // whatever HTTP_PROXY says
 	answer, err := direct.Do(r)
 	if err != nil {
-		return fmt.Errorf("vitrine: not ready: %w", err)
+		return fmt.Errorf("not ready: %w", err)
 	}
 	defer answer.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(answer.Body, 4096))
 	if err != nil || answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("vitrine: not ready: %s\n%s", answer.Status, text)
+		return fmt.Errorf("not ready: %s\n%s", answer.Status, text)
 	}
 	_, err = stdout.Write(text)
 	return err
@@ -309,14 +225,12 @@ func health(ctx context.Context, cfg *settings, stdout io.Writer) error {
 // manual prints the package comment and the settings.
 func manual(w io.Writer) error {
 	comment, _, _ := strings.Cut(manualSource, "\npackage main")
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for line := range strings.Lines(comment + "\n") {
 		line = strings.TrimPrefix(strings.TrimPrefix(line, "//"), " ")
-		if _, err := io.WriteString(w, strings.ReplaceAll(line, "\t", "  ")); err != nil {
-			return err
-		}
+		fmt.Fprint(table, strings.ReplaceAll(line, "\t", "  "))
 	}
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, v := range variables {
+	for _, v := range variables(new(settings)) {
 		fmt.Fprintf(table, "\n  %s\t%s\t%s", v.name, v.standard, v.about)
 	}
 	fmt.Fprintln(table)
@@ -324,26 +238,19 @@ func manual(w io.Writer) error {
 }
 
 // readSettings checks all variables and reports all that is wrong at once.
-func readSettings(getenv func(string) string) (*settings, error) {
+func readSettings(env map[string]string) (*settings, error) {
 	var cfg settings
 	var problems []error
-	for _, v := range variables {
-		value := getenv(v.name)
-		if value == "" {
-			value = v.standard
-		}
+	for _, v := range variables(&cfg) {
+		value := cmp.Or(env[v.name], v.standard)
 		if value == "" {
 			continue
 		}
-		if err := v.set(&cfg, value); err != nil {
-			example := v.example
-			if example == "" {
-				example = v.standard
-			}
+		if err := v.set(value); err != nil {
 			if v.secret {
 				value = "(secret)"
 			}
-			problems = append(problems, fmt.Errorf("%s=%q: %w; for example %s=%s", v.name, redact(value), err, v.name, example))
+			problems = append(problems, fmt.Errorf("%s=%q: %w; for example %s=%s", v.name, redact(value), err, v.name, cmp.Or(v.example, v.standard)))
 		}
 	}
 	if (cfg.embeddingURL == "") != (cfg.embeddingModel == "") {
@@ -352,34 +259,36 @@ func readSettings(getenv func(string) string) (*settings, error) {
 	if cfg.profiling && cfg.adminToken == "" {
 		problems = append(problems, errors.New("ENABLE_PROFILING=true needs ADMIN_TOKEN; for example ADMIN_TOKEN=a-long-random-text"))
 	}
+	collector := ""
 	for _, name := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"} {
-		if value := getenv(name); value != "" && parseURL(value, new(string)) != nil {
+		collector += env[name]
+		if _, err := parseURL(env[name]); err != nil && env[name] != "" {
 			problems = append(problems, fmt.Errorf("%s is not a URL; for example %s=http://127.0.0.1:4318", name, name))
 		}
 	}
 	if problems != nil {
 		return nil, fmt.Errorf("%w\n%w", errors.Join(problems...), errUsage)
 	}
-	if cfg.embeddingURL != "" && getenv("VECTOR_WEIGHT") == "" {
+	if cfg.embeddingURL != "" && env["VECTOR_WEIGHT"] == "" {
 		cfg.vectorWeight = 1
 	}
-	if cfg.tracesExporter == "" {
+	switch {
+	case cfg.tracesExporter == "" && collector != "":
+		cfg.tracesExporter = "otlp"
+	case cfg.tracesExporter == "":
 		cfg.tracesExporter = "none"
-		if getenv("OTEL_EXPORTER_OTLP_ENDPOINT")+getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "" {
-			cfg.tracesExporter = "otlp"
-		}
 	}
-	if len(cfg.allowedHosts) == 0 {
+	switch {
+	case len(cfg.allowedHosts) == 0 && isLoopback(cfg.addr):
+		cfg.allowedHosts = []string{"localhost", "127.0.0.1", "::1", hostname(cfg.addr)}
+	case len(cfg.allowedHosts) == 0:
 		cfg.allowedHosts = []string{"*"}
-		if isLoopback(cfg.addr) {
-			cfg.allowedHosts = []string{"localhost", "127.0.0.1", "::1", hostname(cfg.addr)}
-		}
 	}
 	return &cfg, nil
 }
 
 // warn logs what was set but may not be what was meant.
-func (s *server) warn(environ []string) {
+func (s *server) warn(env map[string]string) {
 	if s.cfg.apiToken == "" && !isLoopback(s.cfg.addr) {
 		s.log.Warn("searching and reading are open to whoever reaches this address: set API_TOKEN to close them", "addr", s.cfg.addr)
 	}
@@ -387,11 +296,11 @@ func (s *server) warn(environ []string) {
 		s.log.Warn("OBSERVABILITY is off: requests are neither logged nor measured nor traced")
 	}
 	var ignored []string
-	for _, pair := range environ {
-		name, _, _ := strings.Cut(pair, "=")
-		known := slices.ContainsFunc(variables, func(v variable) bool { return v.name == name }) || strings.HasPrefix(name, "OTEL_EXPORTER_OTLP_") && !strings.Contains(name, "_METRICS_") && !strings.Contains(name, "_LOGS_") &&
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		isSetting := slices.ContainsFunc(variables(new(settings)), func(v variable) bool { return v.name == name })
+		isExporters := strings.HasPrefix(name, "OTEL_EXPORTER_OTLP_") && !strings.Contains(name, "_METRICS_") && !strings.Contains(name, "_LOGS_") &&
 			!strings.HasSuffix(name, "_PROTOCOL") // HTTP with protobuf, whatever it says
-		if strings.HasPrefix(name, "OTEL_") && !known {
+		if strings.HasPrefix(name, "OTEL_") && !isSetting && !isExporters {
 			ignored = append(ignored, name)
 		}
 	}
@@ -402,9 +311,13 @@ func (s *server) warn(environ []string) {
 
 // serve opens what the settings name, serves until ctx ends, and drains.
 func (s *server) serve(ctx context.Context) error {
-	listeners, err := listen(s.cfg.addr, s.cfg.adminAddr)
-	if err != nil {
-		return err
+	servers := s.httpServers()
+	listeners := make([]net.Listener, len(servers))
+	for i, hs := range servers { // before anything else is begun: a busy port is a start-up error
+		var err error
+		if listeners[i], err = net.Listen("tcp", hs.Addr); err != nil {
+			return fmt.Errorf("%w; set ADDR and ADMIN_ADDR to addresses that are free", err)
+		}
 	}
 	var working sync.WaitGroup
 	background, endBackground := context.WithCancel(context.WithoutCancel(ctx))
@@ -413,7 +326,6 @@ func (s *server) serve(ctx context.Context) error {
 	if err := s.openStore(background, &working); err != nil {
 		return err
 	}
-	servers := s.httpServers()
 	failed := make(chan error, len(servers))
 	for i, hs := range servers {
 		working.Go(func() { failed <- hs.Serve(listeners[i]) })
@@ -425,7 +337,7 @@ func (s *server) serve(ctx context.Context) error {
 		for _, hs := range servers {
 			_ = hs.Close()
 		}
-		return fmt.Errorf("vitrine: serving: %w", err)
+		return fmt.Errorf("serving: %w", err)
 	case <-ctx.Done():
 		return s.drain(ctx, servers)
 	}
@@ -438,7 +350,7 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 	log := newLogger(logs, level, cfg)
 	s := &server{
 		cfg: cfg, log: log, level: level, logs: logs, observe: newObserver(cfg, log), profile: new(profiler),
-		limits: newLimiter(cfg.rateLimit, 2*cfg.rateLimit), strikes: newLimiter(0.1, 5), streams: newStreams(cfg.maxStreams),
+		limits: newLimiter(cfg.rateLimit, max(1, 2*cfg.rateLimit)), strikes: newLimiter(0.1, 5), streams: newStreams(cfg.maxStreams),
 		stopping: make(chan struct{}),
 	}
 	s.observe.client = s.clientName
@@ -461,24 +373,6 @@ func (s *server) close() {
 	s.logs.close(2 * time.Second)
 }
 
-// listen listens on the addresses that are not empty, before anything else is begun: a busy port is a start-up error.
-func listen(addrs ...string) (listeners []net.Listener, err error) {
-	for _, addr := range addrs {
-		if addr == "" {
-			continue
-		}
-		listener, err := net.Listen("tcp", addr)
-		if err != nil {
-			for _, opened := range listeners {
-				_ = opened.Close()
-			}
-			return nil, fmt.Errorf("vitrine: %w; set ADDR and ADMIN_ADDR to addresses that are free", err)
-		}
-		listeners = append(listeners, listener)
-	}
-	return listeners, nil
-}
-
 // openStore opens the store that the settings name and begins to follow the folder.
 func (s *server) openStore(ctx context.Context, working *sync.WaitGroup) error {
 	e, err := s.openEmbedder(ctx)
@@ -491,17 +385,17 @@ func (s *server) openStore(ctx context.Context, working *sync.WaitGroup) error {
 	if s.cfg.databaseURL != "" {
 		p, err := newPostgres(s.cfg, e, s.observe)
 		if err != nil {
-			return fmt.Errorf("vitrine: DATABASE_URL: %w", err)
+			return fmt.Errorf("DATABASE_URL: %w", err)
 		}
 		if err := p.start(ctx, working); err != nil {
-			return fmt.Errorf("vitrine: %w", err)
+			return err
 		}
 		s.store = p
 	} else {
 		m := newMemory(s.folder, s.cfg.vectorWeight)
 		m.embedder = e
 		s.store = m
-		if s.cfg.docsDir == "" {
+		if s.folder == nil {
 			return m.loadFiles(ctx, ownDocuments)
 		}
 		working.Go(func() { m.embedMissing(ctx, s.observe) })
@@ -523,16 +417,13 @@ func (s *server) openEmbedder(ctx context.Context) (embedder, error) {
 		s.log.Warn("searches are lexical until the embedding API answers", "error", err)
 		err = nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("vitrine: %w", err)
-	}
-	return e, nil
+	return e, err
 }
 
 // reindex makes the database's vectors those of the settings.
 func (s *server) reindex(ctx context.Context) error {
 	if s.cfg.databaseURL == "" {
-		return fmt.Errorf("vitrine: -reindex is for a database, the embedded store embeds at each start: set DATABASE_URL; %w", errUsage)
+		return fmt.Errorf("-reindex is for a database, the embedded store embeds at each start: set DATABASE_URL; %w", errUsage)
 	}
 	e, err := s.openEmbedder(ctx)
 	if err != nil {
@@ -540,11 +431,11 @@ func (s *server) reindex(ctx context.Context) error {
 	}
 	p, err := newPostgres(s.cfg, e, s.observe)
 	if err != nil {
-		return fmt.Errorf("vitrine: DATABASE_URL: %w", err)
+		return fmt.Errorf("DATABASE_URL: %w", err)
 	}
 	defer p.close()
 	if err := p.reindex(ctx); err != nil {
-		return fmt.Errorf("vitrine: reindexing: %w", err)
+		return fmt.Errorf("reindexing: %w", err)
 	}
 	documents, chunks, err := p.size(ctx)
 	s.log.Info("reindexed", "documents", documents, "chunks", chunks)
@@ -553,24 +444,24 @@ func (s *server) reindex(ctx context.Context) error {
 
 // httpServers returns the server of ADDR, and that of ADMIN_ADDR if it is set.
 func (s *server) httpServers() []*http.Server {
-	tables := [][]route{slices.Concat(s.routes(), s.adminRoutes(), s.sharedRoutes("search admin"))}
-	if s.cfg.adminAddr != "" {
-		tables = [][]route{slices.Concat(s.routes(), s.sharedRoutes("search")), slices.Concat(s.adminRoutes(), s.sharedRoutes("admin"))}
+	if s.cfg.adminAddr == "" {
+		return []*http.Server{s.httpServer(s.cfg.addr, "search admin")}
 	}
-	var servers []*http.Server
-	for _, table := range tables {
-		servers = append(servers, &http.Server{
-			Handler:           s.handler(table),
-			ReadHeaderTimeout: 5 * time.Second,
-			ReadTimeout:       readTimeout,
-			WriteTimeout:      writeTimeout,
-			IdleTimeout:       2 * time.Minute,
-			MaxHeaderBytes:    64 << 10,
-			ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // handshakes and aborted connections
-			ConnState:         s.observe.countConnection,
-		})
+	return []*http.Server{s.httpServer(s.cfg.addr, "search"), s.httpServer(s.cfg.adminAddr, "admin")}
+}
+
+func (s *server) httpServer(addr, serves string) *http.Server {
+	return &http.Server{
+		Addr:              addr,
+		Handler:           s.handler(serves),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // handshakes and aborted connections
+		ConnState:         s.observe.countConnection,
 	}
-	return servers
 }
 
 // drain ends the server so that no request is lost: it says that it is not ready, waits until that has got around,
@@ -588,7 +479,7 @@ func (s *server) drain(ctx context.Context, servers []*http.Server) error {
 		failed = errors.Join(failed, hs.Shutdown(ctx))
 	}
 	if failed != nil {
-		return fmt.Errorf("vitrine: requests were cut off after %v: %w", drainTimeout, failed)
+		return fmt.Errorf("requests were cut off after %v: %w", drainTimeout, failed)
 	}
 	s.log.Info("stopped")
 	return nil
@@ -598,17 +489,14 @@ func (s *server) drain(ctx context.Context, servers []*http.Server) error {
 const drainTimeout = handlerBudget + 5*time.Second
 
 // effective returns the settings as they are in force, secrets redacted.
-func effective(getenv func(string) string) slog.Value {
+func effective(env map[string]string) slog.Value {
 	var attrs []slog.Attr
-	for _, v := range variables {
-		value := getenv(v.name)
-		switch {
-		case value == "":
-			value = v.standard
-		case v.secret:
+	for _, v := range variables(new(settings)) {
+		value := redact(cmp.Or(env[v.name], v.standard))
+		if v.secret && value != "" {
 			value = "(set)"
 		}
-		attrs = append(attrs, slog.String(v.name, redact(value)))
+		attrs = append(attrs, slog.String(v.name, value))
 	}
 	return slog.GroupValue(attrs...)
 }
@@ -624,13 +512,13 @@ func redact(value string) string {
 
 // limitMemory tells the garbage collector 90 % of the cgroup's memory limit, which it does not look for itself
 // (go.dev/issue/75164), unless GOMEMLIMIT is set.
-func limitMemory(log *slog.Logger, getenv func(string) string) {
+func limitMemory(log *slog.Logger, goMemLimit string) {
 	text, err := os.ReadFile("/sys/fs/cgroup/memory.max")
 	if err != nil {
-		text, err = os.ReadFile("/sys/fs/cgroup/memory/memory.limit_in_bytes") // version 1 of cgroups
+		text, _ = os.ReadFile("/sys/fs/cgroup/memory/memory.limit_in_bytes") // version 1 of cgroups
 	}
-	limit, parseErr := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-	if err != nil || parseErr != nil || limit > 1<<50 || getenv("GOMEMLIMIT") != "" { // version 1 says "none" by a huge number
+	limit, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil || limit > 1<<50 || goMemLimit != "" { // version 1 says "none" by a huge number
 		return
 	}
 	debug.SetMemoryLimit(limit / 10 * 9)
@@ -640,80 +528,25 @@ func limitMemory(log *slog.Logger, getenv func(string) string) {
 // Stamps of a build outside a repository: -ldflags "-X main.stampedVersion=… -X main.stampedRevision=…".
 var stampedVersion, stampedRevision string
 
-// version is what the build was stamped with, and revision the commit it was made from.
+// version is what the build was stamped with, or the module's: "(devel)" outside a repository.
 var version = sync.OnceValue(func() string {
-	if stampedVersion != "" {
-		return stampedVersion
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
-		return info.Main.Version
-	}
-	return "devel"
+	info, _ := debug.ReadBuildInfo()
+	return cmp.Or(stampedVersion, strings.Trim(info.Main.Version, "()"), "devel")
 })
 
+// revision is the commit that the build was made from.
 func revision() string {
-	if stampedRevision != "" {
-		return stampedRevision
-	}
+	revision := "unknown"
 	info, _ := debug.ReadBuildInfo()
 	for _, setting := range info.Settings {
 		if setting.Key == "vcs.revision" {
-			return setting.Value
+			revision = setting.Value
 		}
 	}
-	return "unknown"
+	return cmp.Or(stampedRevision, revision)
 }
 
-func goVersion() string {
-	info, _ := debug.ReadBuildInfo()
-	return info.GoVersion
-}
-
-func parseAddr(v string, to *string) error {
-	_, port, err := net.SplitHostPort(v)
-	if n, portErr := strconv.Atoi(port); err != nil || portErr != nil || n < 0 || n > 65535 {
-		return errors.New("not an address HOST:PORT")
-	}
-	*to = v
-	return nil
-}
-
-// parseDatabaseURL checks a postgres:// URL. What lib/pq would do by itself, or otherwise in its next version, is said.
-func parseDatabaseURL(v string, to *string) error {
-	u, err := url.Parse(v)
-	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
-		return errors.New("not a URL postgres://USER:PASSWORD@HOST/DATABASE?sslmode=MODE")
-	}
-	q := u.Query()
-	if q.Get("sslmode") == "" {
-		return errors.New("sslmode is missing: add ?sslmode=verify-full, or disable where nobody can listen")
-	}
-	for _, standard := range [][2]string{{"connect_timeout", "5"}, {"binary_parameters", "yes"}, {"application_name", "vitrine"}} {
-		if !q.Has(standard[0]) {
-			q.Set(standard[0], standard[1])
-		}
-	}
-	u.RawQuery = q.Encode()
-	*to = u.String()
-	return nil
-}
-
-func parseURL(v string, to *string) error {
-	if u, err := url.Parse(v); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return errors.New("not a URL http://HOST/… or https://HOST/…")
-	}
-	*to = v
-	return nil
-}
-
-func parseCount(v string, most int, to *int) error {
-	n, err := strconv.Atoi(v)
-	if err != nil || n < 1 || n > most {
-		return fmt.Errorf("not a number from 1 to %d", most)
-	}
-	*to = n
-	return nil
-}
+func goVersion() string { return runtime.Version() }
 
 // isLoopback reports whether addr can be reached from this machine alone.
 func isLoopback(addr string) bool {
@@ -722,76 +555,137 @@ func isLoopback(addr string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
-func parseDuration(v string, least time.Duration, to *time.Duration) error {
-	d, err := time.ParseDuration(v)
-	if err != nil || d < least {
-		return fmt.Errorf("not a duration of at least %v", least)
+// into makes a setter of a parser.
+func into[T any](field *T, parse func(string) (T, error)) func(string) error {
+	return func(v string) (err error) {
+		*field, err = parse(v)
+		return err
 	}
-	*to = d
-	return nil
 }
 
-func parseNumber(v string, least, most float64, to *float64) error {
-	n, err := strconv.ParseFloat(v, 64)
-	if err != nil || math.IsNaN(n) || n < least || n > most {
-		return fmt.Errorf("not a number from %g to %g", least, most)
+func parseText(v string) (string, error) { return v, nil }
+
+func parseAddr(v string) (string, error) {
+	_, port, err := net.SplitHostPort(v)
+	if _, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil {
+		return "", errors.New("not an address HOST:PORT")
 	}
-	*to = n
-	return nil
+	return v, nil
+}
+
+// parseDatabaseURL checks a postgres:// URL. What lib/pq would do by itself, or otherwise in its next version, is said.
+func parseDatabaseURL(v string) (string, error) {
+	u, err := url.Parse(v)
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		return "", errors.New("not a URL postgres://USER:PASSWORD@HOST/DATABASE?sslmode=MODE")
+	}
+	q := u.Query()
+	if q.Get("sslmode") == "" {
+		return "", errors.New("sslmode is missing: add ?sslmode=verify-full, or disable where nobody can listen")
+	}
+	for name, value := range map[string]string{"connect_timeout": "5", "binary_parameters": "yes", "application_name": "vitrine"} {
+		if !q.Has(name) {
+			q.Set(name, value)
+		}
+	}
+	u.RawQuery = q.Encode()
+	return u.String(), nil
+}
+
+func parseURL(v string) (string, error) {
+	if u, err := url.Parse(v); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return "", errors.New("not a URL http://HOST/… or https://HOST/…")
+	}
+	return v, nil
+}
+
+// between makes a parser of values in a range, of a parser of all. NaN is in none.
+func between[T cmp.Ordered](kind string, least, most T, parse func(string) (T, error)) func(string) (T, error) {
+	return func(v string) (T, error) {
+		value, err := parse(v)
+		if isInside := least <= value && value <= most; err != nil || !isInside {
+			return value, fmt.Errorf("not a %s from %v to %v", kind, least, most)
+		}
+		return value, nil
+	}
+}
+
+func parseCount(most int) func(string) (int, error) {
+	return between("number", 1, most, strconv.Atoi)
+}
+
+func parseNumber(least, most float64) func(string) (float64, error) {
+	return between("number", least, most, func(v string) (float64, error) { return strconv.ParseFloat(v, 64) })
+}
+
+func parseDuration(least time.Duration) func(string) (time.Duration, error) {
+	return between("duration", least, 365*24*time.Hour, time.ParseDuration)
 }
 
 // parseToken refuses what could not be sent in a header.
-func parseToken(v string, to *string) error {
+func parseToken(v string) (string, error) {
 	if strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return errors.New("not printable ASCII without spaces")
+		return "", errors.New("not printable ASCII without spaces")
 	}
-	*to = v
-	return nil
+	return v, nil
 }
 
-func parseOrigins(v string, to *[]string) error {
-	for _, origin := range splitList(strings.ToLower(v)) {
-		if u, err := url.Parse(origin); origin != "*" && (err != nil || u.Host == "" || u.Scheme+"://"+u.Host != origin) {
-			return fmt.Errorf("%q is not an origin SCHEME://HOST[:PORT]", origin)
+// parseList makes a parser of lists, separated by commas, of a parser of their items.
+func parseList[T any](parse func(string) (T, error)) func(string) ([]T, error) {
+	return func(v string) (items []T, err error) {
+		for _, text := range splitList(v) {
+			item, err := parse(text)
+			if err != nil {
+				return nil, err
+			}
+			items = append(items, item)
 		}
-		*to = append(*to, origin)
+		return items, nil
 	}
-	return nil
 }
 
-func parsePrefixes(v string, to *[]netip.Prefix) error {
-	for _, text := range splitList(v) {
-		prefix, err := netip.ParsePrefix(text)
-		if err != nil {
-			return fmt.Errorf("%q is not a network in CIDR form", text)
-		}
-		*to = append(*to, prefix)
-	}
-	return nil
-}
-
-func parseBool(v string) (bool, error) {
-	if v != "true" && v != "false" {
-		return false, errors.New("not true or false")
-	}
-	return v == "true", nil
-}
-
-func parseLevel(v string) (slog.Level, error) {
-	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
-	level, ok := levels[strings.ToLower(v)]
-	if !ok {
-		return 0, errors.New("not debug, info, warn or error")
-	}
-	return level, nil
-}
-
-func splitList(v string) []string {
-	var list []string
+func splitList(v string) (items []string) {
 	for item := range strings.SplitSeq(v, ",") {
 		if item = strings.TrimSpace(item); item != "" {
-			list = append(list, item)
+			items = append(items, item)
 		}
 	}
-	return list
+	return items
 }
+
+func parseHost(v string) (string, error) {
+	if v = strings.ToLower(v); v != hostname(v) {
+		return "", fmt.Errorf("%q is not a host name without a port", v)
+	}
+	return v, nil
+}
+
+func parseOrigin(v string) (string, error) {
+	v = strings.ToLower(v)
+	if u, err := url.Parse(v); v != "*" && (err != nil || u.Host == "" || u.Scheme+"://"+u.Host != v) {
+		return "", fmt.Errorf("%q is not an origin SCHEME://HOST[:PORT]", v)
+	}
+	return v, nil
+}
+
+// oneOf makes a parser of a few words.
+func oneOf[T any](words string, values map[string]T) func(string) (T, error) {
+	return func(v string) (T, error) {
+		value, ok := values[v]
+		if !ok {
+			return value, errors.New("not " + words)
+		}
+		return value, nil
+	}
+}
+
+var (
+	parseTrue     = oneOf("true or false", map[string]bool{"true": true, "false": false})
+	parseOn       = oneOf("on or off", map[string]bool{"on": true, "off": false})
+	parseExporter = oneOf("otlp, console or none", map[string]string{"otlp": "otlp", "console": "console", "none": "none"})
+	parseLower    = oneOf("debug, info, warn or error", map[string]slog.Level{
+		"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
+	})
+)
+
+func parseLevel(v string) (slog.Level, error) { return parseLower(strings.ToLower(v)) }

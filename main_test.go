@@ -28,7 +28,7 @@ func TestSettingsReportAllProblemsAtOnce(t *testing.T) {
 		"ADDR": "nowhere", "DOCS_SYNC_INTERVAL": "1", "VECTOR_WEIGHT": "NaN", "ADMIN_TOKEN": "sec ret", "LOG_LEVEL": "loud",
 		"ALLOWED_ORIGINS": "app.example.com", "TRUSTED_PROXIES": "10.0.0.1", "RATE_LIMIT": "-1", "DRAIN_DELAY": "-1s",
 	}
-	_, err := readSettings(func(key string) string { return env[key] })
+	_, err := readSettings(env)
 	if err == nil {
 		t.Fatal("nothing is wrong")
 	}
@@ -49,10 +49,10 @@ func TestSettingsReportAllProblemsAtOnce(t *testing.T) {
 }
 
 func TestExamplesAndStandardValuesAreValid(t *testing.T) {
-	for _, v := range variables {
+	for _, v := range variables(new(settings)) {
 		for _, value := range []string{v.standard, v.example} {
 			if value != "" {
-				if err := v.set(new(settings), value); err != nil {
+				if err := v.set(value); err != nil {
 					t.Errorf("%s=%s: %v", v.name, value, err)
 				}
 			}
@@ -68,7 +68,7 @@ func TestManualNamesEverySetting(t *testing.T) {
 	if !strings.HasPrefix(out.String(), "Vitrine is a documentation search server") {
 		t.Errorf("the manual begins with %.80q", out.String())
 	}
-	for _, v := range variables {
+	for _, v := range variables(new(settings)) {
 		if !strings.Contains(out.String(), "\n  "+v.name+" ") {
 			t.Errorf("the manual does not name %s", v.name)
 		}
@@ -86,7 +86,7 @@ func TestReadmeSettingsTable(t *testing.T) {
 		got = append(got, strings.Join(row[1:], "|"))
 	}
 	var want []string
-	for _, v := range variables {
+	for _, v := range variables(new(settings)) {
 		want = append(want, strings.Join([]string{v.name, v.standard, v.about}, "|"))
 	}
 	for i := range max(len(got), len(want)) {

@@ -58,9 +58,7 @@ func newMCPServer(t testing.TB, docs map[string]string, change func(*server)) *m
 			t.Fatal(err)
 		}
 	}
-	cfg, err := readSettings(func(name string) string {
-		return map[string]string{"DOCS_DIR": dir, "RATE_LIMIT": "0", "ADMIN_TOKEN": "admin-token"}[name]
-	})
+	cfg, err := readSettings(map[string]string{"DOCS_DIR": dir, "RATE_LIMIT": "0", "ADMIN_TOKEN": "admin-token"})
 	if err != nil {
 		t.Fatal(err)
 	}

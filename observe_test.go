@@ -38,14 +38,14 @@ func newOverheadHandler(b *testing.B, observability, rate string) (http.Handler,
 	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
 	b.Cleanup(collector.Close)
 	s, questions := newLoadedServer(b, observability, rate, collector.URL, io.Discard)
-	return s.handler(slices.Concat(s.routes(), s.adminRoutes(), s.sharedRoutes("search admin"))), questions
+	return s.handler("search admin"), questions
 }
 
 func newLoadedServer(b *testing.B, observability, rate, collector string, stdout io.Writer) (*server, []string) {
 	b.Helper()
 	b.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector)
 	vars := map[string]string{"OBSERVABILITY": observability, "OTEL_TRACE_SAMPLE_RATE": rate, "OTEL_TRACES_EXPORTER": "otlp", "RATE_LIMIT": "0"}
-	cfg, err := readSettings(func(key string) string { return vars[key] })
+	cfg, err := readSettings(vars)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func BenchmarkTrouble(b *testing.B) {
 	} {
 		b.Run(trouble.name, func(b *testing.B) {
 			s, questions := newLoadedServer(b, "on", "1", trouble.collector, trouble.stdout)
-			h := s.handler(slices.Concat(s.routes(), s.adminRoutes(), s.sharedRoutes("search admin")))
+			h := s.handler("search admin")
 			request := func(path string) *http.Request {
 				r := httptest.NewRequest(http.MethodGet, path, nil)
 				r.Host = "localhost"
@@ -322,7 +322,7 @@ func series(text string) int {
 
 func TestMetricsStayBoundedWhateverClientsSend(t *testing.T) {
 	ts := newTestServer(t)
-	h := ts.handler(slices.Concat(ts.routes(), ts.adminRoutes(), ts.sharedRoutes("search admin")))
+	h := ts.handler("search admin")
 	random := func() string { return strconv.FormatUint(rand.Uint64(), 36) }
 	for i := range 100_000 {
 		r := httptest.NewRequest(http.MethodGet, "/"+random(), nil)

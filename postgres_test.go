@@ -135,14 +135,7 @@ func unopenedPostgres(t testing.TB, url string, env ...string) *postgres {
 
 func testSettings(t testing.TB, env ...string) *settings {
 	t.Helper()
-	cfg, err := readSettings(func(name string) string {
-		for _, pair := range env {
-			if value, ok := strings.CutPrefix(pair, name+"="); ok {
-				return value
-			}
-		}
-		return ""
-	})
+	cfg, err := readSettings(environment(env))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +143,7 @@ func testSettings(t testing.TB, env ...string) *settings {
 }
 
 func quietObserver() *observer {
-	cfg, err := readSettings(func(string) string { return "" })
+	cfg, err := readSettings(nil)
 	if err != nil {
 		panic(err) // the standard values are valid
 	}

@@ -75,64 +75,68 @@ const (
 	ownLimits = -2
 )
 
-// routes is the whole HTTP surface but for the shared and the admin routes.
-func (s *server) routes() []route {
-	return []route{
-		{"POST /mcp", api, ownLimits, s.handleMCP},                         // claude mcp add --transport http docs http://127.0.0.1:8080/mcp
-		{"GET /mcp", api, ownLimits, s.handleNotifications},                // curl -N -H 'Accept: text/event-stream' :8080/mcp
-		{"GET /sse", api, ownLimits, s.handleSSE},                          // curl -N :8080/sse
-		{"POST /messages", api, ownLimits, s.handleMessages},               // curl -H 'Content-Type: application/json' -d … ':8080/messages?sessionId=…'
-		{"GET /search", api, maxBodyBytes, s.handleSearch},                 // curl ':8080/search?q=install'
-		{"GET /documents", api, maxBodyBytes, s.handleList},                // curl ':8080/documents?prefix=guide/'
-		{"POST /documents", admin, noLimit, s.handleBulk},                  // curl --data-binary @docs.ndjson
-		{"GET /documents/{id...}", api, maxBodyBytes, s.handleGet},         // curl :8080/documents/README.md
-		{"PUT /documents/{id...}", admin, maxDocumentBytes, s.handlePut},   // curl -T install.md
-		{"DELETE /documents/{id...}", admin, maxBodyBytes, s.handleDelete}, // curl -X DELETE
+// routes is the whole HTTP surface of a listener that serves "search", "admin" or both.
+func (s *server) routes(serves string) []route {
+	tables := map[string][]route{
+		"search": {
+			{"POST /mcp", api, ownLimits, s.handleMCP},                         // claude mcp add --transport http docs http://127.0.0.1:8080/mcp
+			{"GET /mcp", api, ownLimits, s.handleNotifications},                // curl -N -H 'Accept: text/event-stream' :8080/mcp
+			{"GET /sse", api, ownLimits, s.handleSSE},                          // curl -N :8080/sse
+			{"POST /messages", api, ownLimits, s.handleMessages},               // curl -H 'Content-Type: application/json' -d … ':8080/messages?sessionId=…'
+			{"GET /search", api, maxBodyBytes, s.handleSearch},                 // curl ':8080/search?q=install'
+			{"GET /documents", api, maxBodyBytes, s.handleList},                // curl ':8080/documents?prefix=guide/'
+			{"POST /documents", admin, noLimit, s.handleBulk},                  // curl --data-binary @docs.ndjson
+			{"GET /documents/{id...}", api, maxBodyBytes, s.handleGet},         // curl :8080/documents/README.md
+			{"PUT /documents/{id...}", admin, maxDocumentBytes, s.handlePut},   // curl -T install.md
+			{"DELETE /documents/{id...}", admin, maxBodyBytes, s.handleDelete}, // curl -X DELETE
+		},
+		"admin": append(s.profile.routes(), []route{
+			{"GET /metrics", open, maxBodyBytes, s.handleMetrics},              // curl :8080/metrics
+			{"GET /debug/requests", admin, maxBodyBytes, s.handleRequests},     // curl -u :$ADMIN_TOKEN :8080/debug/requests
+			{"GET /debug/requests/{id}", admin, maxBodyBytes, s.handleRequest}, // the waterfall of a correlation or trace id
+			{"GET /debug/loglevel", admin, maxBodyBytes, s.handleLogLevel},     // curl -u :$ADMIN_TOKEN :8080/debug/loglevel
+			{"PUT /debug/loglevel", admin, maxBodyBytes, s.handleSetLogLevel},  // curl -X PUT -d debug ':8080/debug/loglevel?for=10m'
+		}...),
 	}
-}
-
-// sharedRoutes are served on every listener. serves says what else that listener has, for the page.
-func (s *server) sharedRoutes(serves string) []route {
-	return []route{
+	routes := []route{
 		{"GET /{$}", open, maxBodyBytes, s.handleIndex(serves)}, // curl :8080, or a browser
 		{"GET /livez", open, maxBodyBytes, s.handleLive},        // curl :8080/livez
 		{"GET /healthz", open, maxBodyBytes, s.handleLive},      // the same, by its older name
 		{"GET /readyz", open, maxBodyBytes, s.handleReady},      // curl ':8080/readyz?verbose'
 	}
+	for name := range strings.FieldsSeq(serves) {
+		routes = append(routes, tables[name]...)
+	}
+	return routes
 }
 
-// adminRoutes are served on ADMIN_ADDR alone when that is set.
-func (s *server) adminRoutes() []route {
-	return append(s.profile.routes(), []route{
-		{"GET /metrics", open, maxBodyBytes, s.handleMetrics},              // curl :8080/metrics
-		{"GET /debug/requests", admin, maxBodyBytes, s.handleRequests},     // curl -u :$ADMIN_TOKEN :8080/debug/requests
-		{"GET /debug/requests/{id}", admin, maxBodyBytes, s.handleRequest}, // the waterfall of a correlation or trace id
-		{"GET /debug/loglevel", admin, maxBodyBytes, s.handleLogLevel},     // curl -u :$ADMIN_TOKEN :8080/debug/loglevel
-		{"PUT /debug/loglevel", admin, maxBodyBytes, s.handleSetLogLevel},  // curl -X PUT -d debug ':8080/debug/loglevel?for=10m'
-	}...)
-}
-
-// handler returns the handler of a listener that has those routes.
-func (s *server) handler(routes []route) http.Handler {
+// handler returns the handler of a listener that serves "search", "admin" or both.
+func (s *server) handler(serves string) http.Handler {
 	mux := http.NewServeMux()
-	for _, rt := range routes {
+	for _, rt := range s.routes(serves) {
 		mux.Handle(rt.pattern, s.handle(rt))
 	}
-	// A catch-all would turn each 405 into a 404, so this one finds out which it is.
-	for _, pattern := range []string{"/", "/documents"} { // without the second, PUT /documents would be redirected
-		mux.Handle(pattern, s.handle(route{pattern, open, maxBodyBytes, func(_ http.ResponseWriter, r *http.Request) error {
-			return unmatched(mux, r)
+	// A catch-all would turn each 405 into a 404, so this one finds out which it is. Without "/documents" PUT /documents
+	// would be redirected, and without those of HEAD a stream's GET would answer it.
+	for _, pattern := range []string{"/", "/documents", "HEAD /mcp", "HEAD /sse"} {
+		mux.Handle(pattern, s.handle(route{pattern, open, maxBodyBytes, func(w http.ResponseWriter, r *http.Request) error {
+			return unmatched(mux, w, r)
 		}}))
 	}
 	return s.observe.observe(mux)
 }
 
-// unmatched returns the error for a request that no route answers: 405 if another method would do, else 404.
-func unmatched(mux *http.ServeMux, r *http.Request) error {
+// unmatched answers a request that no route answers: a CORS preflight, which the guard has let through, with 204; others
+// with 405 if another method would do, else 404.
+func unmatched(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error {
+	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
 	var allowed []string
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE"} {
 		other := http.Request{Method: method, Host: r.Host, URL: r.URL}
-		if _, pattern := mux.Handler(&other); strings.Contains(pattern, " ") {
+		if _, pattern := mux.Handler(&other); strings.Contains(pattern, " ") && !strings.HasPrefix(pattern, "HEAD") {
 			allowed = append(allowed, method)
 		}
 	}
@@ -150,11 +154,7 @@ var nosniff, noStore, jsonType = []string{"nosniff"}, []string{"no-store"}, []st
 func (s *server) handle(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header()["X-Content-Type-Options"] = nosniff
-		preflight, err := s.guard(w, r, rt)
-		if err == nil && preflight {
-			w.WriteHeader(http.StatusNoContent)
-			return
-		}
+		err := s.guard(w, r, rt)
 		if err == nil {
 			err = s.call(w, r, rt)
 		}
@@ -184,37 +184,34 @@ func (s *server) call(w http.ResponseWriter, r *http.Request, rt route) error {
 	return rt.handler(w, r)
 }
 
-// guard refuses what may not reach the route's handler. It reports whether r is a CORS preflight, which ends here.
-func (s *server) guard(w http.ResponseWriter, r *http.Request, rt route) (preflight bool, err error) {
+// guard refuses what may not reach the route's handler.
+func (s *server) guard(w http.ResponseWriter, r *http.Request, rt route) error {
 	if err := s.checkOrigin(w, r); err != nil {
-		return false, err
+		return err
 	}
-	if !allows(s.cfg.allowedHosts, hostname(r.Host)) {
-		return false, userError{http.StatusForbidden, fmt.Sprintf("host %.100q is not served here: add it to ALLOWED_HOSTS", hostname(r.Host))}
-	}
-	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
-		return true, nil
+	if host := hostname(r.Host); !allows(s.cfg.allowedHosts, host) && !isOwnAddress(r, host) {
+		return userError{http.StatusForbidden, fmt.Sprintf("host %.100q is not served here: add it to ALLOWED_HOSTS", host)}
 	}
 	if rt.access == api || rt.access == admin {
 		if err := s.limit(r); err != nil {
-			return false, err
+			return err
 		}
 	}
 	if err := s.authorize(r, rt.access); err != nil {
 		if rt.access == profiling {
 			if wait := s.strikes.take(s.client(r), time.Now()); wait > 0 {
-				return false, tooManyRequests(wait, "too many failed tokens: wait as long as Retry-After says")
+				return tooManyRequests(wait, "too many failed tokens: wait as long as Retry-After says")
 			}
 		}
-		return false, err
+		return err
 	}
 	switch encoding := r.Header.Get("Content-Encoding"); {
 	case encoding != "" && !strings.EqualFold(encoding, "identity"):
-		return false, userError{http.StatusUnsupportedMediaType, "the body must not be compressed: leave Content-Encoding out"}
+		return userError{http.StatusUnsupportedMediaType, "the body must not be compressed: leave Content-Encoding out"}
 	case strings.HasPrefix(strings.ToLower(r.Header.Get("Content-Type")), "multipart/"):
-		return false, userError{http.StatusUnsupportedMediaType, "the body must not be multipart: with curl use --data-binary or -T instead of -F"}
+		return userError{http.StatusUnsupportedMediaType, "the body must not be multipart: with curl use --data-binary or -T instead of -F"}
 	}
-	return false, nil
+	return nil
 }
 
 // limit counts one request of r's client.
@@ -266,6 +263,14 @@ func allows(list []string, value string) bool {
 	return slices.Contains(list, "*") || slices.Contains(list, value)
 }
 
+// isOwnAddress reports whether host is the very address that r came in on, which is how probes and scrapes ask: DNS rebinding
+// comes with a name.
+func isOwnAddress(r *http.Request, host string) bool {
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap() == local.AddrPort().Addr().Unmap().WithZone("")
+}
+
 // authorize checks the bearer token, or the password of Basic credentials.
 func (s *server) authorize(r *http.Request, needed access) error {
 	if needed == open || needed == api && s.cfg.apiToken == "" {
@@ -275,17 +280,13 @@ func (s *server) authorize(r *http.Request, needed access) error {
 		return userError{http.StatusForbidden, "this route is closed: set ADMIN_TOKEN to open it to whoever has the token"}
 	}
 	token := bearer(r)
+	isAPI, challenge := sameToken(token, s.cfg.apiToken), `Bearer realm="vitrine"`
 	switch {
-	case sameToken(token, s.cfg.adminToken):
+	case needed == api && isAPI || sameToken(token, s.cfg.adminToken):
 		return nil
-	case sameToken(token, s.cfg.apiToken):
-		if needed >= admin {
-			return userError{http.StatusForbidden, "API_TOKEN does not open this route: use ADMIN_TOKEN"}
-		}
-		return nil
-	}
-	challenge := `Bearer realm="vitrine"`
-	if needed >= admin {
+	case isAPI:
+		return userError{http.StatusForbidden, "API_TOKEN does not open this route: use ADMIN_TOKEN"}
+	case needed >= admin:
 		challenge += `, Basic realm="vitrine"`
 	}
 	return headerError{userError{http.StatusUnauthorized, "no valid token: send the header Authorization: Bearer TOKEN"}, "WWW-Authenticate", challenge}
@@ -330,21 +331,19 @@ func (s *server) clientName(r *http.Request) string {
 
 // address returns the peer's address, or what a trusted proxy says of it.
 func (s *server) address(r *http.Request) netip.Addr {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
+	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
 	addr := peer.Addr().Unmap().WithZone("")
-	var forwarded []string
-	if s.isTrusted(addr) {
-		forwarded = strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	if !s.isTrusted(addr) {
+		return addr
 	}
-	for i := len(forwarded) - 1; i >= 0 && s.isTrusted(addr); i-- {
-		before, err := netip.ParseAddr(strings.TrimSpace(forwarded[i]))
+	for _, before := range slices.Backward(splitList(strings.Join(r.Header.Values("X-Forwarded-For"), ","))) {
+		forwarded, err := netip.ParseAddr(before)
 		if err != nil {
 			break
 		}
-		addr = before.Unmap().WithZone("")
+		if addr = forwarded.Unmap().WithZone(""); !s.isTrusted(addr) {
+			break
+		}
 	}
 	return addr
 }
@@ -383,60 +382,60 @@ var errUnavailable = errors.New("unavailable")
 
 // answerError is the only place where an error becomes a response. The caller learns of his own faults, the log of ours.
 func (s *server) answerError(w http.ResponseWriter, r *http.Request, err error) {
+	note(r.Context(), slog.String("error", err.Error()))
 	if sent, ok := w.(*response); ok && sent.status != 0 { // too late for a status: the log tells
-		note(r.Context(), slog.String("error", err.Error()))
 		return
 	}
-	var tooLarge *http.MaxBytesError
-	switch user, isUsers := errors.AsType[userError](err); {
-	case isUsers:
-		if h, ok := errors.AsType[headerError](err); ok {
-			w.Header().Set(h.key, h.value)
-		}
-		note(r.Context(), slog.String("error", user.message))
-		writeError(w, r, user)
-	case errors.As(err, &tooLarge):
-		writeError(w, r, userError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)})
-	case errors.Is(err, context.Canceled):
-		writeError(w, r, userError{statusClientClosed, "the client went away"})
-	case errors.Is(err, errUnavailable), errors.Is(err, context.DeadlineExceeded):
-		w.Header().Set("Retry-After", "1")
+	if told(err).status >= http.StatusInternalServerError {
 		markFailed(r.Context(), err)
-		note(r.Context(), slog.String("error", err.Error()))
-		writeError(w, r, userError{http.StatusServiceUnavailable, "cannot answer right now: try again, and see /readyz?verbose"})
-	default:
-		markFailed(r.Context(), err)
-		note(r.Context(), slog.String("error", err.Error()))
-		writeError(w, r, err)
 	}
+	writeError(w, r, err)
 }
 
-// writeError answers with the JSON form of err: a userError as it is, every other as an internal error.
-func writeError(w http.ResponseWriter, r *http.Request, err error) {
-	user, ok := errors.AsType[userError](err)
-	if !ok {
-		user = userError{http.StatusInternalServerError, "internal error: the log says more under this correlation_id"}
+// told is what a caller is told of err.
+func told(err error) userError {
+	user, isUsers := errors.AsType[userError](err)
+	tooLarge, isTooLarge := errors.AsType[*http.MaxBytesError](err)
+	switch {
+	case isUsers:
+		return user
+	case isTooLarge:
+		return userError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)}
+	case errors.Is(err, context.Canceled):
+		return userError{statusClientClosed, "the client went away"}
+	case errors.Is(err, errUnavailable), errors.Is(err, context.DeadlineExceeded):
+		return userError{http.StatusServiceUnavailable, "cannot answer right now: try again, and see /readyz?verbose"}
 	}
-	w.Header().Del("ETag")
-	w.Header().Set("Cache-Control", "no-store")
+	return userError{http.StatusInternalServerError, "internal error: the log says more under this correlation_id"}
+}
+
+// errorBody is the JSON form of an error.
+type errorBody struct {
+	Code          string `json:"code"`
+	Message       string `json:"message"`
+	CorrelationID string `json:"correlation_id"`
+}
+
+// writeError answers with what a caller is told of err.
+func writeError(w http.ResponseWriter, r *http.Request, err error) {
+	user, h := told(err), w.Header()
+	h.Del("ETag")
+	h.Set("Cache-Control", "no-store")
+	if user.status == http.StatusServiceUnavailable {
+		h.Set("Retry-After", "1")
+	}
+	if special, ok := errors.AsType[headerError](err); ok {
+		h.Set(special.key, special.value)
+	}
 	if speaksJSONRPC(r) {
-		writeJSON(w, user.status, refusal(user, w.Header().Get("X-Correlation-Id")))
+		writeJSON(w, user.status, refusal(user, h.Get("X-Correlation-Id")))
 		return
 	}
-	var body struct {
-		Error struct {
-			Code          string `json:"code"`
-			Message       string `json:"message"`
-			CorrelationID string `json:"correlation_id"`
-		} `json:"error"`
+	code := "client_closed_request" // the one status without a text
+	if text := http.StatusText(user.status); text != "" {
+		code = strings.ReplaceAll(strings.ToLower(text), " ", "_")
 	}
-	body.Error.Code = strings.ReplaceAll(strings.ToLower(http.StatusText(user.status)), " ", "_")
-	if user.status == statusClientClosed {
-		body.Error.Code = "client_closed_request"
-	}
-	body.Error.Message = user.message
-	body.Error.CorrelationID = w.Header().Get("X-Correlation-Id")
-	writeJSON(w, user.status, body)
+	writeJSON(w, user.status, map[string]errorBody{"error": {code, user.message, h.Get("X-Correlation-Id")}})
 }
 
 // writeJSON answers with v. That the client may have gone is seen by whoever writes the log line.
@@ -454,19 +453,14 @@ type limiter struct {
 	max         int
 
 	mu      sync.Mutex
-	buckets map[netip.Prefix]bucket
-}
-
-type bucket struct {
-	tokens float64
-	at     time.Time
+	buckets map[netip.Prefix]time.Time // when each will be full again, which says how full it is
 }
 
 // anyClient is the key of a limiter that all clients share.
 var anyClient netip.Prefix
 
 func newLimiter(rate, burst float64) *limiter {
-	return &limiter{rate: rate, burst: burst, max: 10_000, buckets: make(map[netip.Prefix]bucket)}
+	return &limiter{rate: rate, burst: burst, max: 10_000, buckets: make(map[netip.Prefix]time.Time)}
 }
 
 // take takes a token of the client's bucket, or says how long it takes until there is one.
@@ -476,32 +470,28 @@ func (l *limiter) take(client netip.Prefix, now time.Time) (wait time.Duration) 
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b, ok := l.buckets[client]
-	if !ok {
-		l.makeRoom(now)
-		b.tokens = l.burst
+	full, known := l.buckets[client]
+	if full.Before(now) {
+		full = now
 	}
-	b.tokens = min(l.burst, b.tokens+now.Sub(b.at).Seconds()*l.rate)
-	b.at = now
-	if b.tokens < 1 {
-		wait = time.Duration((1 - b.tokens) / l.rate * float64(time.Second))
-	} else {
-		b.tokens--
+	full = full.Add(time.Duration(float64(time.Second) / l.rate))
+	if wait = full.Sub(now) - time.Duration(float64(time.Second)*l.burst/l.rate); wait > 0 {
+		return wait
 	}
-	l.buckets[client] = b
-	return wait
+	if !known && len(l.buckets) >= l.max {
+		l.evict()
+	}
+	l.buckets[client] = full
+	return 0
 }
 
-// makeRoom keeps the map bounded: of a few buckets, whichever the map yields first, the fullest goes.
-func (l *limiter) makeRoom(now time.Time) {
-	if len(l.buckets) < l.max {
-		return
-	}
+// evict keeps the map bounded: of a few buckets, whichever the map yields first, the fullest goes.
+func (l *limiter) evict() {
 	var victim netip.Prefix
-	fullest, looked := -1.0, 0
-	for client, b := range l.buckets {
-		if tokens := b.tokens + now.Sub(b.at).Seconds()*l.rate; tokens > fullest {
-			victim, fullest = client, tokens
+	looked := 0
+	for client, full := range l.buckets {
+		if looked == 0 || full.Before(l.buckets[victim]) {
+			victim = client
 		}
 		if looked++; looked == 16 {
 			break

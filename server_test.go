@@ -81,7 +81,7 @@ func newTestServer(t testing.TB, env ...string) *testServer {
 		key, value, _ := strings.Cut(pair, "=")
 		vars[key] = value
 	}
-	cfg, err := readSettings(func(key string) string { return vars[key] })
+	cfg, err := readSettings(vars)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,6 +355,50 @@ func TestAdminAddrServesTheAdminRoutesAlone(t *testing.T) {
 	}
 }
 
+func TestOwnAddressIsServedWhateverTheAllowedHosts(t *testing.T) {
+	ts := newTestServer(t, "ALLOWED_HOSTS=docs.example.com", "ADMIN_ADDR=127.0.0.1:0")
+	for host, want := range map[string]int{
+		"127.0.0.1": 200, "127.0.0.1:99": 200, "[::ffff:127.0.0.1]:99": 200, "docs.example.com": 200,
+		"127.0.0.2": 403, "[::1]": 403, "localhost": 403, "evil.example": 403,
+	} {
+		for _, path := range []string{"/readyz", "/search?q=a", "admin:/livez", "admin:/metrics", "admin:/debug/loglevel"} {
+			if a := ts.get(path, "Host: "+host); a.status != want {
+				t.Errorf("GET %s of %s: %d %s, want %d", path, host, a.status, a.body, want)
+			}
+		}
+	}
+}
+
+func TestIndexListsWhatItsListenerServes(t *testing.T) {
+	both, apart := newTestServer(t), newTestServer(t, "ADMIN_ADDR=127.0.0.1:0")
+	for _, test := range []struct {
+		ts     *testServer
+		path   string
+		serves string
+		want   bool
+	}{
+		{both, "/", "/search?", true}, {both, "/", "/metrics", true}, {both, "/", "/debug/requests", true},
+		{apart, "/", "/search?", true}, {apart, "/", "/metrics", false}, {apart, "/", "/debug/", false},
+		{apart, "admin:/", "/search?", false}, {apart, "admin:/", "/documents", false}, {apart, "admin:/", "/mcp", false},
+		{apart, "admin:/", "/metrics", true}, {apart, "admin:/", "/debug/loglevel", true}, {apart, "admin:/", "/readyz", true},
+	} {
+		if a := test.ts.get(test.path); strings.Contains(a.body, test.serves) != test.want {
+			t.Errorf("GET %s names %s: %v, want %v:\n%s", test.path, test.serves, !test.want, test.want, a.body)
+		}
+	}
+}
+
+func TestHeadOfAStreamIsNotAllowed(t *testing.T) {
+	ts := newTestServer(t)
+	for path, want := range map[string]string{"/mcp": "GET, POST", "/sse": "GET"} {
+		for _, method := range []string{"HEAD", "PUT"} {
+			if a := ts.do(method, path, ""); a.status != http.StatusMethodNotAllowed || a.header.Get("Allow") != want {
+				t.Errorf("%s %s: %d, Allow %q, want 405, %q", method, path, a.status, a.header.Get("Allow"), want)
+			}
+		}
+	}
+}
+
 func TestAllowedOriginIsToldWhatItMayRead(t *testing.T) {
 	ts := newTestServer(t, "ALLOWED_ORIGINS=https://app.example.com")
 	a := ts.get("/search?q=a", "Origin: https://app.example.com")
@@ -611,6 +655,15 @@ func TestRateLimitIsPerClient(t *testing.T) {
 	}
 }
 
+func TestRateLimitBelowOneLetsARequestThrough(t *testing.T) {
+	ts := newTestServer(t, "RATE_LIMIT=0.01")
+	for i, want := range []int{200, 429} {
+		if a := ts.get("/search?q=a"); a.status != want {
+			t.Errorf("request %d: %d, want %d", i, a.status, want)
+		}
+	}
+}
+
 func TestForwardedForIsNotBelievedFromStrangers(t *testing.T) {
 	ts := newTestServer(t, "RATE_LIMIT=1")
 	status := 0
@@ -745,7 +798,7 @@ func FuzzSearchParameters(f *testing.F) {
 	for _, query := range []string{"q=beta", "q=%ff", "q=a&limit=-1", "q=a;b", "&&&", "q=%00", "q=a&prefix=%2e", "q=検索&limit=99999999999999999999"} {
 		f.Add(query)
 	}
-	h := ts.handler(ts.routes())
+	h := ts.handler("search")
 	f.Fuzz(func(t *testing.T, query string) {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/search", nil)
 		r.Host, r.URL.RawQuery = "localhost", query
