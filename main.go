@@ -114,7 +114,7 @@ func variables(c *settings) []variable {
 		{"ALLOWED_HOSTS", "", "docs.example.com", false, "host names served, without ports, besides its own IP address; unset: the loopback names if ADDR is loopback, else any", into(&c.allowedHosts, parseList(parseHost))},
 		{"ALLOWED_ORIGINS", "", "https://app.example.com", false, "origins beside the request's own host whose pages may ask", into(&c.allowedOrigins, parseList(parseOrigin))},
 		{"TRUSTED_PROXIES", "", "10.0.0.0/8", false, "networks whose X-Forwarded-For is believed", into(&c.trustedProxies, parseList(netip.ParsePrefix))},
-		{"RATE_LIMIT", "50", "", false, "requests a second per client, in bursts of twice as many; 0: no limit", into(&c.rateLimit, parseNumber(0, 1e6))},
+		{"RATE_LIMIT", "50", "", false, "requests a second per client, in bursts of twice as many; 0: no limit", into(&c.rateLimit, parseRate)},
 		{"MAX_STREAMS", "10000", "", false, "SSE streams open at once, per client 100 of them", into(&c.maxStreams, parseCount(math.MaxInt32))},
 		{"ENABLE_PROFILING", "false", "", false, "true opens /debug/pprof/ and /debug/flight to whoever has ADMIN_TOKEN", into(&c.profiling, parseTrue)},
 		{"OTEL_TRACE_SAMPLE_RATE", "0.1", "", false, "share of the traces that are kept, 0 to 1; failed and slow ones are always kept", into(&c.sampleRate, parseNumber(0, 1))},
@@ -177,6 +177,10 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	s.log.Info("starting", "go", goVersion(), "settings", effective(env))
 	s.warn(env)
 	limitMemory(s.log, env["GOMEMLIMIT"])
+	// While little is in use, the garbage collector would begin a cycle for each 4 MB allocated, a hundred times a second under
+	// load. This makes it 16 MB more; its pages are never touched and take no memory.
+	ballast := make([]byte, 16<<20)
+	defer runtime.KeepAlive(ballast)
 	if command == "-reindex" {
 		return s.reindex(ctx)
 	}
@@ -620,6 +624,15 @@ func parseNumber(least, most float64) func(string) (float64, error) {
 
 func parseDuration(least time.Duration) func(string) (time.Duration, error) {
 	return between("duration", least, 365*24*time.Hour, time.ParseDuration)
+}
+
+// parseRate refuses rates at which a token takes longer than anybody waits.
+func parseRate(v string) (float64, error) {
+	n, err := parseNumber(0, 1e6)(v)
+	if n > 0 && n < 0.001 {
+		err = errors.New("not 0 and less than 0.001")
+	}
+	return n, err
 }
 
 // parseToken refuses what could not be sent in a header.

@@ -514,7 +514,8 @@ func (s *server) responseError(ctx context.Context, m *message, err error) (e rp
 			status = http.StatusNotFound
 		}
 	} else {
-		e.Message, status = s.explain(ctx, err)
+		user := s.explain(ctx, err)
+		e.Message, status = user.message, user.status
 		switch status {
 		case http.StatusBadRequest, http.StatusNotFound:
 			e.Code = codeInvalidParams
@@ -533,21 +534,14 @@ func (s *server) responseError(ctx context.Context, m *message, err error) (e rp
 	return e, status
 }
 
-// explain returns what the caller learns of err and the HTTP status for it. The log learns the rest of what is ours.
-func (s *server) explain(ctx context.Context, err error) (message string, status int) {
-	user, isUsers := errors.AsType[userError](err)
-	switch {
-	case isUsers:
-		return user.message, user.status
-	case errors.Is(err, context.Canceled):
-		return "cancelled", statusClientClosed
-	case errors.Is(err, errUnavailable), errors.Is(err, context.DeadlineExceeded):
+// explain returns what the caller is told of err. What is ours fails the record, and the log learns it whole.
+func (s *server) explain(ctx context.Context, err error) userError {
+	user := told(err)
+	if user.status >= http.StatusInternalServerError {
 		markFailed(ctx, err)
-		return "the documentation cannot be read right now: try again in a moment", http.StatusServiceUnavailable
+		s.log.ErrorContext(ctx, "mcp request failed", "error", err)
 	}
-	markFailed(ctx, err)
-	s.log.ErrorContext(ctx, "mcp request failed", "error", err)
-	return "internal error: try once more, else go on without the documentation and say so; the log says more", http.StatusInternalServerError
+	return user
 }
 
 // eras is a set of eras.
@@ -895,9 +889,9 @@ func (s *server) callTool(ctx context.Context, m *message) (_ any, err error) {
 	problem, isTools := errors.AsType[toolError](err)
 	failure := err
 	if !isTools {
-		message, status := s.explain(ctx, err)
-		problem = toolError(message)
-		if failure = problem; status >= http.StatusInternalServerError {
+		user := s.explain(ctx, err)
+		problem = toolError(user.message)
+		if failure = problem; user.status >= http.StatusInternalServerError {
 			failure = brokenToolError{problem, err}
 		}
 	}

@@ -323,6 +323,9 @@ func (s *server) client(r *http.Request) netip.Prefix {
 
 // clientName is how logs and traces name who asks.
 func (s *server) clientName(r *http.Request) string {
+	if len(s.cfg.trustedProxies) == 0 {
+		return r.RemoteAddr
+	}
 	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil && s.isTrusted(peer.Addr().Unmap()) {
 		return s.address(r).String()
 	}
@@ -404,9 +407,9 @@ func told(err error) userError {
 	case errors.Is(err, context.Canceled):
 		return userError{statusClientClosed, "the client went away"}
 	case errors.Is(err, errUnavailable), errors.Is(err, context.DeadlineExceeded):
-		return userError{http.StatusServiceUnavailable, "cannot answer right now: try again, and see /readyz?verbose"}
+		return userError{http.StatusServiceUnavailable, "cannot answer right now: try again in a moment; /readyz?verbose says more"}
 	}
-	return userError{http.StatusInternalServerError, "internal error: the log says more under this correlation_id"}
+	return userError{http.StatusInternalServerError, "internal error: try once more; the log says more under this correlation_id"}
 }
 
 // errorBody is the JSON form of an error.
