@@ -442,7 +442,7 @@ func (p *postgres) probe(ctx context.Context) {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(ctx, probeInterval)
-		if err := p.attempt(ctx, "maintain", func(*transaction) error { return nil }); err == nil {
+		if p.attempt(ctx, "maintain", func(*transaction) error { return nil }) == nil {
 			p.observe.log.InfoContext(ctx, "database answers again")
 		}
 		cancel()
@@ -631,10 +631,14 @@ func (p *postgres) embedMissing(ctx context.Context) error {
 			return err
 		}
 		vectors, failure := p.embedder.documents(ctx, texts)
+		embeddings := make([]pq.Float32Array, len(texts)) // nil is NULL
+		for i, v := range vectors {
+			embeddings[i] = v
+		}
 		err = p.exec(ctx, "embed", `UPDATE embeddings AS e SET embedding = new.embedding::real[]::halfvec, attempted = now()
 			FROM unnest($1::text[], $2::int[], $3::bytea[], $4::text[]) AS new (document, position, input, embedding)
 			WHERE e.document = new.document AND e.position = new.position AND e.input = new.input`,
-			pq.Array(documents), pq.Array(positions), pq.Array(inputs), arrays(vectors))
+			pq.Array(documents), pq.Array(positions), pq.Array(inputs), pq.Array(embeddings))
 		if err != nil {
 			return err
 		}
@@ -1058,7 +1062,7 @@ func (tx *transaction) lock(ctx context.Context, id string) (old storedDocument,
 	}
 	err = tx.row(ctx, []any{&old.etag, &old.source, &old.chunks}, `SELECT etag, source, chunks FROM documents WHERE id = $1`, id)
 	if errors.Is(err, sql.ErrNoRows) {
-		err = nil
+		return old, nil
 	}
 	return old, err
 }
@@ -1098,11 +1102,12 @@ func (tx *transaction) store(ctx context.Context, d *document, vectors [][]float
 	if err != nil {
 		return err
 	}
-	if vectors == nil {
-		vectors = make([][]float32, len(d.chunks))
+	embeddings := make([]pq.Float32Array, len(d.chunks)) // nil is NULL
+	for i, v := range vectors {
+		embeddings[i] = v
 	}
 	for from := 0; from < len(d.chunks); from += insertChunks {
-		if err := tx.insertChunks(ctx, d, vectors, from, min(from+insertChunks, len(d.chunks))); err != nil {
+		if err := tx.insertChunks(ctx, d, embeddings, from, min(from+insertChunks, len(d.chunks))); err != nil {
 			return err
 		}
 	}
@@ -1110,13 +1115,13 @@ func (tx *transaction) store(ctx context.Context, d *document, vectors [][]float
 	return tx.count(ctx, added, len(d.chunks)-old.chunks, d.id)
 }
 
-func (tx *transaction) insertChunks(ctx context.Context, d *document, vectors [][]float32, from, to int) error {
+func (tx *transaction) insertChunks(ctx context.Context, d *document, embeddings []pq.Float32Array, from, to int) error {
 	var positions, lines []int
 	var headings, texts, lex []string
 	var slots []pq.Int64Array
 	for i := from; i < to; i++ {
 		c := d.chunks[i]
-		var terms pq.Int64Array
+		terms := pq.Int64Array{}
 		lexical := lexicalVector(d.title+"\n"+c.heading, c.text)
 		for _, t := range lexical {
 			terms = append(terms, int64(t.term))
@@ -1129,11 +1134,11 @@ func (tx *transaction) insertChunks(ctx context.Context, d *document, vectors []
 				AS new (position, heading, line, text, slots, lex, embedding)
 		), stored AS (
 			INSERT INTO chunks (document, position, heading, line, text, slots, lex)
-			SELECT $1, position, heading, line, text, coalesce(slots, '{}')::int[], lex::sparsevec FROM new
+			SELECT $1, position, heading, line, text, slots::int[], lex::sparsevec FROM new
 		)
 		INSERT INTO embeddings (document, position, input, embedding)
 		SELECT $1, position, sha256(convert_to(concat_ws(E'\n', $2::text, heading, text), 'UTF8')), embedding::real[]::halfvec FROM new`,
-		d.id, d.title, pq.Array(positions), pq.Array(headings), pq.Array(lines), pq.Array(texts), pq.Array(slots), pq.Array(lex), arrays(vectors[from:to]))
+		d.id, d.title, pq.Array(positions), pq.Array(headings), pq.Array(lines), pq.Array(texts), pq.Array(slots), pq.Array(lex), pq.Array(embeddings[from:to]))
 }
 
 // count tells the other replicas and the counters. It is the last statement of a write: it holds the row that all writes
@@ -1194,15 +1199,6 @@ func sparseVector(vector []weightedTerm) string {
 		text = strconv.AppendFloat(text, float64(t.weight), 'g', -1, 32)
 	}
 	return string(text) + "}/" + strconv.Itoa(1<<termBits)
-}
-
-// arrays are vectors as a parameter, a text[] of arrays; nil is NULL.
-func arrays(vectors [][]float32) any {
-	all := make([]pq.Float32Array, len(vectors))
-	for i, v := range vectors {
-		all[i] = v
-	}
-	return pq.Array(all)
 }
 
 // likePrefix returns the LIKE pattern of what begins with prefix.
