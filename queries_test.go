@@ -18,6 +18,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/lib/pq"
 )
 
 // TestPostgresRanksLikeMemory compares the two stores on the manual in testdata, or on the set that EVAL_DIR names.
@@ -145,7 +147,8 @@ func (p *postgres) literalSearch(q query) string {
 	if q.prefix == "" {
 		exact = strconv.FormatBool(f.chunks <= p.exactChunks)
 	}
-	return strings.ReplaceAll(strings.NewReplacer("$1", "'"+lexical+"'", "$2", "'"+nullVector(hashedVector(q.text)).String+"'", "$3", "'"+likePrefix(q.prefix)+"'",
+	vector, _ := pq.Float32Array(hashedVector(q.text)).Value()
+	return strings.ReplaceAll(strings.NewReplacer("$1", "'"+lexical+"'", "$2", fmt.Sprintf("'%s'", vector), "$3", "'"+likePrefix(q.prefix)+"'",
 		"$4", exact, "$5", "'"+rarest+"'", "$6", fmt.Sprint(p.vectorWeight), "$7", fmt.Sprint(minHashedCosine), "$8", strconv.Itoa(q.limit),
 		"$9", strconv.Itoa(p.exactChunks)).Replace(searchSQL), "\n", " ") + ";\n"
 }
@@ -385,8 +388,7 @@ func TestStatementsNameTheirRequest(t *testing.T) {
 	failed := make(chan error)
 	go func() {
 		failed <- p.transact(ctx, "search", func(tx *transaction) error {
-			_, err := tx.exec(ctx, "SELECT pg_sleep(60)")
-			return err
+			return tx.exec(ctx, "SELECT pg_sleep(60)")
 		})
 	}()
 	const running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '/*correlation_id=''find-me-42'',traceparent=''00-%''*/ SELECT pg_sleep%'"
@@ -415,8 +417,7 @@ func TestServerEndsAStatementBeforeItsCallerDoes(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	err := p.transact(ctx, "search", func(tx *transaction) error {
-		_, err := tx.exec(context.WithoutCancel(ctx), "SELECT pg_sleep(60)")
-		return err
+		return tx.exec(context.WithoutCancel(ctx), "SELECT pg_sleep(60)")
 	})
 	if e, ok := errors.AsType[*databaseError](err); !ok || e.class != "57014" || !errors.Is(err, errUnavailable) {
 		t.Errorf("got %v, want the server's statement_timeout", err)
