@@ -224,7 +224,7 @@ func (m *memory) put(ctx context.Context, d *document, pre precondition) (create
 	m.writing.Lock()
 	defer m.writing.Unlock()
 	_, old := m.current.Load().find(d.id)
-	if err := m.check(pre, d.id); err != nil {
+	if err := m.check(ctx, pre, d.id); err != nil {
 		return false, err
 	}
 	if err := m.folder.write(ctx, d.id, d.text); err != nil {
@@ -237,11 +237,11 @@ func (m *memory) put(ctx context.Context, d *document, pre precondition) (create
 
 // check compares a precondition with the file itself, where there is one to compare: the index may not have read it yet, or
 // have passed it over.
-func (m *memory) check(pre precondition, id string) error {
+func (m *memory) check(ctx context.Context, pre precondition, id string) error {
 	if len(pre.match)+len(pre.noneMatch) == 0 {
 		return nil
 	}
-	tag, err := m.folder.tag(id)
+	tag, err := m.folder.tag(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -261,7 +261,7 @@ func (m *memory) remove(ctx context.Context, id string, pre precondition) (err e
 	if old == nil {
 		return errNotFound
 	}
-	if err := m.check(pre, id); err != nil {
+	if err := m.check(ctx, pre, id); err != nil {
 		return err
 	}
 	if err := m.folder.remove(ctx, id); err != nil {
@@ -383,7 +383,7 @@ func (m *memory) list(ctx context.Context, prefix, after string, limit int) (_ [
 	}
 	infos := []documentInfo{}
 	for _, e := range s.entries[min(low, high):min(low+limit, high)] {
-		infos = append(infos, e.info())
+		infos = append(infos, documentInfo{e.id, e.title, len(e.text), len(e.chunks), e.updated})
 	}
 	return infos, nil
 }
