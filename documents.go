@@ -563,12 +563,12 @@ func (f *folder) walk(root *os.Root) (files map[string]*fileState, unread []stri
 			unread = append(unread, name+"/")
 			files[name] = &fileState{seen: now, problem: err.Error()}
 			return fs.SkipDir
-		case isTemporary(d.Name()):
-			removeStale(root, name)
-			return nil
 		case d.Name()[0] == '.' && d.IsDir():
 			return fs.SkipDir
-		case d.Name()[0] == '.' || d.IsDir() || !strings.HasSuffix(name, ".md"):
+		case d.Name()[0] == '.':
+			removeStale(root, name)
+			return nil
+		case d.IsDir() || !strings.HasSuffix(name, ".md"):
 			return nil
 		}
 		info, err := root.Stat(name)
@@ -679,13 +679,11 @@ func (f *folder) warn(ctx context.Context, files map[string]*fileState) {
 // temporaryFile is what the name of a file that is being written looks like.
 const temporaryFile = ".vitrine-*.tmp"
 
-func isTemporary(name string) bool {
-	matches, _ := path.Match(temporaryFile, name) // no error: the pattern is good
-	return matches
-}
-
-// removeStale removes a temporary file that a killed process left. One that is being written is younger.
+// removeStale removes the file if it is a temporary one that a killed process left. One that is being written is younger.
 func removeStale(root *os.Root, name string) {
+	if isTemporary, _ := path.Match(temporaryFile, path.Base(name)); !isTemporary {
+		return
+	}
 	if info, err := root.Lstat(name); err == nil && time.Since(info.ModTime()) > 10*time.Minute {
 		_ = root.Remove(name) // tried again at the next scan
 	}
