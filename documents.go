@@ -4,6 +4,7 @@ package main
 // documents passes testStore.
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -51,10 +52,7 @@ type chunk struct {
 
 // newDocument checks id and text and cuts the text into chunks. Its errors are the caller's (400, 413).
 func newDocument(id, text string, updated time.Time) (*document, error) {
-	if err := checkID(id); err != nil {
-		return nil, err
-	}
-	if err := checkText(text); err != nil {
+	if err := cmp.Or(checkID(id), checkText(text)); err != nil {
 		return nil, err
 	}
 	d := &document{id: id, text: text, etag: entityTag(text), updated: updated}
@@ -78,10 +76,6 @@ func (d *document) inputs() []string {
 func entityTag(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return `"` + hex.EncodeToString(sum[:]) + `"`
-}
-
-func (d *document) info() documentInfo {
-	return documentInfo{d.id, d.title, len(d.text), len(d.chunks), d.updated}
 }
 
 // documentInfo is a document's line in a list.
@@ -136,41 +130,30 @@ type store interface {
 	watch(changed func(ids []string)) (stop func())
 }
 
-// watchers is whom a store tells of its changes.
-type watchers struct {
-	mu     sync.Mutex
-	called map[*func(ids []string)]struct{}
-}
+// watchers are whom a store tells of its changes.
+type watchers struct{ called sync.Map } // of *func(ids []string)
 
 func (w *watchers) watch(changed func(ids []string)) (stop func()) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.called == nil {
-		w.called = make(map[*func(ids []string)]struct{})
-	}
-	w.called[&changed] = struct{}{}
-	return func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		delete(w.called, &changed)
-	}
+	w.called.Store(&changed, nil)
+	return func() { w.called.Delete(&changed) }
 }
 
-// tell calls the watchers.
 func (w *watchers) tell(ids []string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for changed := range w.called {
-		(*changed)(ids)
+	for changed := range w.called.Range {
+		(*changed.(*func(ids []string)))(ids)
 	}
 }
 
-// queries are a store's operations as telemetry names them, the same in every store; the last four are those of a database. Only reading: the slices are full.
+// queries are a store's operations as telemetry names them, the same in every store; some are those of a database alone.
+// Only reading: the slices are full.
 var queries = func() map[string][]slog.Attr {
 	named := make(map[string][]slog.Attr)
-	for summary, operation := range map[string]string{"search": "SELECT", "document": "SELECT", "list": "SELECT", "put": "INSERT", "sync": "INSERT", "remove": "DELETE",
-		"size": "SELECT", "known": "SELECT", "embed": "UPDATE", "maintain": "UPDATE"} {
-		named[summary] = []slog.Attr{slog.String("db.operation.name", operation), slog.String("db.query.summary", summary)}
+	for operation, summaries := range map[string]string{
+		"SELECT": "search document list size known", "INSERT": "put sync", "DELETE": "remove", "UPDATE": "embed maintain",
+	} {
+		for summary := range strings.FieldsSeq(summaries) {
+			named[summary] = []slog.Attr{slog.String("db.operation.name", operation), slog.String("db.query.summary", summary)}
+		}
 	}
 	return named
 }()
@@ -207,30 +190,26 @@ func matchesTag(tags []string, etag string) bool {
 // checkID says whether id may name a document: a slash-separated relative path that ends in .md, at most 512 bytes,
 // its segments of 1 to 200 bytes, none starting with a dot, no backslash and no control character.
 func checkID(id string) error {
-	bad := func(why string) error {
-		return userError{http.StatusBadRequest, fmt.Sprintf("bad document id %.80q: %s; an id looks like guide/install.md", id, why)}
-	}
-	switch {
+	var why string
+	switch rooted := "/" + id; {
 	case len(id) > 512:
-		return bad("longer than 512 bytes")
+		why = "longer than 512 bytes"
 	case !utf8.ValidString(id):
-		return bad("not UTF-8")
+		why = "not UTF-8"
 	case !strings.HasSuffix(id, ".md"):
-		return bad("does not end in .md")
-	case strings.ContainsFunc(id, func(r rune) bool { return r == '\\' || r < ' ' || 0x7f <= r && r < 0xa0 }):
-		return bad("has a backslash or a control character")
+		why = "does not end in .md"
+	case strings.ContainsFunc(id, func(r rune) bool { return r == '\\' || unicode.IsControl(r) }):
+		why = "has a backslash or a control character"
+	case strings.Contains(rooted, "//"):
+		why = "has an empty segment"
+	case strings.Contains(rooted, "/."):
+		why = "has a segment that starts with a dot"
+	case slices.ContainsFunc(strings.Split(id, "/"), func(segment string) bool { return len(segment) > 200 }):
+		why = "has a segment longer than 200 bytes"
+	default:
+		return nil
 	}
-	for segment := range strings.SplitSeq(id, "/") {
-		switch {
-		case segment == "":
-			return bad("has an empty segment")
-		case len(segment) > 200:
-			return bad("has a segment longer than 200 bytes")
-		case segment[0] == '.':
-			return bad("has a segment that starts with a dot")
-		}
-	}
-	return nil
+	return userError{http.StatusBadRequest, fmt.Sprintf("bad document id %.80q: %s; an id looks like guide/install.md", id, why)}
 }
 
 func checkText(text string) error {
@@ -261,7 +240,10 @@ func chunkMarkdown(text string) (title string, chunks []chunk) {
 		c.add(section, start, h.start)
 		path[h.level-1] = h.text
 		clear(path[h.level:])
-		section = headingPath(path[:], title)
+		if path[0] == title {
+			path[0] = "" // it is shown beside
+		}
+		section = strings.Join(slices.DeleteFunc(slices.Clone(path[:]), func(text string) bool { return text == "" }), " > ")
 		start = h.end
 	}
 	c.add(section, start, len(text))
@@ -273,23 +255,20 @@ func chunkMarkdown(text string) (title string, chunks []chunk) {
 
 // frontMatter returns the title in the YAML block that text may begin with, and where the Markdown starts.
 func frontMatter(text string) (title string, start int) {
-	const bom = "\ufeff"
-	if strings.HasPrefix(text, bom) {
-		start = len(bom)
-	}
-	if strings.TrimSpace(text[start:lineEnd(text, start)]) != "---" {
+	start = len(text) - len(strings.TrimPrefix(text, "\ufeff"))
+	at := lineEnd(text, start)
+	if strings.TrimSpace(text[start:at]) != "---" {
 		return "", start
 	}
-	for at := lineEnd(text, start); at < len(text); {
-		end := lineEnd(text, at)
-		line := strings.TrimSpace(text[at:end])
+	for line := range strings.Lines(text[at:]) {
+		at += len(line)
+		line = strings.TrimSpace(line)
 		if line == "---" {
-			return title, end
+			return title, at
 		}
 		if value, ok := strings.CutPrefix(line, "title:"); ok {
 			title = strings.Trim(strings.TrimSpace(value), `"'`)
 		}
-		at = end
 	}
 	return "", start
 }
@@ -317,25 +296,20 @@ func headings(text string, at int) []heading {
 	for at < len(text) {
 		end := lineEnd(text, at)
 		line := strings.TrimSpace(text[at:end])
-		inside := fence != ""
+		inside, above, wasBlank := fence != "", alone, blank
 		fence = nextFence(fence, line)
-		level, title := 0, ""
-		if !inside && fence == "" && !strings.HasPrefix(text[at:end], "    ") && text[at] != '\t' {
-			level, title = atxHeading(line)
-		}
+		alone, blank = -1, true
+		level, title := atxHeading(text[at:end])
 		switch {
 		case inside || fence != "":
-			alone, blank = -1, true
 		case level > 0:
 			found = append(found, heading{level, title, at, end})
-			alone, blank = -1, true
-		case alone >= 0 && setextLevel(line) > 0:
-			found = append(found, heading{setextLevel(line), strings.TrimSpace(text[alone:at]), alone, end})
-			alone, blank = -1, true
-		case blank && line != "" && !strings.ContainsRune("-*+>|<", rune(line[0])):
+		case above >= 0 && setextLevel(line) > 0:
+			found = append(found, heading{setextLevel(line), strings.TrimSpace(text[above:at]), above, end})
+		case wasBlank && line != "" && !strings.ContainsRune("-*+>|<", rune(line[0])):
 			alone, blank = at, false
 		default:
-			alone, blank = -1, line == ""
+			blank = line == ""
 		}
 		at = end
 	}
@@ -357,10 +331,13 @@ func nextFence(open, line string) string {
 	return open
 }
 
+// atxHeading returns the level of the heading that line is, 0 if it is none, and its text.
 func atxHeading(line string) (level int, text string) {
+	indented := strings.HasPrefix(line, "    ") || strings.HasPrefix(line, "\t")
+	line = strings.TrimSpace(line)
 	text = strings.TrimLeft(line, "#")
 	level = len(line) - len(text)
-	if level > len([6]string{}) || level == 0 || text == "" || text[0] != ' ' && text[0] != '\t' {
+	if indented || level == 0 || level > 6 || text == strings.TrimLeft(text, " \t") {
 		return 0, ""
 	}
 	text = strings.TrimSpace(text)
@@ -381,17 +358,6 @@ func setextLevel(line string) int {
 		return 2
 	}
 	return 0
-}
-
-// headingPath joins the headings above a place, leaving the title out: it is shown beside.
-func headingPath(path []string, title string) string {
-	var named []string
-	for i, text := range path {
-		if text != "" && (i > 0 || text != title) {
-			named = append(named, text)
-		}
-	}
-	return strings.Join(named, " > ")
 }
 
 // chunker collects the chunks of text in their order.
@@ -428,11 +394,10 @@ func chunkLength(text string) int {
 		return limit
 	}
 	text = text[:limit]
-	paragraph, line, code, fence := 0, 0, 0, ""
-	for at := 0; strings.Contains(text[at:], "\n"); {
-		start := at
-		at = lineEnd(text, at)
-		trimmed := strings.TrimSpace(text[start:at])
+	at, paragraph, line, code, fence := 0, 0, 0, 0, ""
+	for full := range strings.Lines(text[:strings.LastIndexByte(text, '\n')+1]) {
+		at += len(full)
+		trimmed := strings.TrimSpace(full)
 		fence = nextFence(fence, trimmed)
 		switch {
 		case fence != "":
@@ -503,22 +468,12 @@ func (s *fileState) unchanged(info fs.FileInfo) bool {
 
 // follow scans the folder at once and then every interval, until ctx ends.
 func (f *folder) follow(ctx context.Context, st store, interval time.Duration) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		err := f.scan(ctx, st)
-		switch {
-		case err == nil:
+	for wanted := true; wanted; wanted = pause(ctx, interval) {
+		if err := f.scan(ctx, st); err == nil {
 			f.failure.Store(nil)
 			f.synced.Store(time.Now().UnixMilli())
-		case ctx.Err() == nil:
-			message := err.Error()
-			f.failure.Store(&message)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
+		} else if ctx.Err() == nil {
+			f.failure.Store(new(err.Error()))
 		}
 	}
 }
@@ -608,12 +563,12 @@ func (f *folder) walk(root *os.Root) (files map[string]*fileState, unread []stri
 			unread = append(unread, name+"/")
 			files[name] = &fileState{seen: now, problem: err.Error()}
 			return fs.SkipDir
-		case isTemporary(d.Name()):
-			removeStale(root, name)
-			return nil
 		case d.Name()[0] == '.' && d.IsDir():
 			return fs.SkipDir
-		case d.Name()[0] == '.' || d.IsDir() || !strings.HasSuffix(name, ".md"):
+		case d.Name()[0] == '.':
+			removeStale(root, name)
+			return nil
+		case d.IsDir() || !strings.HasSuffix(name, ".md"):
 			return nil
 		}
 		info, err := root.Stat(name)
@@ -645,81 +600,65 @@ func (f *folder) walk(root *os.Root) (files map[string]*fileState, unread []stri
 func (f *folder) load(ctx context.Context, st store, root *os.Root, files map[string]*fileState, changed []string, began time.Time) error {
 	f.done.Store(0)
 	f.total.Store(int64(len(changed)))
-	finished := make(chan struct{})
-	var reporter, workers sync.WaitGroup
-	reporter.Go(func() { f.reportProgress(ctx, finished) })
-	batches := make(chan []string)
-	failures := make(chan error, runtime.GOMAXPROCS(0))
-	for range cap(failures) {
-		workers.Go(func() {
-			var failure error
-			for batch := range batches {
-				if failure == nil {
-					failure = f.loadBatch(ctx, st, root, files, batch, began)
-				}
+	loading, loaded := context.WithCancel(ctx)
+	var reporter sync.WaitGroup
+	reporter.Go(func() {
+		for pause(loading, time.Second) {
+			f.observe.log.InfoContext(ctx, "reading folder", "done", f.done.Load(), "total", f.total.Load())
+		}
+	})
+	defer reporter.Wait()
+	defer loaded()
+	var jobs []func() error
+	for batch := range slices.Chunk(changed, 32) {
+		jobs = append(jobs, func() error {
+			defer f.done.Add(int64(len(batch)))
+			documents := readDocuments(root, files, batch)
+			if len(documents) == 0 {
+				return nil
 			}
-			failures <- failure
+			return st.sync(ctx, began, documents, nil)
 		})
 	}
-	for batch := range slices.Chunk(changed, 32) {
-		batches <- batch
-	}
-	close(batches)
-	workers.Wait()
-	close(finished)
-	reporter.Wait()
-	close(failures)
-	for err := range failures {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return inParallel(ctx, make(chan struct{}, runtime.GOMAXPROCS(0)), jobs)
 }
 
-// loadBatch reads some files into the store. No two batches share a file.
-func (f *folder) loadBatch(ctx context.Context, st store, root *os.Root, files map[string]*fileState, batch []string, began time.Time) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
+// inParallel does the jobs, as many at once as there are slots, and returns one of the errors. Once ctx ends, it starts
+// no more of them.
+func inParallel(ctx context.Context, slots chan struct{}, jobs []func() error) error {
+	errs := make([]error, len(jobs))
+	var working sync.WaitGroup
+	for i, job := range jobs {
+		select {
+		case slots <- struct{}{}:
+			working.Go(func() {
+				defer func() { <-slots }()
+				errs[i] = job()
+			})
+		case <-ctx.Done():
+			errs[i] = ctx.Err()
+		}
 	}
-	var documents []*document
-	for _, id := range batch {
-		d, err := readDocument(root, id, files[id].info)
+	working.Wait()
+	return cmp.Or(errs...)
+}
+
+// readDocuments returns the documents of those files that can be read, and notes why the others cannot. No two calls at
+// once share a file.
+func readDocuments(root *os.Root, files map[string]*fileState, ids []string) (documents []*document) {
+	for _, id := range ids {
+		text, err := root.ReadFile(id)
+		var d *document
+		if err == nil {
+			d, err = newDocument(id, string(text), files[id].info.ModTime())
+		}
 		if err != nil {
 			files[id].problem = err.Error()
 			continue
 		}
 		documents = append(documents, d)
 	}
-	err := st.sync(ctx, began, documents, nil)
-	f.done.Add(int64(len(batch)))
-	return err
-}
-
-func readDocument(root *os.Root, id string, info fs.FileInfo) (*document, error) {
-	file, err := root.Open(id)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxDocumentBytes+1))
-	if err != nil {
-		return nil, err
-	}
-	return newDocument(id, string(text), info.ModTime())
-}
-
-func (f *folder) reportProgress(ctx context.Context, finished <-chan struct{}) {
-	ticker := time.NewTicker(time.Second)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-finished:
-			return
-		case <-ticker.C:
-			f.observe.log.InfoContext(ctx, "reading folder", "done", f.done.Load(), "total", f.total.Load())
-		}
-	}
+	return documents
 }
 
 // warn names the files that are skipped now and were not before.
@@ -737,76 +676,86 @@ func (f *folder) warn(ctx context.Context, files map[string]*fileState) {
 	}
 }
 
-const temporaryPrefix, temporarySuffix = ".vitrine-", ".tmp"
+// temporaryFile is what the name of a file that is being written looks like.
+const temporaryFile = ".vitrine-*.tmp"
 
-func isTemporary(name string) bool {
-	return strings.HasPrefix(name, temporaryPrefix) && strings.HasSuffix(name, temporarySuffix)
-}
-
-// removeStale removes a temporary file that a killed process left. One that is being written is younger.
+// removeStale removes the file if it is a temporary one that a killed process left. One that is being written is younger.
 func removeStale(root *os.Root, name string) {
+	if isTemporary, _ := path.Match(temporaryFile, path.Base(name)); !isTemporary {
+		return
+	}
 	if info, err := root.Lstat(name); err == nil && time.Since(info.ModTime()) > 10*time.Minute {
 		_ = root.Remove(name) // tried again at the next scan
 	}
 }
 
 // write puts text into the file of that id, durably: whatever happens, the file is the old one or the new one.
-func (f *folder) write(ctx context.Context, id, text string) (err error) {
-	_, end := stage(ctx, "file", slog.String("operation", "write"))
-	defer end(&err)
-	root, err := os.OpenRoot(f.dir)
-	if err != nil {
-		return fmt.Errorf("opening DOCS_DIR: %w", err)
-	}
-	defer root.Close()
-	dir := path.Dir(id)
-	if err := makeFolders(root, dir); err != nil {
-		return folderError("creating the folder of", id, err)
-	}
-	temporary := path.Join(dir, temporaryPrefix+rand.Text()+temporarySuffix)
-	if err := writeSynced(root, temporary, text); err != nil {
-		_ = root.Remove(temporary)
-		return folderError("writing", id, err)
-	}
-	if err := root.Rename(temporary, id); err != nil {
-		_ = root.Remove(temporary)
-		return folderError("renaming to", id, err)
-	}
-	if err := syncFolder(root, dir); err != nil {
-		return folderError("syncing the folder of", id, err)
-	}
-	return nil
+func (f *folder) write(ctx context.Context, id, text string) error {
+	return f.inRoot(ctx, "write", id, func(root *os.Root) error {
+		dir := path.Dir(id)
+		if err := makeFolders(root, dir); err != nil {
+			return err
+		}
+		temporary := path.Join(dir, strings.Replace(temporaryFile, "*", rand.Text(), 1))
+		err := writeSynced(root, temporary, text)
+		if err == nil {
+			err = root.Rename(temporary, id)
+		}
+		if err != nil {
+			_ = root.Remove(temporary)
+			return err
+		}
+		return syncFolder(root, dir)
+	})
 }
 
 // tag returns the entity tag of the file of that id as it is now, empty if there is none.
-func (f *folder) tag(id string) (string, error) {
-	root, err := os.OpenRoot(f.dir)
-	if err != nil {
-		return "", fmt.Errorf("opening DOCS_DIR: %w", err)
-	}
-	defer root.Close()
-	text, err := root.ReadFile(id)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
-	return entityTag(string(text)), folderError("reading", id, err)
+func (f *folder) tag(ctx context.Context, id string) (tag string, err error) {
+	err = f.inRoot(ctx, "read", id, func(root *os.Root) error {
+		text, err := root.ReadFile(id)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		tag = entityTag(string(text))
+		return err
+	})
+	return tag, err
 }
 
 // remove removes the file of that id, durably. That it has gone already is fine.
-func (f *folder) remove(ctx context.Context, id string) (err error) {
-	_, end := stage(ctx, "file", slog.String("operation", "remove"))
+func (f *folder) remove(ctx context.Context, id string) error {
+	return f.inRoot(ctx, "remove", id, func(root *os.Root) error {
+		err := root.Remove(id)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return syncFolder(root, path.Dir(id))
+	})
+}
+
+// inRoot does something with the file of that id and explains why it failed: what the caller can mend is a conflict (409).
+func (f *folder) inRoot(ctx context.Context, operation, id string, do func(root *os.Root) error) (err error) {
+	_, end := stage(ctx, "file", slog.String("operation", operation))
 	defer end(&err)
 	root, err := os.OpenRoot(f.dir)
 	if err != nil {
 		return fmt.Errorf("opening DOCS_DIR: %w", err)
 	}
 	defer root.Close()
-	if err := root.Remove(id); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return folderError("removing", id, err)
+	err = do(root)
+	_, isUsers := errors.AsType[userError](err)
+	switch {
+	case err == nil || isUsers:
+		return err
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return userError{http.StatusConflict, "the documents folder is read-only: change the documents where it comes from"}
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR), errors.Is(err, fs.ErrExist):
+		return userError{http.StatusConflict, "a file or folder of another kind is in the way of this id"}
 	}
-	return folderError("syncing the folder of", id, syncFolder(root, path.Dir(id)))
+	return fmt.Errorf("%s %s: %w", operation, id, err)
 }
 
 // makeFolders creates dir and the folders above it where they are missing, and syncs what it adds to.
@@ -817,10 +766,10 @@ func makeFolders(root *os.Root, dir string) error {
 	if err := makeFolders(root, path.Dir(dir)); err != nil {
 		return err
 	}
-	if info, err := root.Lstat(dir); err == nil {
-		if info.Mode()&fs.ModeSymlink != 0 { // a scan would not follow it: the document would vanish
-			return userError{http.StatusConflict, "a link to a folder is in the way of this id: use the folder's own path"}
-		}
+	switch info, err := root.Lstat(dir); {
+	case err == nil && info.Mode()&fs.ModeSymlink != 0: // a scan would not follow it: the document would vanish
+		return userError{http.StatusConflict, "a link to a folder is in the way of this id: use the folder's own path"}
+	case err == nil:
 		return nil
 	}
 	if err := root.Mkdir(dir, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -844,18 +793,4 @@ func syncFolder(root *os.Root, dir string) error {
 		return err
 	}
 	return errors.Join(file.Sync(), file.Close())
-}
-
-// folderError explains why a file could not be changed. What the caller can mend is a conflict (409).
-func folderError(doing, id string, err error) error {
-	_, isUsers := errors.AsType[userError](err)
-	switch {
-	case err == nil || isUsers:
-		return err
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-		return userError{http.StatusConflict, "the documents folder is read-only: change the documents where it comes from"}
-	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR), errors.Is(err, fs.ErrExist):
-		return userError{http.StatusConflict, "a file or folder of another kind is in the way of this id"}
-	}
-	return fmt.Errorf("%s %s: %w", doing, id, err)
 }

@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"container/list"
 	"context"
-	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -23,6 +22,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -148,60 +148,43 @@ const (
 
 // remoteEmbedder speaks to any OpenAI-compatible embeddings API.
 type remoteEmbedder struct {
-	url, name, key              string
-	asked                       int // EMBEDDING_DIMENSIONS, 0: the model's own
-	queryPrefix, documentPrefix string
-	batch                       int
-	minCosine                   float64
-	client                      *http.Client
-	slots                       chan struct{} // EMBEDDING_CONCURRENCY calls at once
+	cfg     *settings
+	client  *http.Client
+	slots   chan struct{} // EMBEDDING_CONCURRENCY calls at once
+	learned atomic.Int64  // the vectors' length, 0 before the first answer
+	cache   vectorCache
 
 	mu       sync.Mutex
-	learned  int       // the vectors' length, 0 before the first answer
 	failures int       // of calls, in a row
 	retryAt  time.Time // no call before, while it has failed
-	cache    vectorCache
-	flights  map[string]*flight // queries that are being asked
-}
-
-// flight is a question that several searches wait for.
-type flight struct {
-	done   chan struct{}
-	vector []float32
-	err    error
 }
 
 func newRemoteEmbedder(cfg *settings) *remoteEmbedder {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = cfg.embeddingConcurrency + 1
-	return &remoteEmbedder{
-		url: cfg.embeddingURL, name: cfg.embeddingModel, key: cfg.embeddingKey, asked: cfg.embeddingDimensions, learned: cfg.embeddingDimensions,
-		queryPrefix: cfg.embeddingQueryPrefix, documentPrefix: cfg.embeddingDocumentPrefix, batch: cfg.embeddingBatch,
-		minCosine: cfg.embeddingMinCosine, client: &http.Client{Transport: transport}, slots: make(chan struct{}, cfg.embeddingConcurrency),
-		cache: vectorCache{max: cachedQueries}, flights: make(map[string]*flight),
+	e := &remoteEmbedder{
+		cfg: cfg, client: &http.Client{Transport: transport}, slots: make(chan struct{}, cfg.embeddingConcurrency),
+		cache: vectorCache{max: cachedQueries, byKey: make(map[string]*list.Element)},
 	}
+	e.learned.Store(int64(cfg.embeddingDimensions))
+	return e
 }
 
-func (e *remoteEmbedder) model() string  { return e.name }
-func (e *remoteEmbedder) floor() float64 { return e.minCosine }
-func (e *remoteEmbedder) costly() bool   { return true }
-
-func (e *remoteEmbedder) dimensions() int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.learned
-}
+func (e *remoteEmbedder) model() string   { return e.cfg.embeddingModel }
+func (e *remoteEmbedder) dimensions() int { return int(e.learned.Load()) }
+func (e *remoteEmbedder) floor() float64  { return e.cfg.embeddingMinCosine }
+func (e *remoteEmbedder) costly() bool    { return true }
 
 // check asks for one vector. That the API is away for the moment wraps errUnavailable; all else is a matter of settings.
 func (e *remoteEmbedder) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, queryBudget)
 	defer cancel()
-	_, err := e.call(ctx, []string{e.queryPrefix + "vitrine"})
-	refused, isRefusal := errors.AsType[*refusalError](err)
+	_, err := e.call(ctx, []string{e.cfg.embeddingQueryPrefix + "vitrine"})
+	refused, _ := errors.AsType[refusalError](err)
 	switch {
 	case err == nil:
 		return nil
-	case isRefusal && !refused.temporary():
+	case !refused.temporary():
 		return fmt.Errorf("embedding API: %w: check EMBEDDING_URL (it ends in /v1/embeddings), EMBEDDING_MODEL, EMBEDDING_API_KEY and EMBEDDING_DIMENSIONS", err)
 	}
 	return fmt.Errorf("%w: embedding API: %w", errUnavailable, err)
@@ -209,48 +192,81 @@ func (e *remoteEmbedder) check(ctx context.Context) error {
 
 // query returns the vector of a question from the cache, or asks for it once for all who want it now.
 func (e *remoteEmbedder) query(ctx context.Context, text string) (_ []float32, err error) {
-	ctx, end := stage(ctx, "embed", embeddingAttrs(e.name, "query")...)
+	ctx, end := stage(ctx, "embed", embeddingAttrs(e.model(), "query")...)
 	defer end(&err)
 	ctx, cancel := context.WithTimeout(ctx, queryBudget)
 	defer cancel()
 	for {
-		e.mu.Lock()
-		if v := e.cache.get(text); v != nil {
-			e.mu.Unlock()
-			noteCache(ctx, "hit")
-			return v, nil
+		v, isNew := e.cache.get(text)
+		if isNew {
+			noteCache(ctx, "miss")
+			var vectors [][]float32
+			if vectors, v.err = e.persist(ctx, []string{e.cfg.embeddingQueryPrefix + text}, 2); v.err == nil {
+				v.vector = vectors[0]
+			} else {
+				e.cache.remove(v)
+			}
+			close(v.known)
+			return v.vector, v.err
 		}
-		f := e.flights[text]
-		if f == nil {
-			break // with e.mu held
-		}
-		e.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-f.done:
+		case <-v.known:
 		}
-		if f.err == nil || !errors.Is(f.err, context.Canceled) {
+		if !errors.Is(v.err, context.Canceled) {
 			noteCache(ctx, "hit")
-			return f.vector, f.err
+			return v.vector, v.err
 		} // else whoever asked has gone, and we ask ourselves
 	}
-	f := &flight{done: make(chan struct{})}
-	e.flights[text] = f
-	e.mu.Unlock()
-	noteCache(ctx, "miss")
-	var vectors [][]float32
-	if vectors, f.err = e.persist(ctx, []string{e.queryPrefix + text}, 2); f.err == nil {
-		f.vector = vectors[0]
+}
+
+// noteCache says whether a query's vector was known.
+func noteCache(ctx context.Context, outcome string) {
+	annotate(ctx, slog.String("vitrine.embedding.cache", outcome))
+	note(ctx, slog.String("cache", outcome))
+}
+
+// cachedVector is the vector of a question, or why there is none, from when known is closed.
+type cachedVector struct {
+	key    string
+	known  chan struct{}
+	vector []float32
+	err    error
+}
+
+// vectorCache keeps the vectors that were used last, and those that are waited for.
+type vectorCache struct {
+	mu    sync.Mutex
+	max   int
+	byKey map[string]*list.Element
+	order list.List // of *cachedVector, the last used first
+}
+
+// get returns the vector of key. If it is new, the caller has to make it known.
+func (c *vectorCache) get(key string) (v *cachedVector, isNew bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if element := c.byKey[key]; element != nil {
+		c.order.MoveToFront(element)
+		return element.Value.(*cachedVector), false
 	}
-	e.mu.Lock()
-	delete(e.flights, text)
-	if f.err == nil {
-		e.cache.add(text, f.vector)
+	v = &cachedVector{key: key, known: make(chan struct{})}
+	c.byKey[key] = c.order.PushFront(v)
+	if c.order.Len() > c.max {
+		delete(c.byKey, c.order.Remove(c.order.Back()).(*cachedVector).key)
 	}
-	e.mu.Unlock()
-	close(f.done)
-	return f.vector, f.err
+	return v, true
+}
+
+// remove forgets v, so that the next who wants it asks again.
+func (c *vectorCache) remove(v *cachedVector) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if element := c.byKey[v.key]; element != nil && element.Value == v {
+		c.order.Remove(element)
+		delete(c.byKey, v.key)
+	}
 }
 
 // documents embeds in batches, as many at once as EMBEDDING_CONCURRENCY allows.
@@ -258,39 +274,25 @@ func (e *remoteEmbedder) documents(ctx context.Context, texts []string) ([][]flo
 	vectors := make([][]float32, len(texts))
 	prefixed := make([]string, len(texts))
 	for i, text := range texts {
-		prefixed[i] = e.documentPrefix + text
+		prefixed[i] = e.cfg.embeddingDocumentPrefix + text
 	}
-	var calls sync.WaitGroup
-	var mu sync.Mutex
-	var failure error
+	var batches []func() error
 	for from, to := 0, 0; from < len(texts); from = to {
-		for size := 0; to < len(texts) && to-from < e.batch && (to == from || size+len(prefixed[to]) <= maxBatchBytes); to++ {
+		for size := 0; to < len(texts) && to-from < e.cfg.embeddingBatch && (to == from || size+len(prefixed[to]) <= maxBatchBytes); to++ {
 			size += len(prefixed[to])
 		}
-		select {
-		case e.slots <- struct{}{}:
-		case <-ctx.Done():
-			calls.Wait()
-			return vectors, ctx.Err()
-		}
-		calls.Go(func() {
-			defer func() { <-e.slots }()
-			if err := e.embedBatch(ctx, prefixed[from:to], vectors[from:to]); err != nil {
-				mu.Lock()
-				failure = err
-				mu.Unlock()
-			}
-		})
+		batches = append(batches, func() error { return e.embedBatch(ctx, prefixed[from:to], vectors[from:to]) })
 	}
-	calls.Wait()
-	return vectors, failure
+	return vectors, inParallel(ctx, e.slots, batches)
 }
 
 // embedBatch sets vectors to those of texts. A batch that is refused is halved: it is too large, or one text in it is
 // at fault, which in the end is left out alone.
 func (e *remoteEmbedder) embedBatch(ctx context.Context, texts []string, vectors [][]float32) error {
-	got, err := e.timedBatch(ctx, texts)
-	if refused, ok := errors.AsType[*refusalError](err); ok && len(texts) > 1 && refused.halve() {
+	batch, end := stage(ctx, "embed", batchAttrs(e.model(), len(texts))...)
+	got, err := e.persist(batch, texts, 8)
+	end(&err)
+	if refused, _ := errors.AsType[refusalError](err); refused.halve() && len(texts) > 1 {
 		middle := len(texts) / 2
 		return errors.Join(e.embedBatch(ctx, texts[:middle], vectors[:middle]), e.embedBatch(ctx, texts[middle:], vectors[middle:]))
 	}
@@ -301,29 +303,23 @@ func (e *remoteEmbedder) embedBatch(ctx context.Context, texts []string, vectors
 	return nil
 }
 
-func (e *remoteEmbedder) timedBatch(ctx context.Context, texts []string) (vectors [][]float32, err error) {
-	ctx, end := stage(ctx, "embed", batchAttrs(e.name, len(texts))...)
-	defer end(&err)
-	return e.persist(ctx, texts, 8)
-}
-
 // persist calls until it succeeds, is refused for good, has tried that often, ctx would end before the next attempt, or
 // the API is away: then those who want a vector do without, and embedMissing comes back to it.
 func (e *remoteEmbedder) persist(ctx context.Context, texts []string, attempts int) ([][]float32, error) {
 	backoff := 500 * time.Millisecond
 	for attempt := 1; ; attempt++ {
-		if !e.mayCall(time.Now()) {
+		if !e.mayCall() {
 			return nil, errEmbedderAway
 		}
 		vectors, err := e.call(ctx, texts)
 		if errors.Is(ctx.Err(), context.Canceled) {
 			return nil, ctx.Err()
 		}
-		refused, isRefusal := errors.AsType[*refusalError](err)
-		temporary := err != nil && (!isRefusal || refused.temporary())
-		isAway := e.called(!temporary || isRefusal && refused.status == http.StatusTooManyRequests, time.Now())
+		refused, _ := errors.AsType[refusalError](err)
+		temporary := err != nil && refused.temporary()
+		isAway := e.called(!temporary || refused.status == http.StatusTooManyRequests)
 		wait := backoff + rand.N(backoff/2)
-		if isRefusal && refused.after > 0 {
+		if refused.after > 0 {
 			wait = refused.after
 		}
 		if deadline, ok := ctx.Deadline(); !temporary || isAway || attempt == attempts || ok && time.Until(deadline) < wait {
@@ -339,52 +335,46 @@ func (e *remoteEmbedder) persist(ctx context.Context, texts []string, attempts i
 var errEmbedderAway = fmt.Errorf("%w: the embedding API has failed %d times in a row and is asked once a second", errUnavailable, breakerFailures)
 
 // mayCall lets one call a second through once the API has failed several times in a row.
-func (e *remoteEmbedder) mayCall(now time.Time) bool {
+func (e *remoteEmbedder) mayCall() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.failures < breakerFailures {
-		return true
-	}
-	if now.Before(e.retryAt) {
+	if e.failures >= breakerFailures && time.Now().Before(e.retryAt) {
 		return false
 	}
-	e.retryAt = now.Add(probeInterval)
+	e.retryAt = time.Now().Add(probeInterval)
 	return true
 }
 
 // called counts failures in a row and reports whether they are so many that the API is taken to be away.
-func (e *remoteEmbedder) called(answered bool, now time.Time) (isAway bool) {
+func (e *remoteEmbedder) called(answered bool) (isAway bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.failures++
 	if answered {
 		e.failures = 0
 	}
-	e.retryAt = now.Add(probeInterval)
+	e.retryAt = time.Now().Add(probeInterval)
 	return e.failures >= breakerFailures
 }
 
 // refusalError is an answer of the API that is of no use: an error status, or vectors that cannot be right (status 200).
+// The zero value stands for no answer at all.
 type refusalError struct {
 	status  int
 	message string
-	after   time.Duration // how long to wait, 0 if the API did not say
+	after   time.Duration // how long to wait, not above 0 if the API did not say
 }
 
-func (r *refusalError) Error() string { return fmt.Sprintf("status %d: %s", r.status, r.message) }
+func (r refusalError) Error() string { return fmt.Sprintf("status %d: %s", r.status, r.message) }
 
 // temporary reports whether the same call may succeed later.
-func (r *refusalError) temporary() bool {
-	return r.status == http.StatusRequestTimeout || r.status == http.StatusConflict || r.status == http.StatusTooManyRequests || r.status >= 500
+func (r refusalError) temporary() bool {
+	return r.status >= 500 || slices.Contains([]int{0, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests}, r.status)
 }
 
 // halve reports whether fewer texts at once may be accepted.
-func (r *refusalError) halve() bool {
-	switch r.status {
-	case http.StatusOK, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
-		return true
-	}
-	return false
+func (r refusalError) halve() bool {
+	return slices.Contains([]int{http.StatusOK, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity}, r.status)
 }
 
 // call is one request to the API. It asks for base64, which is less than half as long as decimal numbers, and
@@ -397,17 +387,17 @@ func (e *remoteEmbedder) call(ctx context.Context, texts []string) ([][]float32,
 		Input      []string `json:"input"`
 		Format     string   `json:"encoding_format"`
 		Dimensions int      `json:"dimensions,omitempty"`
-	}{e.name, texts, "base64", e.asked})
+	}{e.model(), texts, "base64", e.cfg.embeddingDimensions})
 	if err != nil {
 		return nil, err
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url, bytes.NewReader(body))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, e.cfg.embeddingURL, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	r.Header.Set("Content-Type", "application/json")
-	if e.key != "" {
-		r.Header.Set("Authorization", "Bearer "+e.key)
+	if e.cfg.embeddingKey != "" {
+		r.Header.Set("Authorization", "Bearer "+e.cfg.embeddingKey)
 	}
 	if s := currentScope(ctx); s != nil {
 		r.Header.Set("X-Correlation-ID", s.record.correlation)
@@ -423,7 +413,7 @@ func (e *remoteEmbedder) call(ctx context.Context, texts []string) ([][]float32,
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(answer.Body, 300)) // whatever of it there is
-		return nil, &refusalError{answer.StatusCode, strings.TrimSpace(string(text)), retryAfter(answer.Header, time.Now())}
+		return nil, refusalError{answer.StatusCode, strings.TrimSpace(string(text)), retryAfter(answer.Header)}
 	}
 	text, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswerBytes))
 	if err != nil {
@@ -431,25 +421,22 @@ func (e *remoteEmbedder) call(ctx context.Context, texts []string) ([][]float32,
 	}
 	vectors, tokens, err := e.parseAnswer(text, len(texts))
 	if err != nil {
-		return nil, &refusalError{status: http.StatusOK, message: err.Error()}
+		return nil, refusalError{status: http.StatusOK, message: err.Error()}
 	}
 	annotate(ctx, slog.Int("gen_ai.usage.input_tokens", tokens))
 	return vectors, nil
 }
 
 // retryAfter reads how long to wait: milliseconds (OpenAI's header), seconds, or a date.
-func retryAfter(h http.Header, now time.Time) time.Duration {
+func retryAfter(h http.Header) time.Duration {
 	if ms, err := strconv.ParseFloat(h.Get("Retry-After-Ms"), 64); err == nil {
 		return time.Duration(ms * float64(time.Millisecond))
 	}
 	if seconds, err := strconv.ParseFloat(h.Get("Retry-After"), 64); err == nil {
 		return time.Duration(seconds * float64(time.Second))
 	}
-	date, err := http.ParseTime(h.Get("Retry-After"))
-	if err != nil {
-		return 0
-	}
-	return date.Sub(now)
+	date, _ := http.ParseTime(h.Get("Retry-After")) // without one, long ago
+	return time.Until(date)
 }
 
 // parseAnswer takes the vectors out of an answer for n texts. It believes nothing of them: not their number, order,
@@ -457,8 +444,8 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 func (e *remoteEmbedder) parseAnswer(text []byte, n int) (vectors [][]float32, tokens int, err error) {
 	var answer struct {
 		Data []struct {
-			Index     int             `json:"index"`
-			Embedding json.RawMessage `json:"embedding"`
+			Index     int       `json:"index"`
+			Embedding apiVector `json:"embedding"`
 		} `json:"data"`
 		Usage struct {
 			PromptTokens int `json:"prompt_tokens"`
@@ -475,10 +462,7 @@ func (e *remoteEmbedder) parseAnswer(text []byte, n int) (vectors [][]float32, t
 		if d.Index < 0 || d.Index >= n || vectors[d.Index] != nil {
 			return nil, 0, fmt.Errorf("vector %d of %d is missing or there twice", d.Index, n)
 		}
-		v, err := decodeVector(d.Embedding)
-		if err != nil {
-			return nil, 0, err
-		}
+		v := []float32(d.Embedding)
 		if err := e.learn(len(v)); err != nil {
 			return nil, 0, err
 		}
@@ -493,63 +477,28 @@ func (e *remoteEmbedder) parseAnswer(text []byte, n int) (vectors [][]float32, t
 
 // learn takes the vectors' length from the first one, and wants the same of all others.
 func (e *remoteEmbedder) learn(length int) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.learned == 0 {
-		e.learned = length
-	}
-	if length == 0 || length != e.learned {
-		return fmt.Errorf("a vector of %d dimensions instead of %d", length, e.learned)
+	e.learned.CompareAndSwap(0, int64(length))
+	if length == 0 || length != e.dimensions() {
+		return fmt.Errorf("a vector of %d dimensions instead of %d", length, e.dimensions())
 	}
 	return nil
 }
 
-// decodeVector reads an array of numbers, or base64 of little-endian 32-bit floats.
-func decodeVector(text json.RawMessage) (v []float32, err error) {
-	if len(text) == 0 || text[0] != '"' {
-		err = json.Unmarshal(text, &v)
-		return v, err
-	}
-	encoded, err := base64.StdEncoding.AppendDecode(nil, text[1:len(text)-1])
-	if err != nil || len(encoded)%4 != 0 {
-		return nil, errors.New("a vector is not base64 of 32-bit floats")
-	}
-	v = make([]float32, len(encoded)/4)
-	for i := range v {
-		v[i] = math.Float32frombits(binary.LittleEndian.Uint32(encoded[4*i:]))
-	}
-	return v, nil
-}
+// apiVector is a vector as an array of numbers, or as base64 of little-endian 32-bit floats.
+type apiVector []float32
 
-// vectorCache keeps the vectors that were used last.
-type vectorCache struct {
-	max   int
-	byKey map[string]*list.Element
-	order list.List // of cachedVector, the last used first
-}
-
-type cachedVector struct {
-	key    string
-	vector []float32
-}
-
-func (c *vectorCache) get(key string) []float32 {
-	element := c.byKey[key]
-	if element == nil {
-		return nil
+// UnmarshalJSON reads either form.
+func (v *apiVector) UnmarshalJSON(text []byte) error {
+	if text[0] != '"' {
+		return json.Unmarshal(text, (*[]float32)(v))
 	}
-	c.order.MoveToFront(element)
-	return element.Value.(cachedVector).vector
-}
-
-func (c *vectorCache) add(key string, vector []float32) {
-	if c.byKey == nil {
-		c.byKey = make(map[string]*list.Element)
+	var encoded []byte
+	if err := json.Unmarshal(text, &encoded); err != nil || len(encoded)%4 != 0 {
+		return errors.New("a vector is not base64 of 32-bit floats")
 	}
-	c.byKey[key] = c.order.PushFront(cachedVector{key, vector})
-	if c.order.Len() > c.max {
-		delete(c.byKey, c.order.Remove(c.order.Back()).(cachedVector).key)
-	}
+	*v = make(apiVector, len(encoded)/4)
+	_, err := binary.Decode(encoded, binary.LittleEndian, []float32(*v))
+	return err
 }
 
 // term is the hash of a stemmed word. 29 bits keep a chance match of two words rarer than one in 5,000 at 100,000
@@ -569,21 +518,19 @@ type weightedTerm struct {
 // spaces yield each character and each pair of neighbours.
 func words(text string) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		for len(text) > 0 {
-			start := strings.IndexFunc(text, isWordRune)
-			if start < 0 {
-				return
-			}
-			text = text[start:]
-			end := wordEnd(text)
-			word := text[:end]
-			text = text[end:]
-			if first, _ := utf8.DecodeRuneInString(word); isSpaceless(first) {
-				if !yieldGrams(word, yield) {
+		for run := range strings.FieldsFuncSeq(text, func(r rune) bool { return !isWordRune(r) }) {
+			for len(run) > 0 {
+				first, _ := utf8.DecodeRuneInString(run)
+				end := wordEnd(run)
+				word := strings.Map(fold, run[:end])
+				run = run[end:]
+				if isSpaceless(first) {
+					if !yieldGrams(word, yield) {
+						return
+					}
+				} else if !yield(word) {
 					return
 				}
-			} else if !yield(strings.Map(fold, word)) {
-				return
 			}
 		}
 	}
@@ -603,14 +550,14 @@ func isSpaceless(r rune) bool {
 		unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar))
 }
 
-// wordEnd returns the length in bytes of the word that text begins with.
+// wordEnd returns the length in bytes of the word that a run of word runes begins with.
 func wordEnd(text string) int {
 	first, size := utf8.DecodeRuneInString(text)
 	spaceless := isSpaceless(first)
 	previous := first
 	for i, r := range text[size:] {
 		at := size + i
-		if at >= maxWordBytes || !isWordRune(r) || !unicode.IsMark(r) && isSpaceless(r) != spaceless {
+		if at >= maxWordBytes || !unicode.IsMark(r) && isSpaceless(r) != spaceless {
 			return at
 		}
 		if unicode.IsUpper(r) {
@@ -626,7 +573,6 @@ func wordEnd(text string) int {
 
 // yieldGrams yields the characters of word and the pairs of neighbours among them.
 func yieldGrams(word string, yield func(string) bool) bool {
-	word = strings.Map(fold, word)
 	previous := -1
 	for i, r := range word {
 		size := utf8.RuneLen(r)
@@ -676,30 +622,30 @@ func lexicalVector(heading, text string) []weightedTerm {
 		}
 	}
 	found = slices.AppendSeq(found, terms(text))
-	slices.Sort(found)
 	norm := 1.5 * (0.25 + 0.75*float64(len(found))/averageLength)
-	var vector []weightedTerm
-	for i := 0; i < len(found); {
-		start := i
-		for i < len(found) && found[i] == found[start] {
-			i++
-		}
-		tf := float64(i - start)
-		vector = append(vector, weightedTerm{found[start], float32(tf * 2.5 / (tf + norm))})
+	distinct, counts := countTerms(found)
+	vector := make([]weightedTerm, len(distinct))
+	for i, tf := range counts {
+		vector[i] = weightedTerm{distinct[i], float32(tf * 2.5 / (tf + norm))}
 	}
 	return vector
 }
 
 // queryTerms returns the different terms of a query, sorted, and how often each is asked for.
 func queryTerms(text string) (query []term, counts []float64) {
-	for _, t := range slices.Sorted(terms(text)) {
-		if n := len(query); n > 0 && query[n-1] == t {
-			counts[n-1]++
-		} else {
-			query, counts = append(query, t), append(counts, 1)
+	return countTerms(slices.Collect(terms(text)))
+}
+
+// countTerms sorts terms and returns the different ones, and how often each is there.
+func countTerms(found []term) (distinct []term, counts []float64) {
+	slices.Sort(found)
+	for i, t := range found {
+		if i == 0 || t != found[i-1] {
+			distinct, counts = append(distinct, t), append(counts, 0)
 		}
+		counts[len(counts)-1]++
 	}
-	return query, counts
+	return distinct, counts
 }
 
 // idf is the weight of a query's term that df of n chunks contain.
@@ -749,7 +695,7 @@ func characterGrams(word string) []string {
 		starts = append(starts, i)
 	}
 	starts = append(starts, len(word))
-	var grams []string
+	grams := make([]string, 0, 3*len(starts))
 	for n := 3; n <= 5; n++ {
 		for i := 0; i+n < len(starts); i++ {
 			grams = append(grams, word[starts[i]:starts[i+n]])
@@ -869,9 +815,8 @@ var (
 		{"icate", "ic"}, {"ative", ""}, {"alize", "al"}, {"iciti", "ic"}, {"ical", "ic"}, {"ful", ""}, {"ness", ""},
 	}
 	residualSuffixes = [][2]string{
-		{"al", ""}, {"ance", ""}, {"ence", ""}, {"er", ""}, {"ic", ""}, {"able", ""}, {"ible", ""}, {"ant", ""},
-		{"ement", ""}, {"ment", ""}, {"ent", ""}, {"ou", ""}, {"ism", ""}, {"ate", ""},
-		{"iti", ""}, {"ous", ""}, {"ive", ""}, {"ize", ""},
+		{"al", ""}, {"ance", ""}, {"ence", ""}, {"er", ""}, {"ic", ""}, {"able", ""}, {"ible", ""}, {"ant", ""}, {"ement", ""},
+		{"ment", ""}, {"ent", ""}, {"ou", ""}, {"ism", ""}, {"ate", ""}, {"iti", ""}, {"ous", ""}, {"ive", ""}, {"ize", ""},
 	}
 )
 
@@ -923,10 +868,4 @@ func endsShort(w string) bool {
 	n := len(w)
 	return n >= 3 && isConsonant(w, n-1) && !isConsonant(w, n-2) && isConsonant(w, n-3) &&
 		!strings.ContainsRune("wxy", rune(w[n-1]))
-}
-
-// noteCache says whether a query's vector was known.
-func noteCache(ctx context.Context, outcome string) {
-	annotate(ctx, slog.String("vitrine.embedding.cache", outcome))
-	note(ctx, slog.String("cache", outcome))
 }

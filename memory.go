@@ -8,11 +8,11 @@ import (
 	"context"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"math"
 	"math/bits"
 	"net/http"
 	"slices"
-	"sort"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -48,14 +48,14 @@ type snapshot struct {
 // entry is a document with its index: about 1.7 KB a chunk beside the text.
 type entry struct {
 	*document
-	terms     []documentTerm // sorted by term
+	terms     []documentTerm // sorted by term, then one that is greater than all
 	postings  []posting      // by term, then by chunk
 	signature []uint64       // Bloom filter of the terms: spares most of the searches in vain
 	vectors   []int8         // the chunks' embeddings one after the other, each scaled to -127..127
 	scales    []float32      // by chunk; noVector where there is none yet
 }
 
-// documentTerm is a term of a document; its postings begin at from and end where those of the next one begin.
+// documentTerm is a term of a document, whose postings begin at from and end where those of the next one begin.
 type documentTerm struct {
 	term term
 	from uint32
@@ -71,14 +71,6 @@ func newMemory(f *folder, vectorWeight float64) *memory {
 	m := &memory{folder: f, embedder: hashedEmbedder{}, vectorWeight: vectorWeight, written: make(map[string]time.Time)}
 	m.current.Store(&snapshot{})
 	return m
-}
-
-// tag returns the entity tag, empty for no entry.
-func (e *entry) tag() string {
-	if e == nil {
-		return ""
-	}
-	return e.etag
 }
 
 // newEntries embeds and analyzes documents: the costly part of a write, done before any lock is taken.
@@ -109,29 +101,21 @@ const noVector = -1
 func newEntry(d *document, vectors [][]float32) *entry {
 	e := &entry{document: d, scales: make([]float32, len(d.chunks))}
 	e.setVectors(vectors)
-	type occurrence struct {
-		term term
-		posting
-	}
-	var found []occurrence
+	byTerm := make(map[term][]posting)
 	for i, c := range d.chunks {
 		for _, t := range lexicalVector(d.title+"\n"+c.heading, c.text) {
-			found = append(found, occurrence{t.term, posting{uint32(i), t.weight}})
+			byTerm[t.term] = append(byTerm[t.term], posting{uint32(i), t.weight})
 		}
 	}
-	slices.SortFunc(found, func(a, b occurrence) int { return cmp.Or(cmp.Compare(a.term, b.term), cmp.Compare(a.chunk, b.chunk)) })
-	e.postings = make([]posting, len(found))
-	for i, o := range found {
-		e.postings[i] = o.posting
-		if i == 0 || o.term != found[i-1].term {
-			e.terms = append(e.terms, documentTerm{o.term, uint32(i)})
-		}
+	e.terms = make([]documentTerm, 0, len(byTerm)+1)
+	e.signature = make([]uint64, 1<<bits.Len(uint(len(byTerm)/8)))
+	for _, t := range slices.Sorted(maps.Keys(byTerm)) {
+		e.terms = append(e.terms, documentTerm{t, uint32(len(e.postings))})
+		e.postings = append(e.postings, byTerm[t]...)
+		e.signature[t>>6&term(len(e.signature)-1)] |= 1 << (t & 63)
 	}
-	e.terms = slices.Clip(e.terms)
-	e.signature = make([]uint64, 1<<bits.Len(uint(len(e.terms)/8)))
-	for _, t := range e.terms {
-		e.signature[t.term>>6&term(len(e.signature)-1)] |= 1 << (t.term & 63)
-	}
+	e.terms = append(e.terms, documentTerm{1 << termBits, uint32(len(e.postings))})
+	e.postings = slices.Clone(e.postings) // gives back the room that append left
 	return e
 }
 
@@ -177,31 +161,28 @@ func (e *entry) find(t term) []posting {
 	for i > 0 && e.terms[i-1].term >= t {
 		i--
 	}
-	for i < len(e.terms) && e.terms[i].term < t {
+	for e.terms[i].term < t {
 		i++
 	}
-	switch {
-	case i == len(e.terms) || e.terms[i].term != t:
+	if e.terms[i].term != t {
 		return nil
-	case i+1 == len(e.terms):
-		return e.postings[e.terms[i].from:]
 	}
 	return e.postings[e.terms[i].from:e.terms[i+1].from]
 }
 
-// loadFiles fills the store with the files at the root of files.
-func (m *memory) loadFiles(ctx context.Context, files fs.ReadDirFS) error {
-	names, err := files.ReadDir(".")
+// loadFiles fills the store with the Markdown files at the root of files.
+func (m *memory) loadFiles(ctx context.Context, files fs.FS) error {
+	names, err := fs.Glob(files, "*.md")
 	if err != nil {
 		return err
 	}
 	var documents []*document
 	for _, name := range names {
-		text, err := fs.ReadFile(files, name.Name())
+		text, err := fs.ReadFile(files, name)
 		if err != nil {
 			return err
 		}
-		d, err := newDocument(name.Name(), string(text), time.Now())
+		d, err := newDocument(name, string(text), time.Now())
 		if err != nil {
 			return err
 		}
@@ -224,28 +205,12 @@ func (m *memory) put(ctx context.Context, d *document, pre precondition) (create
 	m.writing.Lock()
 	defer m.writing.Unlock()
 	_, old := m.current.Load().find(d.id)
-	if err := m.check(pre, d.id); err != nil {
+	err = m.write(ctx, d.id, pre, func() error { return m.folder.write(ctx, d.id, d.text) })
+	if err != nil {
 		return false, err
 	}
-	if err := m.folder.write(ctx, d.id, d.text); err != nil {
-		return false, err
-	}
-	m.written[d.id] = time.Now()
 	m.commit(entries, nil)
 	return old == nil, nil
-}
-
-// check compares a precondition with the file itself, where there is one to compare: the index may not have read it yet, or
-// have passed it over.
-func (m *memory) check(pre precondition, id string) error {
-	if len(pre.match)+len(pre.noneMatch) == 0 {
-		return nil
-	}
-	tag, err := m.folder.tag(id)
-	if err != nil {
-		return err
-	}
-	return pre.check(tag)
 }
 
 // remove removes the file and the document.
@@ -257,18 +222,33 @@ func (m *memory) remove(ctx context.Context, id string, pre precondition) (err e
 	}
 	m.writing.Lock()
 	defer m.writing.Unlock()
-	_, old := m.current.Load().find(id)
-	if old == nil {
+	if _, old := m.current.Load().find(id); old == nil {
 		return errNotFound
 	}
-	if err := m.check(pre, id); err != nil {
+	err = m.write(ctx, id, pre, func() error { return m.folder.remove(ctx, id) })
+	if err != nil {
 		return err
 	}
-	if err := m.folder.remove(ctx, id); err != nil {
+	m.commit(nil, []string{id})
+	return nil
+}
+
+// write changes a file as change does if pre holds for the file itself: the index may not have read it yet, or have passed
+// it over. The caller holds m.writing.
+func (m *memory) write(ctx context.Context, id string, pre precondition, change func() error) error {
+	if len(pre.match)+len(pre.noneMatch) > 0 {
+		tag, err := m.folder.tag(ctx, id)
+		if err == nil {
+			err = pre.check(tag)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := change(); err != nil {
 		return err
 	}
 	m.written[id] = time.Now()
-	m.commit(nil, []string{id})
 	return nil
 }
 
@@ -279,7 +259,7 @@ var errReadOnly = userError{http.StatusConflict, "these documents are read-only:
 func (m *memory) sync(ctx context.Context, began time.Time, changed []*document, gone []string) (err error) {
 	isStored := func(d *document) bool {
 		_, old := m.current.Load().find(d.id)
-		return old.tag() == d.etag
+		return old != nil && old.etag == d.etag
 	}
 	entries, err := m.newEntries(ctx, slices.DeleteFunc(slices.Clone(changed), isStored))
 	if err != nil {
@@ -289,11 +269,7 @@ func (m *memory) sync(ctx context.Context, began time.Time, changed []*document,
 	defer end(&err)
 	m.writing.Lock()
 	defer m.writing.Unlock()
-	for id, at := range m.written {
-		if at.Before(began) {
-			delete(m.written, id)
-		}
-	}
+	maps.DeleteFunc(m.written, func(_ string, at time.Time) bool { return at.Before(began) })
 	isWritten := func(id string) bool { _, ok := m.written[id]; return ok }
 	entries = slices.DeleteFunc(entries, func(e *entry) bool { return isWritten(e.id) })
 	m.commit(entries, slices.DeleteFunc(gone, isWritten))
@@ -383,7 +359,7 @@ func (m *memory) list(ctx context.Context, prefix, after string, limit int) (_ [
 	}
 	infos := []documentInfo{}
 	for _, e := range s.entries[min(low, high):min(low+limit, high)] {
-		infos = append(infos, e.info())
+		infos = append(infos, documentInfo{e.id, e.title, len(e.text), len(e.chunks), e.updated})
 	}
 	return infos, nil
 }
@@ -404,7 +380,7 @@ func (m *memory) size(context.Context) (documents, chunks int, err error) {
 // within returns the range of entries whose id has the prefix.
 func (s *snapshot) within(prefix string) (low, high int) {
 	low, _ = s.find(prefix)
-	high = low + sort.Search(len(s.entries)-low, func(i int) bool { return !strings.HasPrefix(s.entries[low+i].id, prefix) })
+	high, _ = s.find(prefix + "\xff") // which no id has: they are UTF-8
 	return low, high
 }
 
@@ -428,24 +404,19 @@ func (m *memory) search(ctx context.Context, q query) (hits []hit, degraded bool
 	v, embedErr := m.embedder.query(ctx, q.text)
 	s := m.current.Load()
 	low, high := s.within(q.prefix)
-	lexical, vector, err := s.legs(ctx, q.text, v, low, high)
+	legs, end := stage(ctx, "db", queries["search"]...)
+	lexical, err := s.lexicalLeg(legs, q.text, low, high)
+	var vector []candidate
+	if err == nil {
+		vector, err = s.vectorLeg(legs, v, low, high)
+	}
+	end(&err)
 	if err != nil {
 		return nil, false, err
 	}
-	_, end := stage(ctx, "rank")
+	_, end = stage(ctx, "rank")
 	defer end(&err)
 	return s.fuse(lexical, vector, m.vectorWeight, m.embedder.floor(), q.limit), embedErr != nil, nil
-}
-
-// legs returns the best chunks of entries[low:high] by their words and by their vectors.
-func (s *snapshot) legs(ctx context.Context, text string, v []float32, low, high int) (lexical, vector []candidate, err error) {
-	ctx, end := stage(ctx, "db", queries["search"]...)
-	defer end(&err)
-	if lexical, err = s.lexicalLeg(ctx, text, low, high); err != nil {
-		return nil, nil, err
-	}
-	vector, err = s.vectorLeg(ctx, v, low, high)
-	return lexical, vector, err
 }
 
 // match is an occurrence of a query's term in a chunk.
@@ -564,20 +535,20 @@ func (s *snapshot) fuse(lexical, vector []candidate, vectorWeight, floor float64
 		candidate         // the chunk of the leg that gave more, with the sum
 		part      float64 // what that leg gave
 		found     bool
+		leg       int // the last one that it was found in
 	}
 	byEntry := make(map[int]*fused)
-	add := func(leg []candidate, weight, floor float64) {
-		seen := make(map[int]bool)
+	add := func(number int, leg []candidate, weight, floor float64) {
 		for _, c := range leg { // best first: the first of an entry is its best chunk
-			if seen[c.entry] {
-				continue
-			}
-			seen[c.entry] = true
 			f := byEntry[c.entry]
 			if f == nil {
 				f = &fused{candidate: candidate{entry: c.entry}}
 				byEntry[c.entry] = f
 			}
+			if f.leg == number {
+				continue
+			}
+			f.leg = number
 			part := weight
 			if best, worst := leg[0].score, leg[len(leg)-1].score; best > worst {
 				part *= (c.score - worst) / (best - worst)
@@ -589,8 +560,8 @@ func (s *snapshot) fuse(lexical, vector []candidate, vectorWeight, floor float64
 			}
 		}
 	}
-	add(lexical, 1, 0)
-	add(vector, vectorWeight, floor)
+	add(1, lexical, 1, 0)
+	add(2, vector, vectorWeight, floor)
 	var ranked []*fused
 	for _, f := range byEntry {
 		if f.found {
