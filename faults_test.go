@@ -236,18 +236,17 @@ func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
 	p := openPostgres(t, server.url)
 	ctx, cancel := context.WithCancel(t.Context())
 	const writers = 4
-	var acknowledged [writers]string // the word that its document held last
-	var attempted [writers]string
+	var acknowledged, attempted [writers]int // the number of the word that its document held last
 	var writes atomic.Int64
 	var writing sync.WaitGroup
 	for w := range writers {
 		writing.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
-				attempted[w] = fmt.Sprintf("word%d", i)
-				err := mark(t.Context(), p, fmt.Sprintf("%d.md", w), attempted[w])
+				attempted[w] = i
+				err := mark(t.Context(), p, fmt.Sprintf("%d.md", w), fmt.Sprintf("word%d", i))
 				switch {
 				case err == nil:
-					acknowledged[w] = attempted[w]
+					acknowledged[w] = i
 					writes.Add(1)
 				case !errors.Is(err, errUnavailable):
 					t.Errorf("put: %v", err)
@@ -273,8 +272,9 @@ func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
 			p.failures.Store(0)
 			return err == nil
 		})
-		if d.title != acknowledged[w] && d.title != attempted[w] {
-			t.Errorf("document %d is %q, acknowledged was %q", w, d.title, acknowledged[w])
+		held, err := strconv.Atoi(strings.TrimPrefix(d.title, "word"))
+		if err != nil || held < acknowledged[w] || held > attempted[w] { // what was not acknowledged may have been written all the same
+			t.Errorf("document %d is %q, acknowledged was word%d, attempted word%d", w, d.title, acknowledged[w], attempted[w])
 		}
 		hits, _, err := p.search(t.Context(), query{text: d.title, prefix: d.id, limit: 1})
 		if err != nil || len(hits) != 1 || hits[0].Title != hits[0].Text {
@@ -302,7 +302,7 @@ func (s testPostgres) killBackend(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-	} else if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+	} else if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) { // gone meanwhile
 		t.Fatal(err)
 	}
 }
