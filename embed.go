@@ -73,11 +73,7 @@ func embedInTime(ctx context.Context, e embedder, texts []string) ([][]float32, 
 	if len(texts) == 0 {
 		return nil, nil
 	}
-	budget := time.Minute
-	if deadline, ok := ctx.Deadline(); ok {
-		budget = time.Until(deadline) / 2
-	}
-	ctx, cancel := context.WithTimeout(ctx, budget)
+	ctx, cancel := context.WithTimeout(ctx, min(timeLeft(ctx)/2, time.Minute))
 	defer cancel()
 	return e.documents(ctx, texts)
 }
@@ -399,10 +395,7 @@ func (e *remoteEmbedder) call(ctx context.Context, texts []string) ([][]float32,
 	if e.cfg.embeddingKey != "" {
 		r.Header.Set("Authorization", "Bearer "+e.cfg.embeddingKey)
 	}
-	if s := currentScope(ctx); s != nil {
-		r.Header.Set("X-Correlation-ID", s.record.correlation)
-		r.Header.Set("Traceparent", traceparent(ctx))
-	}
+	propagate(ctx, r.Header)
 	answer, err := e.client.Do(r)
 	if named, ok := errors.AsType[*url.Error](err); ok {
 		err = named.Err // without the URL, which may hold a key

@@ -373,3 +373,17 @@ func TestPipelineKeepsTheEmbedderBusy(t *testing.T) {
 		t.Errorf("took %v, %v are ideal", took, ideal)
 	}
 }
+
+func TestEmbeddingCallContinuesTheCallersTrace(t *testing.T) {
+	f := newFakeEmbedder(t, 6)
+	ts := newTestServer(t, f.env()...)
+	const trace = "0af7651916cd43dd8448eb211c80319c"
+	ts.get("/search?q=lantern", "X-Correlation-ID: one-id", "Traceparent: 00-"+trace+"-b7ad6b7169203331-01", "Tracestate: a=1", "Tracestate: b=2")
+	sent := f.calls[len(f.calls)-1].header
+	if parent := sent.Get("Traceparent"); !strings.HasPrefix(parent, "00-"+trace+"-") || strings.Contains(parent, "b7ad6b7169203331") || !strings.HasSuffix(parent, "-01") {
+		t.Errorf("Traceparent %q", parent)
+	}
+	if id, state := sent.Get("X-Correlation-ID"), sent.Get("Tracestate"); id != "one-id" || state != "a=1,b=2" {
+		t.Errorf("X-Correlation-ID %q, Tracestate %q", id, state)
+	}
+}

@@ -250,8 +250,7 @@ func (s *server) handleMCP(w http.ResponseWriter, r *http.Request) error {
 	if err := readMessage(w, r, buf); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), handlerBudget)
-	defer cancel()
+	ctx := r.Context()
 	if text := bytes.TrimLeft(buf.Bytes(), " \t\r\n"); len(text) > 0 && text[0] == '[' {
 		status, err := s.answerBatch(ctx, buf, r)
 		if err != nil {
@@ -1454,7 +1453,7 @@ func (s *server) handleMessages(w http.ResponseWriter, r *http.Request) error {
 	if err := readMessage(w, r, buf); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), handlerBudget)
+	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	m, err := parseMessage(buf.Bytes())
 	m.version, m.session = sseVersion, st

@@ -308,7 +308,7 @@ func continueTrace(ctx context.Context, traceparent string) {
 		rec.sampled, rec.kept = true, "caller"
 	}
 	if !rec.parent.IsValid() && s.stage == 0 {
-		rec.trace, rec.parent = remote.TraceID(), remote.SpanID()
+		rec.trace, rec.parent, rec.state = remote.TraceID(), remote.SpanID(), remote.TraceState()
 		if !rec.sampled && rec.observer.keeps(rec.trace) {
 			rec.sampled, rec.kept = true, "ratio"
 		}
@@ -580,6 +580,17 @@ func traceparent(ctx context.Context) string {
 		flags = "01"
 	}
 	return "00-" + trace.String() + "-" + span.String() + "-" + flags
+}
+
+// propagate sets the headers by which what is called from ctx continues its trace.
+func propagate(ctx context.Context, h http.Header) {
+	if s := currentScope(ctx); s != nil {
+		h.Set("X-Correlation-Id", s.record.correlation)
+		h.Set("Traceparent", traceparent(ctx))
+		if state := s.record.state.String(); state != "" {
+			h.Set("Tracestate", state)
+		}
+	}
 }
 
 // spanOf returns the trace and span ids of a stage, for -1 of the record. The caller holds rec.mu.

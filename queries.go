@@ -47,10 +47,6 @@ const (
 	// statementTimeout ends a statement on the server, well before the caller's own deadline.
 	statementTimeout = handlerBudget / 2
 
-	// backgroundBudget is how long a transaction may take that no request waits for: a document of 8 MiB may have
-	// 100,000 sections.
-	backgroundBudget = 5 * time.Minute
-
 	recheckInterval  = 30 * time.Second
 	maintainInterval = 5 * time.Second
 	leaseDuration    = 30 * time.Second
@@ -144,11 +140,7 @@ func (p *postgres) transact(ctx context.Context, name string, do func(tx *transa
 func (p *postgres) attempt(ctx context.Context, name string, do func(tx *transaction) error) (err error) {
 	ctx, end := stage(ctx, "db", append(queries[name], slog.String("db.system.name", "postgresql"))...)
 	defer end(&err)
-	budget := handlerBudget
-	if _, ok := ctx.Deadline(); !ok {
-		budget = backgroundBudget
-	}
-	ctx, cancel := context.WithTimeout(ctx, budget)
+	ctx, cancel := context.WithTimeout(ctx, timeLeft(ctx))
 	defer cancel()
 	p.users.Add(1)
 	defer p.users.Add(-1)

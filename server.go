@@ -27,10 +27,25 @@ import (
 const (
 	writeTimeout  = 30 * time.Second
 	readTimeout   = 30 * time.Second
-	handlerBudget = 10 * time.Second
+	handlerBudget = 10 * time.Second // of the store and the embedder, for one request
+
+	// backgroundBudget is for a document of 8 MiB too, which may have 100,000 sections.
+	backgroundBudget = 5 * time.Minute
 
 	maxBodyBytes = 1 << 20
 )
+
+// timeLeft is how long whatever can block may still take: until ctx's deadline, else to the end of its request's budget,
+// else, where no request waits for it, backgroundBudget. A timer for every request would cost more than most of them.
+func timeLeft(ctx context.Context) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		return time.Until(deadline)
+	}
+	if s := currentScope(ctx); s != nil && s.record.job == "" {
+		return handlerBudget - time.Since(s.record.start)
+	}
+	return backgroundBudget
+}
 
 // server answers requests. Its fields are set before it serves.
 type server struct {
@@ -66,7 +81,7 @@ const (
 type route struct {
 	pattern string
 	access  access
-	maxBody int64 // bytes; noLimit for streams, which have no time budget either; ownLimits where the handler sees to both
+	maxBody int64 // bytes; noLimit for bulk loads and captures, which last; ownLimits where the handler sees to it
 	handler func(w http.ResponseWriter, r *http.Request) error
 }
 
@@ -150,7 +165,7 @@ func unmatched(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error
 // Header values that are the same in most answers, set without making them anew.
 var nosniff, noStore, jsonType = []string{"nosniff"}, []string{"no-store"}, []string{"application/json"}
 
-// handle guards a route, gives its handler a deadline, and makes the answer of an error.
+// handle guards a route and makes the answer of an error.
 func (s *server) handle(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header()["X-Content-Type-Options"] = nosniff
@@ -174,9 +189,6 @@ func (s *server) call(w http.ResponseWriter, r *http.Request, rt route) error {
 		markStream(ctx, bulkStream)
 	default:
 		r.Body = http.MaxBytesReader(w, r.Body, rt.maxBody)
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, handlerBudget)
-		defer cancel()
 	}
 	if ctx != r.Context() { // a copy of the request is not for nothing
 		r = r.WithContext(ctx)

@@ -159,8 +159,10 @@ func (ts *testServer) do(method, path, body string, headers ...string) answer {
 			r.Host = value
 		case value == "":
 			r.Header.Del(key)
-		default:
+		case key == "Authorization":
 			r.Header.Set(key, value)
+		default:
+			r.Header.Add(key, value)
 		}
 	}
 	resp, err := http.DefaultTransport.RoundTrip(r)
