@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034 # URL is for them
 # Sourced by the scripts that try real peers: builds vitrine and serves a copy of the manual at $URL, a free port of
 # the loopback, until the script ends. $ADMIN_TOKEN may write.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

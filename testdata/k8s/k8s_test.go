@@ -1,4 +1,4 @@
-// Package k8s holds the manifests against the real API types and against what linters ask for. It is a module of its own, so that
+// Package k8s holds the manifests and compose.yaml against the real types and against what linters ask for. It is a module of its own, so that
 // the program depends on none of it: (cd testdata/k8s && go test -count=1 .), as the cache does not see files outside a module
 package k8s
 
