@@ -158,7 +158,7 @@ var queries = func() map[string][]slog.Attr {
 	return named
 }()
 
-var errNotFound = userError{http.StatusNotFound, "no such document: GET /documents lists them"}
+var errNotFound error = userError{http.StatusNotFound, "no such document: GET /documents lists them"}
 
 // precondition is what If-Match and If-None-Match ask of a write (RFC 9110, section 13.1). The zero value always holds.
 type precondition struct {

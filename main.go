@@ -178,8 +178,8 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	s.warn(env)
 	limitMemory(s.log, env["GOMEMLIMIT"])
 	// While little is in use, the garbage collector would begin a cycle for each 4 MB allocated, a hundred times a second under
-	// load. This makes it 16 MB more; its pages are never touched and take no memory.
-	ballast := make([]byte, 16<<20)
+	// load. This makes it 32 MB more; its pages are never touched and take no memory.
+	ballast := make([]byte, 32<<20)
 	defer runtime.KeepAlive(ballast)
 	if command == "-reindex" {
 		return s.reindex(ctx)

@@ -334,7 +334,7 @@ func (c *mcpClient) call(tool string, arguments map[string]any) (text string, re
 	if err := json.NewDecoder(answer.Body).Decode(&body); err != nil || body.Error != nil || body.ID != c.id {
 		c.t.Fatal(tool, arguments, body, err)
 	}
-	return body.Result.Content[0].Text, body.Result
+	return string(body.Result.Content[0].Text), body.Result
 }
 
 // put writes or, with an empty text, deletes a document.

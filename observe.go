@@ -15,7 +15,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -484,7 +483,10 @@ func (o *observer) logLine(rec *record, slow bool) {
 		if rec.path != rec.route {
 			attrs = append(attrs, slog.String("path", rec.path))
 		}
-		attrs = append(attrs, slog.Int("status", rec.status), slog.Int64("bytes", rec.bytes), slog.String("client", rec.client), slog.String("user_agent", rec.userAgent))
+		attrs = append(attrs, slog.Int("status", rec.status), slog.Int64("bytes", rec.bytes), slog.String("client", rec.client))
+		if rec.userAgent != "" {
+			attrs = append(attrs, slog.String("user_agent", rec.userAgent))
+		}
 	}
 	attrs = append(attrs, slog.Float64("took_ms", milliseconds(rec.took)))
 	var sums [8]duration
@@ -506,7 +508,7 @@ func (o *observer) logLine(rec *record, slow bool) {
 	}
 	attrs = append(attrs, rec.attrs...)
 	rec.mu.Unlock()
-	line := slog.NewRecord(time.Now(), level, message, 0)
+	line := slog.NewRecord(rec.start.Add(rec.took), level, message, 0)
 	line.AddAttrs(attrs...)
 	_ = handler.Handle(ctx, line) // a log that cannot be written counts its own losses
 }
@@ -1114,6 +1116,8 @@ type traceExport struct {
 	log      *slog.Logger
 	queue    chan *record
 	ended    chan struct{}
+	failures int       // exports since the last report
+	reported time.Time // in the log
 
 	mu     sync.RWMutex // guards closing the queue
 	closed bool
@@ -1126,7 +1130,7 @@ type traceExport struct {
 const (
 	traceQueueRecords = 2048
 	exportBatch       = 512 // spans, about
-	exportPause       = time.Second
+	exportPause       = 100 * time.Millisecond // in which others come along
 	exportTimeout     = 5 * time.Second
 )
 
@@ -1176,33 +1180,34 @@ func (e *traceExport) add(rec *record) {
 // run exports until the queue is closed and empty.
 func (e *traceExport) run() {
 	defer close(e.ended)
-	var lastLogged time.Time
-	failures := 0
 	for rec := range e.queue {
+		if len(e.queue) == 0 {
+			time.Sleep(exportPause)
+		}
 		batch := e.spans(rec)
-		for pause := time.After(exportPause); len(batch) < exportBatch && rec != nil; {
-			select {
-			case rec = <-e.queue:
-				if rec != nil {
-					batch = append(batch, e.spans(rec)...)
-				}
-			case <-pause:
-				rec = nil
+		for len(e.queue) > 0 && len(batch) < exportBatch {
+			if rec = <-e.queue; rec != nil {
+				batch = append(batch, e.spans(rec)...)
 			}
 		}
 		e.sending.Store(int64(len(batch)))
-		err := e.export(batch)
-		e.sending.Store(0)
-		if err == nil {
+		if err := e.export(batch); err != nil {
+			e.failed.Add(int64(len(batch)))
+			e.report(err)
+		} else {
 			e.exported.Add(int64(len(batch)))
 			e.lastSuccess.Store(time.Now().UnixMilli())
-		} else if e.failed.Add(int64(len(batch))); true {
-			failures++
-			if time.Since(lastLogged) > time.Minute {
-				e.log.Warn("spans could not be exported", "error", err, "exports", failures, "spans_failed_total", e.failed.Load(), "spans_dropped_total", e.dropped.Load())
-				lastLogged, failures = time.Now(), 0
-			}
 		}
+		e.sending.Store(0)
+	}
+}
+
+// report logs once a minute that exports fail.
+func (e *traceExport) report(err error) {
+	e.failures++
+	if time.Since(e.reported) > time.Minute {
+		e.log.Warn("spans could not be exported", "error", err, "exports", e.failures, "spans_failed_total", e.failed.Load(), "spans_dropped_total", e.dropped.Load())
+		e.reported, e.failures = time.Now(), 0
 	}
 }
 
@@ -1252,14 +1257,14 @@ func (e *traceExport) spans(rec *record) []sdktrace.ReadOnlySpan {
 	root := tracetest.SpanStub{
 		Name: rec.job, SpanKind: trace.SpanKindInternal, SpanContext: context(rec.trace, rec.span, false), Resource: e.resource,
 		StartTime: rec.start, EndTime: rec.start.Add(rec.took), InstrumentationScope: scopeOfSpans, ChildSpanCount: len(rec.stages),
-		Attributes: append(attributes(rec.attrs), attribute.String("vitrine.correlation_id", rec.correlation), attribute.String("vitrine.kept", rec.kept)),
+		Attributes: append(attributes(rec.attrs, 16), attribute.String("vitrine.correlation_id", rec.correlation), attribute.String("vitrine.kept", rec.kept)),
 	}
 	if rec.parent.IsValid() {
 		root.Parent = context(rec.trace, rec.parent, true)
 	}
 	if rec.job == "" {
 		root.Name, root.SpanKind = rec.spanName(), trace.SpanKindServer
-		root.Attributes = append(root.Attributes, rec.httpAttributes()...)
+		root.Attributes = rec.appendHTTP(root.Attributes)
 	}
 	if rec.failure != "" {
 		root.Status.Code = codes.Error
@@ -1271,7 +1276,7 @@ func (e *traceExport) spans(rec *record) []sdktrace.ReadOnlySpan {
 		id, span := rec.spanOf(i)
 		stub := tracetest.SpanStub{
 			Name: st.spanName(), SpanKind: st.spanKind(), SpanContext: context(id, span, false), Resource: e.resource,
-			StartTime: rec.start.Add(st.start), EndTime: rec.start.Add(max(st.start, st.end)), InstrumentationScope: scopeOfSpans, Attributes: attributes(st.attrs),
+			StartTime: rec.start.Add(st.start), EndTime: rec.start.Add(max(st.start, st.end)), InstrumentationScope: scopeOfSpans, Attributes: attributes(st.attrs, 1),
 		}
 		if st.remote != nil {
 			stub.Parent = *st.remote
@@ -1306,22 +1311,24 @@ func (rec *record) spanName() string {
 	return method + " " + rec.route
 }
 
-func (rec *record) httpAttributes() []attribute.KeyValue {
-	attrs := []attribute.KeyValue{
-		attribute.String("http.request.method", knownMethod(rec.method)), attribute.String("url.path", rec.path), attribute.String("url.scheme", "http"),
-		attribute.Int("http.response.status_code", rec.status), attribute.Int64("http.response.body.size", rec.bytes),
-		attribute.String("user_agent.original", rec.userAgent), attribute.String("network.protocol.name", "http"),
-	}
+// appendHTTP appends the attributes of an HTTP server's span.
+func (rec *record) appendHTTP(attrs []attribute.KeyValue) []attribute.KeyValue {
+	method := knownMethod(rec.method)
+	attrs = append(attrs, attribute.String("http.request.method", method), attribute.String("url.path", rec.path), attribute.String("url.scheme", "http"),
+		attribute.Int("http.response.status_code", rec.status), attribute.Int64("http.response.body.size", rec.bytes))
 	if rec.route != "unmatched" {
 		attrs = append(attrs, attribute.String("http.route", rec.route))
 	}
-	if knownMethod(rec.method) == "_OTHER" {
+	if method == "_OTHER" {
 		attrs = append(attrs, attribute.String("http.request.method_original", truncate(rec.method, 32)))
 	}
-	if client, err := netip.ParseAddr(rec.client); err == nil {
-		attrs = append(attrs, attribute.String("client.address", client.String()))
-	} else if client, err := netip.ParseAddrPort(rec.client); err == nil {
-		attrs = append(attrs, attribute.String("client.address", client.Addr().String()), attribute.Int("client.port", int(client.Port())))
+	if rec.userAgent != "" {
+		attrs = append(attrs, attribute.String("user_agent.original", rec.userAgent))
+	}
+	address, port, _ := net.SplitHostPort(rec.client)
+	attrs = append(attrs, attribute.String("client.address", cmp.Or(address, rec.client)))
+	if n, err := strconv.Atoi(port); err == nil {
+		attrs = append(attrs, attribute.Int("client.port", n))
 	}
 	return attrs
 }
@@ -1353,8 +1360,9 @@ func (st *stageRecord) spanKind() trace.SpanKind {
 	return trace.SpanKindInternal
 }
 
-func attributes(attrs []slog.Attr) []attribute.KeyValue {
-	converted := make([]attribute.KeyValue, 0, len(attrs)+8)
+// attributes converts attrs, with room for others.
+func attributes(attrs []slog.Attr, room int) []attribute.KeyValue {
+	converted := make([]attribute.KeyValue, 0, len(attrs)+room)
 	for _, a := range attrs {
 		key := attribute.Key(a.Key)
 		switch v := a.Value; v.Kind() {

@@ -29,8 +29,13 @@ type recorder struct {
 const recorderBytes = 8 << 20
 
 type keptRecords struct {
-	records []*record
+	records []keptRecord
 	bytes   int
+}
+
+type keptRecord struct {
+	*record
+	bytes int
 }
 
 func newRecorder() *recorder { return &recorder{inFlight: make(map[*record]struct{})} }
@@ -66,10 +71,11 @@ func (r *recorder) end(rec *record) {
 
 // push appends rec and lets the oldest go until what is kept fits.
 func (k *keptRecords) push(rec *record, most, length int) {
-	k.records = append(k.records, rec)
-	for k.bytes += rec.size(); k.bytes > most || len(k.records) > length; {
-		k.bytes -= k.records[0].size()
-		k.records[0] = nil
+	bytes := rec.size()
+	k.records = append(k.records, keptRecord{rec, bytes})
+	for k.bytes += bytes; k.bytes > most || len(k.records) > length; {
+		k.bytes -= k.records[0].bytes
+		k.records[0].record = nil
 		k.records = k.records[1:]
 	}
 }
@@ -79,11 +85,12 @@ func (k *keptRecords) insert(rec *record, most, length int) {
 	if n := len(k.records); n == length && rec.took <= k.records[n-1].took {
 		return
 	}
-	at, _ := slices.BinarySearchFunc(k.records, rec.took, func(r *record, took time.Duration) int { return cmp.Compare(took, r.took) })
-	k.records = slices.Insert(k.records, at, rec)
-	for k.bytes += rec.size(); k.bytes > most || len(k.records) > length; {
+	at, _ := slices.BinarySearchFunc(k.records, rec.took, func(r keptRecord, took time.Duration) int { return cmp.Compare(took, r.took) })
+	bytes := rec.size()
+	k.records = slices.Insert(k.records, at, keptRecord{rec, bytes})
+	for k.bytes += bytes; k.bytes > most || len(k.records) > length; {
 		last := len(k.records) - 1
-		k.bytes -= k.records[last].size()
+		k.bytes -= k.records[last].bytes
 		k.records = slices.Delete(k.records, last, last+1)
 	}
 }
@@ -176,16 +183,16 @@ type recordLists struct {
 
 func (r *recorder) lists() recordLists {
 	r.mu.Lock()
-	var inFlight []*record
+	var inFlight []keptRecord
 	for rec := range r.inFlight {
-		inFlight = append(inFlight, rec)
+		inFlight = append(inFlight, keptRecord{record: rec})
 	}
 	failed, slowest, recent := slices.Clone(r.failed.records), slices.Clone(r.slowest.records), slices.Clone(r.recent.records)
 	r.mu.Unlock()
-	slices.SortFunc(inFlight, func(a, b *record) int { return a.start.Compare(b.start) })
+	slices.SortFunc(inFlight, func(a, b keptRecord) int { return a.start.Compare(b.start) })
 	slices.Reverse(failed)
 	slices.Reverse(recent)
-	views := func(records []*record) []view {
+	views := func(records []keptRecord) []view {
 		shown := []view{}
 		for _, rec := range records[:min(len(records), 100)] {
 			shown = append(shown, rec.view(false))
@@ -200,16 +207,16 @@ func (r *recorder) find(id string) []view {
 	r.mu.Lock()
 	candidates := slices.Concat(r.recent.records, r.slowest.records, r.failed.records)
 	for rec := range r.inFlight {
-		candidates = append(candidates, rec)
+		candidates = append(candidates, keptRecord{record: rec})
 	}
 	r.mu.Unlock()
 	seen := make(map[*record]bool)
 	found := []view{}
 	for _, rec := range candidates {
-		if !seen[rec] && rec.isCalled(id) {
+		if !seen[rec.record] && rec.isCalled(id) {
 			found = append(found, rec.view(true))
 		}
-		seen[rec] = true
+		seen[rec.record] = true
 	}
 	slices.SortFunc(found, func(a, b view) int { return a.Started.Compare(b.Started) })
 	return found
