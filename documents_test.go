@@ -148,7 +148,7 @@ func FuzzChunkMarkdown(f *testing.F) {
 }
 
 // folderOf makes a folder with those files, pairs of id and text.
-func folderOf(t *testing.T, files ...string) string {
+func folderOf(t testing.TB, files ...string) string {
 	t.Helper()
 	ts := &testServer{t: t, dir: t.TempDir()}
 	for i := 0; i < len(files); i += 2 {

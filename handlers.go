@@ -399,6 +399,7 @@ func (s *server) state(ctx context.Context) state {
 }
 
 func (s *server) handleMetrics(w http.ResponseWriter, r *http.Request) error {
+	s.observe.report() // so that nothing that has finished is missing
 	s.metrics.ServeHTTP(w, r)
 	return nil
 }

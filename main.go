@@ -373,6 +373,7 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 // close sends off what was recorded.
 func (s *server) close() {
 	s.profile.close()
+	s.observe.close()
 	s.observe.traces.close(5 * time.Second)
 	s.logs.close(2 * time.Second)
 }

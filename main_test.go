@@ -159,6 +159,10 @@ var program = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	if os.Getenv("BARE_HANDLER") != "" { // BenchmarkMCPGetDocument has started this
+		fmt.Fprintln(os.Stderr, serveBare(os.Getenv("ADDR")))
+		os.Exit(1)
+	}
 	code := m.Run()
 	if name, err := program(); err == nil {
 		_ = os.RemoveAll(filepath.Dir(name))
@@ -174,7 +178,7 @@ type process struct {
 }
 
 // start starts the program, or a command that ends in it, and waits until it is ready. It is killed when the test ends.
-func start(t *testing.T, env []string, wrapper ...string) *process {
+func start(t testing.TB, env []string, wrapper ...string) *process {
 	t.Helper()
 	name, err := program()
 	if err != nil {
@@ -197,6 +201,23 @@ func start(t *testing.T, env []string, wrapper ...string) *process {
 	return p
 }
 
+// cpuTime returns the CPU time that the process has taken so far (proc(5), schedstat: nanoseconds by thread).
+func (p *process) cpuTime(t testing.TB) (sum time.Duration) {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.cmd.Process.Pid))
+	if err != nil || threads == nil {
+		t.Fatal("no schedstat: ", err)
+	}
+	for _, thread := range threads {
+		var running time.Duration
+		if text, err := os.ReadFile(thread); err == nil { // else it has ended
+			_, _ = fmt.Sscan(string(text), &running)
+		}
+		sum += running
+	}
+	return sum
+}
+
 // waitForOK waits until url answers 200.
 func waitForOK(t testing.TB, url string) {
 	t.Helper()
@@ -210,7 +231,7 @@ func waitForOK(t testing.TB, url string) {
 	})
 }
 
-func freeAddr(t *testing.T) string {
+func freeAddr(t testing.TB) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -46,6 +46,13 @@ const (
 	// maxSampledByCaller is how many records a second are kept because their caller's traceparent asks for it.
 	maxSampledByCaller = 10
 
+	// reportPause is how long a finished record waits for others. Reported together they cost a third less: the code and
+	// the data of one are at hand for the next.
+	reportPause = 5 * time.Millisecond
+
+	// maxFinished is how many wait at most: whoever adds the last one reports them all.
+	maxFinished = 1024
+
 	// statusClientClosed is what the log says where the client went away before its answer (nginx's 499).
 	statusClientClosed = 499
 )
@@ -63,14 +70,24 @@ type observer struct {
 	metrics *metrics
 	traces  *traceExport // nil: none
 	recent  *recorder
+
+	reporting sync.Mutex // held by whoever reports
+	wake      chan struct{}
+	ended     chan struct{}
+
+	mu       sync.Mutex // guards the following
+	finished []*record  // to be reported
+	closed   bool
 }
 
 func newObserver(cfg *settings, log *slog.Logger) *observer {
-	return &observer{
+	o := &observer{
 		log: log, slow: cfg.slowRequest, off: !cfg.observability, ratio: uint64(cfg.sampleRate * (1 << 63)),
 		callers: newLimiter(maxSampledByCaller, maxSampledByCaller), metrics: newMetrics(cfg), recent: newRecorder(),
-		client: func(r *http.Request) string { return r.RemoteAddr },
+		client: func(r *http.Request) string { return r.RemoteAddr }, wake: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
+	go o.run()
+	return o
 }
 
 // record is what is known of one request or background job. Its stages may come from several goroutines.
@@ -428,32 +445,85 @@ func (o *observer) job(ctx context.Context, name string) (_ context.Context, end
 	}
 }
 
-// finish makes the views of a finished record.
+// finish ends a record. Its views are made a moment later.
 func (o *observer) finish(rec *record) {
 	rec.mu.Lock()
 	rec.took, rec.scopes, rec.header = time.Since(rec.start), nil, nil
-	slow := rec.took >= o.slow && rec.streams == "" && rec.job == ""
 	switch {
 	case rec.kept != "":
 	case rec.failure != "":
 		rec.kept = "failed"
-	case slow:
+	case rec.isSlow():
 		rec.kept = "slow"
 	}
 	rec.mu.Unlock()
-	o.logLine(rec, slow)
-	if o.off {
-		return
-	}
-	o.metrics.record(rec)
-	o.recent.end(rec)
-	if rec.kept != "" && o.traces != nil {
-		o.traces.add(rec)
+	if o.enqueue(rec) == maxFinished {
+		o.report()
 	}
 }
 
+// isSlow reports whether a record took longer than its kind should.
+func (rec *record) isSlow() bool {
+	return rec.took >= rec.observer.slow && rec.streams == "" && rec.job == ""
+}
+
+// enqueue adds a finished record to those to be reported and, if it is kept, to those to be exported. It returns how many are
+// to be reported.
+func (o *observer) enqueue(rec *record) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return 0
+	}
+	o.finished = append(o.finished, rec)
+	select {
+	case o.wake <- struct{}{}:
+	default: // it is awake
+	}
+	if rec.kept != "" && !o.off && o.traces != nil {
+		o.traces.add(rec)
+	}
+	return len(o.finished)
+}
+
+// run reports until the observer is closed.
+func (o *observer) run() {
+	defer close(o.ended)
+	for range o.wake {
+		time.Sleep(reportPause)
+		o.report()
+	}
+}
+
+// report makes the views of what has finished so far.
+func (o *observer) report() {
+	o.reporting.Lock()
+	defer o.reporting.Unlock()
+	o.mu.Lock()
+	finished := o.finished
+	o.finished = make([]*record, 0, len(finished)) // as many are to be expected again
+	o.mu.Unlock()
+	for _, rec := range finished {
+		o.logLine(rec)
+		if !o.off {
+			o.metrics.record(rec)
+			o.recent.end(rec)
+		}
+	}
+}
+
+// close reports what has finished. What finishes later is not reported.
+func (o *observer) close() {
+	o.mu.Lock()
+	o.closed = true
+	close(o.wake)
+	o.mu.Unlock()
+	<-o.ended
+	o.report()
+}
+
 // logLine writes the one line of a record.
-func (o *observer) logLine(rec *record, slow bool) {
+func (o *observer) logLine(rec *record) {
 	level, message := slog.LevelInfo, "request"
 	if rec.job != "" {
 		message = "job"
@@ -463,7 +533,7 @@ func (o *observer) logLine(rec *record, slow bool) {
 		level = slog.LevelWarn
 	case rec.failure != "":
 		level = slog.LevelError
-	case slow:
+	case rec.isSlow():
 		level = slog.LevelWarn
 	case rec.job != "" && len(rec.attrs) == 0, isProbe(rec.route):
 		level = slog.LevelDebug
@@ -769,13 +839,8 @@ func (l *logLevel) change(level slog.Level, duration time.Duration) {
 	l.revert = time.AfterFunc(duration, func() { l.Set(normal) })
 }
 
-const (
-	// maxLogBytes is how much of the log waits for a reader before lines are dropped.
-	maxLogBytes = 1 << 20
-
-	// logPause is how long a line waits for others: writing each one by itself cost more than making it.
-	logPause = 5 * time.Millisecond
-)
+// maxLogBytes is how much of the log waits for a reader before lines are dropped.
+const maxLogBytes = 1 << 20
 
 // logWriter writes lines in the background, so that nobody waits for whoever reads them. Lines that find no room are
 // dropped and counted; how many were is reported once there is room again.
@@ -822,11 +887,6 @@ func (l *logWriter) run() {
 		l.mu.Lock()
 		for len(l.waiting) == 0 && !l.closed {
 			l.filled.Wait()
-		}
-		if !l.closed {
-			l.mu.Unlock()
-			time.Sleep(logPause)
-			l.mu.Lock()
 		}
 		writing, l.waiting, closed = l.waiting, writing[:0], l.closed
 		l.mu.Unlock()
@@ -1119,9 +1179,6 @@ type traceExport struct {
 	failures int       // exports since the last report
 	reported time.Time // in the log
 
-	mu     sync.RWMutex // guards closing the queue
-	closed bool
-
 	exported, dropped, failed atomic.Int64 // spans
 	sending                   atomic.Int64 // spans of the batch under way
 	lastSuccess               atomic.Int64 // Unix milliseconds
@@ -1129,7 +1186,7 @@ type traceExport struct {
 
 const (
 	traceQueueRecords = 2048
-	exportBatch       = 512 // spans, about
+	exportBatch       = 512                    // spans, about
 	exportPause       = 100 * time.Millisecond // in which others come along
 	exportTimeout     = 5 * time.Second
 )
@@ -1163,18 +1220,13 @@ func startTraceExport(exporter sdktrace.SpanExporter, res *resource.Resource, lo
 	return e
 }
 
-// add queues a finished record, or drops it whole if the queue is full, or closed before the record's work had ended.
+// add queues a finished record, or drops it whole if the queue is full.
 func (e *traceExport) add(rec *record) {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	if !e.closed {
-		select {
-		case e.queue <- rec:
-			return
-		default:
-		}
+	select {
+	case e.queue <- rec:
+	default:
+		e.dropped.Add(int64(1 + len(rec.stages)))
 	}
-	e.dropped.Add(int64(1 + len(rec.stages)))
 }
 
 // run exports until the queue is closed and empty.
@@ -1230,10 +1282,7 @@ func (e *traceExport) close(timeout time.Duration) {
 	if e == nil {
 		return
 	}
-	e.mu.Lock()
-	e.closed = true
 	close(e.queue)
-	e.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	select {

@@ -424,14 +424,14 @@ func TestTracingDrawsTheTreeOfARequest(t *testing.T) {
 		want  string
 	}{
 		{"search", func(ts *testServer) { ts.get("/search?q=alpha&limit=3", parent) }, 5, `
-GET /search (server) client.address=127.0.0.1 hits=1 http.request.method=GET http.response.status_code=200 http.route=/search network.protocol.name=http url.path=/search url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
+GET /search (server) client.address=127.0.0.1 hits=1 http.request.method=GET http.response.status_code=200 http.route=/search url.path=/search url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
   retrieval documents (client) gen_ai.operation.name=retrieval gen_ai.request.top_k=3 hits=1
     embeddings hashed-512 (client) gen_ai.operation.name=embeddings vitrine.embedding.kind=query
     search (client) db.operation.name=SELECT db.query.summary=search
     rank (internal) 
 `},
 		{"put", func(ts *testServer) { ts.do("PUT", "/documents/b.md", "x", parent) }, 4, `
-PUT /documents/{id...} (server) client.address=127.0.0.1 http.request.method=PUT http.response.status_code=201 http.route=/documents/{id...} network.protocol.name=http url.path=/documents/b.md url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
+PUT /documents/{id...} (server) client.address=127.0.0.1 http.request.method=PUT http.response.status_code=201 http.route=/documents/{id...} url.path=/documents/b.md url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
   embeddings hashed-512 (client) gen_ai.operation.name=embeddings vitrine.embedding.batch_size=1 vitrine.embedding.kind=batch
   put (client) db.operation.name=INSERT db.query.summary=put
     file (internal) operation=write
@@ -439,7 +439,7 @@ PUT /documents/{id...} (server) client.address=127.0.0.1 http.request.method=PUT
 		{"bulk load", func(ts *testServer) {
 			ts.do("POST", "/documents", `{"id":"b.md","text":"x"}`+"\n"+`{"id":"c","text":"x"}`, parent)
 		}, 4, `
-POST /documents (server) client.address=127.0.0.1 documents=1 http.request.method=POST http.response.status_code=200 http.route=/documents network.protocol.name=http url.path=/documents url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
+POST /documents (server) client.address=127.0.0.1 documents=1 http.request.method=POST http.response.status_code=200 http.route=/documents url.path=/documents url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
   embeddings hashed-512 (client) gen_ai.operation.name=embeddings vitrine.embedding.batch_size=1 vitrine.embedding.kind=batch
   put (client) db.operation.name=INSERT db.query.summary=put
     file (internal) operation=write
@@ -453,7 +453,7 @@ POST /documents (server) client.address=127.0.0.1 documents=1 http.request.metho
 			}}
 			ts.get("/search?q=alpha", strings.Replace(parent, "-01", "-00", 1))
 		}, 3, `
-GET /search (server) ERROR client.address=127.0.0.1 error.type=unavailable error=secret cause: unavailable http.request.method=GET http.response.status_code=503 http.route=/search network.protocol.name=http url.path=/search url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=failed
+GET /search (server) ERROR client.address=127.0.0.1 error.type=unavailable error=secret cause: unavailable http.request.method=GET http.response.status_code=503 http.route=/search url.path=/search url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=failed
   retrieval documents (client) ERROR error.type=unavailable gen_ai.operation.name=retrieval gen_ai.request.top_k=5
     search (client) ERROR db.operation.name=SELECT db.query.summary=search error.type=unavailable
 `},
@@ -463,7 +463,7 @@ GET /search (server) ERROR client.address=127.0.0.1 error.type=unavailable error
 				"io.modelcontextprotocol/clientInfo":{"name":"tester","version":"1"},"traceparent":"00-`+id+`-b7ad6b7169203331-01"}}}`,
 				"Content-Type: application/json", "Mcp-Protocol-Version: 2026-07-28", "Mcp-Method: tools/call", "Mcp-Name: search_docs")
 		}, 7, `
-POST /mcp (server) client.address=127.0.0.1 hits=1 http.request.method=POST http.response.status_code=200 http.route=/mcp mcp_client=tester 1 mcp_method=tools/call network.protocol.name=http tool=search_docs url.path=/mcp url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
+POST /mcp (server) client.address=127.0.0.1 hits=1 http.request.method=POST http.response.status_code=200 http.route=/mcp mcp_client=tester 1 mcp_method=tools/call tool=search_docs url.path=/mcp url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
   tools/call search_docs (server) gen_ai.operation.name=execute_tool gen_ai.tool.name=search_docs jsonrpc.request.id=7 mcp.method.name=tools/call mcp.protocol.version=2026-07-28 network.transport=tcp
     execute_tool search_docs (internal) gen_ai.tool.name=search_docs
       retrieval documents (client) gen_ai.operation.name=retrieval gen_ai.request.top_k=5 hits=1
@@ -475,13 +475,13 @@ POST /mcp (server) client.address=127.0.0.1 hits=1 http.request.method=POST http
 			ts.do("POST", "/mcp", `{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"get_document","arguments":{"id":"none.md"}}}`,
 				"Content-Type: application/json", "Mcp-Protocol-Version: 2025-11-25", parent)
 		}, 4, `
-POST /mcp (server) client.address=127.0.0.1 error=no document "none.md": look for it with search_docs, or list_documents {"prefix":""} http.request.method=POST http.response.status_code=200 http.route=/mcp mcp_method=tools/call network.protocol.name=http tool=get_document url.path=/mcp url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
+POST /mcp (server) client.address=127.0.0.1 error=no document "none.md": look for it with search_docs, or list_documents {"prefix":""} http.request.method=POST http.response.status_code=200 http.route=/mcp mcp_method=tools/call tool=get_document url.path=/mcp url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
   tools/call get_document (server) ERROR error.type=tool_error gen_ai.operation.name=execute_tool gen_ai.tool.name=get_document jsonrpc.request.id=a mcp.method.name=tools/call mcp.protocol.version=2025-11-25 network.transport=tcp
     execute_tool get_document (internal) ERROR error.type=tool_error gen_ai.tool.name=get_document
       document (client) db.operation.name=SELECT db.query.summary=document error.type=404
 `},
 		{"not found", func(ts *testServer) { ts.get("/documents/none.md", parent) }, 2, `
-GET /documents/{id...} (server) client.address=127.0.0.1 error=no such document: GET /documents lists them http.request.method=GET http.response.status_code=404 http.route=/documents/{id...} network.protocol.name=http url.path=/documents/none.md url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
+GET /documents/{id...} (server) client.address=127.0.0.1 error=no such document: GET /documents lists them http.request.method=GET http.response.status_code=404 http.route=/documents/{id...} url.path=/documents/none.md url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
   document (client) db.operation.name=SELECT db.query.summary=document error.type=404
 `},
 	} {

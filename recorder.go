@@ -230,6 +230,7 @@ func (rec *record) isCalled(id string) bool {
 }
 
 func (s *server) handleRequests(w http.ResponseWriter, r *http.Request) error {
+	s.observe.report()
 	lists := s.observe.recent.lists()
 	if wantsJSON(r) {
 		writeJSON(w, http.StatusOK, lists)
@@ -254,6 +255,7 @@ func (s *server) handleRequests(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) handleRequest(w http.ResponseWriter, r *http.Request) error {
+	s.observe.report()
 	found := s.observe.recent.find(r.PathValue("id"))
 	if len(found) == 0 {
 		return userError{http.StatusNotFound, "no request of that id is remembered: the log has it for longer, and /debug/requests lists those that are"}
