@@ -1175,6 +1175,7 @@ type traceExport struct {
 	resource *resource.Resource
 	log      *slog.Logger
 	queue    chan *record
+	enough   chan struct{} // there is a batch, or the queue is closed
 	ended    chan struct{}
 	failures int       // exports since the last report
 	reported time.Time // in the log
@@ -1186,8 +1187,8 @@ type traceExport struct {
 
 const (
 	traceQueueRecords = 2048
-	exportBatch       = 512                    // spans, about
-	exportPause       = 100 * time.Millisecond // in which others come along
+	exportBatch       = 512         // spans, about
+	exportPause       = time.Second // in which others come along, unless there are enough for a batch
 	exportTimeout     = 5 * time.Second
 )
 
@@ -1215,7 +1216,7 @@ func newTraceExport(ctx context.Context, cfg *settings, log *slog.Logger) (*trac
 }
 
 func startTraceExport(exporter sdktrace.SpanExporter, res *resource.Resource, log *slog.Logger) *traceExport {
-	e := &traceExport{exporter: exporter, resource: res, log: log, queue: make(chan *record, traceQueueRecords), ended: make(chan struct{})}
+	e := &traceExport{exporter: exporter, resource: res, log: log, queue: make(chan *record, traceQueueRecords), enough: make(chan struct{}, 1), ended: make(chan struct{})}
 	go e.run()
 	return e
 }
@@ -1224,6 +1225,12 @@ func startTraceExport(exporter sdktrace.SpanExporter, res *resource.Resource, lo
 func (e *traceExport) add(rec *record) {
 	select {
 	case e.queue <- rec:
+		if len(e.queue) == exportBatch/4 { // of four spans each
+			select {
+			case e.enough <- struct{}{}:
+			default:
+			}
+		}
 	default:
 		e.dropped.Add(int64(1 + len(rec.stages)))
 	}
@@ -1233,8 +1240,9 @@ func (e *traceExport) add(rec *record) {
 func (e *traceExport) run() {
 	defer close(e.ended)
 	for rec := range e.queue {
-		if len(e.queue) == 0 {
-			time.Sleep(exportPause)
+		select {
+		case <-time.After(exportPause):
+		case <-e.enough:
 		}
 		batch := e.spans(rec)
 		for len(e.queue) > 0 && len(batch) < exportBatch {
@@ -1283,6 +1291,7 @@ func (e *traceExport) close(timeout time.Duration) {
 		return
 	}
 	close(e.queue)
+	close(e.enough)
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	select {

@@ -457,6 +457,26 @@ GET /search (server) ERROR client.address=127.0.0.1 error.type=unavailable error
   retrieval documents (client) ERROR error.type=unavailable gen_ai.operation.name=retrieval gen_ai.request.top_k=5
     search (client) ERROR db.operation.name=SELECT db.query.summary=search error.type=unavailable
 `},
+		{"cancelled request", func(ts *testServer) {
+			ctx, cancel := context.WithCancel(t.Context())
+			ts.store = storeStub{ts.store, func(ctx context.Context) error {
+				_, end := stage(ctx, "db", queries["search"]...)
+				cancel() // the client goes while the store works
+				<-ctx.Done()
+				err := ctx.Err()
+				end(&err)
+				return err
+			}}
+			r, _ := http.NewRequestWithContext(ctx, http.MethodGet, ts.url+"/search?q=alpha", http.NoBody)
+			r.Header.Set("Traceparent", strings.TrimPrefix(parent, "Traceparent: "))
+			if _, err := http.DefaultClient.Do(r); !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		}, 3, `
+GET /search (server) client.address=127.0.0.1 error=context canceled http.request.method=GET http.response.status_code=499 http.route=/search url.path=/search url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
+  retrieval documents (client) ERROR error.type=canceled gen_ai.operation.name=retrieval gen_ai.request.top_k=5
+    search (client) ERROR db.operation.name=SELECT db.query.summary=search error.type=canceled
+`},
 		{"tool call of the 2026 era", func(ts *testServer) {
 			ts.do("POST", "/mcp", `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"search_docs","arguments":{"query":"alpha"},"_meta":{
 				"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},
