@@ -931,9 +931,9 @@ func newMetrics(cfg *settings) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		requests: newClosedHistogram("http_server_request_duration_seconds", "Time from a request to the end of its answer; streams are not among them.",
-			requestBuckets, 40, "http_request_method", "http_route", "http_response_status_code"),
+			requestBuckets, 24, "http_request_method", "http_route", "http_response_status_code"),
 		operations: newClosedHistogram("mcp_server_operation_duration_seconds", "Time that an MCP message took.",
-			requestBuckets, 20, "mcp_method_name", "gen_ai_tool_name", "error_type"),
+			requestBuckets, 12, "mcp_method_name", "gen_ai_tool_name", "error_type"),
 		queries: newClosedHistogram("db_client_operation_duration_seconds", "Time that a statement of the store took, in the embedded store that of the same operation.",
 			queryBuckets, 20, "db_operation_name", "db_query_summary", "error_type"),
 		embeddings: newClosedHistogram("gen_ai_client_operation_duration_seconds", "Time that making embeddings took: of a query, or of a batch of chunks.",
