@@ -509,30 +509,26 @@ func speaksJSONRPC(r *http.Request) bool { return r.URL.Path == "/mcp" || r.URL.
 
 // responseError returns the error object for err and the HTTP status of the response. Legacy clients take any status
 // but 200 for a broken transport: they get it wherever there was a request that could be understood.
-func (s *server) responseError(ctx context.Context, m *message, err error) (e rpcError, status int) {
-	var isRPC bool
-	if e, isRPC = errors.AsType[rpcError](err); isRPC {
-		status = http.StatusBadRequest
-		if e.Code == codeMethodNotFound {
-			status = http.StatusNotFound
-		}
-	} else {
+func (s *server) responseError(ctx context.Context, m *message, err error) (rpcError, int) {
+	e, isRPC := errors.AsType[rpcError](err)
+	status := http.StatusBadRequest
+	if !isRPC {
 		user := s.explain(ctx, err)
-		e.Message, status = user.message, user.status
+		e, status = rpcError{Code: codeInternal, Message: user.message}, user.status
 		switch status {
 		case http.StatusBadRequest, http.StatusNotFound:
 			e.Code = codeInvalidParams
 		case http.StatusNotAcceptable, http.StatusTooManyRequests, statusClientClosed:
 			e.Code = codeInvalidRequest
-			return e, status
-		default:
-			e.Code = codeInternal
 		}
 	}
 	note(ctx, slog.String("error", e.Message))
-	understood := e.Code == codeMethodNotFound || e.Code == codeInvalidParams || e.Code == codeResourceNotFound || e.Code == codeInternal
-	if !m.isModern() && understood {
+	understood := []int{codeMethodNotFound, codeInvalidParams, codeResourceNotFound, codeInternal}
+	switch {
+	case !m.isModern() && slices.Contains(understood, e.Code):
 		status = http.StatusOK
+	case e.Code == codeMethodNotFound:
+		status = http.StatusNotFound
 	}
 	return e, status
 }
@@ -1294,7 +1290,7 @@ func (s *server) listen(w http.ResponseWriter, r *http.Request, m *message) erro
 // tells of list changes alone.
 func (s *server) handleNotifications(w http.ResponseWriter, r *http.Request) error {
 	switch version := strings.Join(r.Header["Mcp-Protocol-Version"], ","); {
-	case version == modernVersion || r.Method != http.MethodGet:
+	case version == modernVersion:
 		return headerError{userError{http.StatusMethodNotAllowed, "send requests with POST: subscriptions/listen is the stream of this protocol version"}, "Allow", "POST"}
 	case version != "" && !slices.Contains(legacyVersions, version):
 		return userError{http.StatusBadRequest, fmt.Sprintf("protocol version %.40q is not spoken here: use %s", version, legacyVersions[0])}
@@ -1306,10 +1302,7 @@ func (s *server) handleNotifications(w http.ResponseWriter, r *http.Request) err
 
 // handleSSE answers GET /sse, the stream of the 2024-11-05 transport: where to send messages, then the responses.
 func (s *server) handleSSE(w http.ResponseWriter, r *http.Request) error {
-	switch {
-	case r.Method != http.MethodGet:
-		return headerError{userError{http.StatusMethodNotAllowed, "open the stream with GET"}, "Allow", "GET"}
-	case !accepts(r, "text/event-stream"):
+	if !accepts(r, "text/event-stream") {
 		return errNotAcceptable
 	}
 	st := &stream{
