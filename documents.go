@@ -610,14 +610,18 @@ func (f *folder) load(ctx context.Context, st store, root *os.Root, files map[st
 	defer reporter.Wait()
 	defer loaded()
 	var jobs []func() error
+	var failed atomic.Bool // the scan will begin anew
 	for batch := range slices.Chunk(changed, 32) {
-		jobs = append(jobs, func() error {
+		jobs = append(jobs, func() (err error) {
 			defer f.done.Add(int64(len(batch)))
-			documents := readDocuments(root, files, batch)
-			if len(documents) == 0 {
+			if failed.Load() {
 				return nil
 			}
-			return st.sync(ctx, began, documents, nil)
+			if documents := readDocuments(root, files, batch); len(documents) > 0 {
+				err = st.sync(ctx, began, documents, nil)
+			}
+			failed.CompareAndSwap(false, err != nil)
+			return err
 		})
 	}
 	return inParallel(ctx, make(chan struct{}, runtime.GOMAXPROCS(0)), jobs)

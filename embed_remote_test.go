@@ -386,4 +386,8 @@ func TestEmbeddingCallContinuesTheCallersTrace(t *testing.T) {
 	if id, state := sent.Get("X-Correlation-ID"), sent.Get("Tracestate"); id != "one-id" || state != "a=1,b=2" {
 		t.Errorf("X-Correlation-ID %q, Tracestate %q", id, state)
 	}
+	ts.get("/search?q=flagon", "Traceparent: 00-"+trace+"-b7ad6b7169203331-01", "Tracestate: a=1"+strings.Repeat(",", 600)+"b=2")
+	if state := f.calls[len(f.calls)-1].header.Get("Tracestate"); state != "" {
+		t.Errorf("a Tracestate of more than 512 bytes is sent on: %.20q", state)
+	}
 }

@@ -158,6 +158,7 @@ func (s *server) handlePut(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return bodyError(err)
 	}
+	bodyRead(r.Context())
 	d, err := newDocument(r.PathValue("id"), string(body), time.Now())
 	if err != nil {
 		return err

@@ -96,7 +96,7 @@ func variables(c *settings) []variable {
 		{"ADDR", "127.0.0.1:8080", "", false, "address to listen on", into(&c.addr, parseAddr)},
 		{"ADMIN_ADDR", "", "127.0.0.1:9090", false, "address for /metrics and /debug/, which are then served there and only there", into(&c.adminAddr, parseAddr)},
 		{"DATABASE_URL", "", "postgres://u@db.example.com/v?sslmode=verify-full", true, "PostgreSQL 14 or later with pgvector 0.8; without it the store is in memory", into(&c.databaseURL, parseDatabaseURL)},
-		{"DB_MAX_CONNS", "20", "", false, "connections that requests may use; background work takes up to 3 more", into(&c.dbMaxConns, parseCount(1000))},
+		{"DB_MAX_CONNS", "20", "", false, "connections that requests may use; background work takes up to 2 more", into(&c.dbMaxConns, parseCount(1000))},
 		{"DOCS_DIR", "", "./docs", false, "folder of Markdown to serve; without it the program's own manual", into(&c.docsDir, parseText)},
 		{"DOCS_SYNC_INTERVAL", "10s", "", false, "how often the folder is looked through for changes", into(&c.docsSync, parseDuration(100*time.Millisecond))},
 		{"EMBEDDING_URL", "", "http://127.0.0.1:11434/v1/embeddings", false, "any OpenAI-compatible embeddings API; without it the built-in, lexical vectors", into(&c.embeddingURL, parseURL)},
@@ -350,7 +350,7 @@ func (s *server) serve(ctx context.Context) error {
 // newServer makes a server that needs no more than a store. It must be closed.
 func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 	level := newLogLevel(cfg.logLevel)
-	logs := newLogWriter(stdout, newLogger(stdout, level, cfg))
+	logs := newLogWriter(stdout, newLogger(stdout, slog.LevelWarn, cfg))
 	log := newLogger(logs, level, cfg)
 	s := &server{
 		cfg: cfg, log: log, level: level, logs: logs, observe: newObserver(cfg, log), profile: new(profiler),

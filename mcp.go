@@ -288,6 +288,7 @@ func readMessage(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer) erro
 	if _, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, maxBodyBytes)); err != nil {
 		return bodyError(err)
 	}
+	bodyRead(r.Context())
 	return nil
 }
 
@@ -393,7 +394,7 @@ func (s *server) answer(ctx context.Context, buf *bytes.Buffer, m *message, err 
 	}
 	buf.Reset()
 	response := errorResponse{JSONRPC: "2.0", ID: m.ID}
-	response.Error, status = s.responseError(ctx, m, err)
+	response.Error, status = responseError(ctx, m, err)
 	_ = encodeJSON(buf, response) // of strings and numbers alone: cannot fail
 	return status
 }
@@ -509,11 +510,11 @@ func speaksJSONRPC(r *http.Request) bool { return r.URL.Path == "/mcp" || r.URL.
 
 // responseError returns the error object for err and the HTTP status of the response. Legacy clients take any status
 // but 200 for a broken transport: they get it wherever there was a request that could be understood.
-func (s *server) responseError(ctx context.Context, m *message, err error) (rpcError, int) {
+func responseError(ctx context.Context, m *message, err error) (rpcError, int) {
 	e, isRPC := errors.AsType[rpcError](err)
 	status := http.StatusBadRequest
 	if !isRPC {
-		user := s.explain(ctx, err)
+		user := explain(ctx, err)
 		e, status = rpcError{Code: codeInternal, Message: user.message}, user.status
 		switch status {
 		case http.StatusBadRequest, http.StatusNotFound:
@@ -522,7 +523,7 @@ func (s *server) responseError(ctx context.Context, m *message, err error) (rpcE
 			e.Code = codeInvalidRequest
 		}
 	}
-	note(ctx, slog.String("error", e.Message))
+	note(ctx, slog.String("error", err.Error()))
 	understood := []int{codeMethodNotFound, codeInvalidParams, codeResourceNotFound, codeInternal}
 	switch {
 	case !m.isModern() && slices.Contains(understood, e.Code):
@@ -533,12 +534,11 @@ func (s *server) responseError(ctx context.Context, m *message, err error) (rpcE
 	return e, status
 }
 
-// explain returns what the caller is told of err. What is ours fails the record, and the log learns it whole.
-func (s *server) explain(ctx context.Context, err error) userError {
+// explain returns what the caller is told of err. What is ours fails the record, whose log line has it whole.
+func explain(ctx context.Context, err error) userError {
 	user := told(err)
 	if user.status >= http.StatusInternalServerError {
 		markFailed(ctx, err)
-		s.log.ErrorContext(ctx, "mcp request failed", "error", err)
 	}
 	return user
 }
@@ -892,13 +892,13 @@ func (s *server) callTool(ctx context.Context, m *message) (_ any, err error) {
 	problem, isTools := errors.AsType[toolError](err)
 	failure := err
 	if !isTools {
-		user := s.explain(ctx, err)
+		user := explain(ctx, err)
 		problem = toolError(user.message)
 		if failure = problem; user.status >= http.StatusInternalServerError {
 			failure = brokenToolError{problem, err}
 		}
 	}
-	note(ctx, slog.String("error", string(problem)))
+	note(ctx, slog.String("error", err.Error()))
 	result = textResult(markdown(problem))
 	result.IsError = true
 	return result, failure

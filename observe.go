@@ -50,7 +50,7 @@ const (
 	// the data of one are at hand for the next.
 	reportPause = 5 * time.Millisecond
 
-	// maxFinished is how many wait at most: whoever adds the last one reports them all.
+	// maxFinished is how many wait: whoever adds the last one reports them all.
 	maxFinished = 1024
 
 	// statusClientClosed is what the log says where the client went away before its answer (nginx's 499).
@@ -102,6 +102,7 @@ type record struct {
 	sampled     bool   // kept whatever becomes of it; what is called on its way is told so
 	kept        string // why its trace is kept, empty if it is not
 	start       time.Time
+	read        time.Time     // when its body was there; zero: there is none to wait for
 	took        time.Duration // 0 until it is finished
 	streams     string        // transport of a stream, which lasts as long as its client wants and is never slow
 	failure     string        // error.type of what went wrong on our side, empty if nothing did
@@ -284,6 +285,13 @@ func markFailed(ctx context.Context, err error) {
 		s.record.mu.Lock()
 		s.record.failure = cmp.Or(s.record.failure, errorType(err))
 		s.record.mu.Unlock()
+	}
+}
+
+// bodyRead says that the body of ctx's request is there: how slowly it came is not to be made up for by the store.
+func bodyRead(ctx context.Context) {
+	if s := currentScope(ctx); s != nil {
+		s.record.read = time.Now()
 	}
 }
 
@@ -472,7 +480,8 @@ func (rec *record) isSlow() bool {
 func (o *observer) enqueue(rec *record) int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closed {
+	if o.closed { // the log may still be open
+		o.logLine(rec)
 		return 0
 	}
 	o.finished = append(o.finished, rec)
@@ -512,7 +521,7 @@ func (o *observer) report() {
 	}
 }
 
-// close reports what has finished. What finishes later is not reported.
+// close reports what has finished. What finishes later is only logged.
 func (o *observer) close() {
 	o.mu.Lock()
 	o.closed = true
@@ -633,7 +642,10 @@ func callersSpan(traceparent string, tracestate ...string) trace.SpanContext {
 	if traceparent == "" {
 		return trace.SpanContext{}
 	}
-	carrier := propagation.MapCarrier{"traceparent": traceparent, "tracestate": strings.Join(tracestate, ",")}
+	carrier := propagation.MapCarrier{"traceparent": traceparent}
+	if state := strings.Join(tracestate, ","); len(state) <= 512 { // as much as W3C asks to pass on: records keep it
+		carrier["tracestate"] = state
+	}
 	return trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), carrier))
 }
 
@@ -658,8 +670,9 @@ func traceparent(ctx context.Context) string {
 func propagate(ctx context.Context, h http.Header) {
 	if s := currentScope(ctx); s != nil {
 		h.Set("X-Correlation-Id", s.record.correlation)
-		h.Set("Traceparent", traceparent(ctx))
-		if state := s.record.state.String(); state != "" {
+		parent := traceparent(ctx)
+		h.Set("Traceparent", parent)
+		if state := s.record.state.String(); state != "" && strings.Contains(parent, s.record.trace.String()) { // else it is another trace's
 			h.Set("Tracestate", state)
 		}
 	}
@@ -1240,9 +1253,11 @@ func (e *traceExport) add(rec *record) {
 func (e *traceExport) run() {
 	defer close(e.ended)
 	for rec := range e.queue {
-		select {
-		case <-time.After(exportPause):
-		case <-e.enough:
+		if len(e.queue) < exportBatch/4 { // else there is a batch already
+			select {
+			case <-time.After(exportPause):
+			case <-e.enough:
+			}
 		}
 		batch := e.spans(rec)
 		for len(e.queue) > 0 && len(batch) < exportBatch {

@@ -896,3 +896,65 @@ func TestTracingReachesJaeger(t *testing.T) {
 		return err == nil && strings.Count(string(body), `"operationName"`) == 5 && strings.Contains(string(body), "retrieval documents")
 	})
 }
+
+func TestBodyThatComesSlowlyDoesNotTakeTheStoresTime(t *testing.T) {
+	ts := newTestServer(t)
+	ctx, end := ts.observe.job(t.Context(), "test")
+	defer end(nil)
+	rec := currentScope(ctx).record
+	rec.job, rec.start = "", time.Now().Add(-2*handlerBudget)
+	if left := timeLeft(ctx); left > 0 {
+		t.Errorf("%v left of a request that began long ago", left)
+	}
+	bodyRead(ctx)
+	if left := timeLeft(ctx); left < handlerBudget/2 {
+		t.Errorf("%v left once the body is there", left)
+	}
+	rec.job = "test"
+	var read []bool
+	ts.store = storeStub{ts.store, func(ctx context.Context) error {
+		read = append(read, !currentScope(ctx).record.read.IsZero())
+		return nil
+	}}
+	ts.do("POST", "/mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search_docs","arguments":{"query":"a"}}}`, "Content-Type: application/json")
+	if !slices.Equal(read, []bool{true}) {
+		t.Errorf("the body of a message begins the budget: %v", read)
+	}
+}
+
+func TestLossesAreReportedWhateverTheLogLevel(t *testing.T) {
+	cfg, err := readSettings(map[string]string{"LOG_LEVEL": "error"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &blockedWriter{released: make(chan struct{})}
+	s, err := newServer(cfg, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for s.logs.dropped.Load() == 0 {
+		s.log.Error("line", "padding", strings.Repeat("x", 1000))
+	}
+	close(w.released)
+	w.find(t, "log lines dropped", "")
+	s.close()
+}
+
+func TestRequestThatEndsAfterTheReportsIsLogged(t *testing.T) {
+	cfg, err := readSettings(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := new(logBuffer)
+	s, err := newServer(cfg, lines)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.observe.close()
+	r := httptest.NewRequest(http.MethodGet, "/search", http.NoBody)
+	r.Host = "localhost"
+	answer := httptest.NewRecorder()
+	s.handler("search").ServeHTTP(answer, r)
+	lines.find(t, "request", answer.Header().Get("X-Correlation-ID"))
+	s.logs.close(time.Second)
+}

@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"database/sql"
 	"database/sql/driver"
 	_ "embed"
@@ -121,6 +122,7 @@ type transaction struct {
 	replica string
 	rows    int      // returned so far
 	stored  int      // chunks
+	missing bool     // some of them without their vector
 	changed []string // ids of which the watchers are told once it is committed
 }
 
@@ -162,6 +164,9 @@ func (p *postgres) attempt(ctx context.Context, name string, do func(tx *transac
 	}
 	if err == nil && len(tx.changed) > 0 {
 		p.modified.Add(int64(tx.stored))
+		if tx.missing {
+			p.incomplete.Store(true)
+		}
 		p.tell(tx.changed)
 	}
 	annotate(ctx, slog.Int("db.response.returned_rows", tx.rows))
@@ -300,7 +305,10 @@ func (p *postgres) pool() poolStats {
 // open creates the schema where there is none and checks that what is stored is of this program's making. Its errors
 // that are not errUnavailable are mended by whoever runs the program.
 func (p *postgres) open(ctx context.Context) error {
-	err := p.reload(ctx)
+	err := p.attempt(ctx, "maintain", func(tx *transaction) error { return tx.checkServer(ctx) })
+	if err == nil {
+		err = p.reload(ctx)
+	}
 	if pq.As(err, "42P01") != nil { // there is no table settings
 		err = nil
 		if p.embedder.dimensions() == 0 {
@@ -356,26 +364,35 @@ func (stored making) check(want making) error {
 		"set EMBEDDING_* back, or stop all replicas and run vitrine -reindex once", stored.model, stored.dimensions, stored.analyzer, want.model, want.dimensions, want.analyzer)
 }
 
+// checkServer makes sure of the versions of PostgreSQL and of pgvector, if that is there.
+func (tx *transaction) checkServer(ctx context.Context) error {
+	var version int
+	var isCurrent sql.NullBool
+	err := tx.row(ctx, []any{&version, &isCurrent}, `SELECT current_setting('server_version_num')::int,
+		(SELECT string_to_array(extversion, '.')::int[] >= '{0,8}' FROM pg_extension WHERE extname = 'vector')`)
+	switch {
+	case err == nil && version < 140000:
+		err = fmt.Errorf("the server is PostgreSQL %d: upgrade it to 14 or later", version/10000)
+	case err == nil && isCurrent.Valid && !isCurrent.Bool:
+		err = errors.New("pgvector is too old: install 0.8 or later on the server and run ALTER EXTENSION vector UPDATE")
+	}
+	return err
+}
+
 // createSchema checks the server and creates the tables, unless another replica has done so meanwhile.
 func (tx *transaction) createSchema(ctx context.Context, m making) error {
 	const migrationLock = 0x76697472 // any number that all replicas agree on
 	if err := tx.exec(ctx, `SELECT pg_advisory_xact_lock($1)`, migrationLock); err != nil {
 		return err
 	}
-	var version int
-	var isCurrent sql.NullBool // pgvector, if it is there
 	var exists bool
-	err := tx.row(ctx, []any{&version, &isCurrent, &exists}, `SELECT current_setting('server_version_num')::int,
-		(SELECT string_to_array(extversion, '.')::int[] >= '{0,8}' FROM pg_extension WHERE extname = 'vector'), to_regclass('settings') IS NOT NULL`)
-	switch {
-	case err != nil || exists:
+	err := tx.row(ctx, []any{&exists}, `SELECT to_regclass('settings') IS NOT NULL`)
+	if err != nil || exists {
 		return err
-	case version < 140000:
-		return fmt.Errorf("the server is PostgreSQL %d: upgrade it to 14 or later", version/10000)
-	case !isCurrent.Valid:
-		err = tx.exec(ctx, `CREATE EXTENSION vector`)
-	case !isCurrent.Bool:
-		err = errors.New("pgvector is too old: install 0.8 or later on the server and run ALTER EXTENSION vector UPDATE")
+	}
+	err = tx.exec(ctx, `CREATE EXTENSION IF NOT EXISTS vector`)
+	if err == nil {
+		err = tx.checkServer(ctx)
 	}
 	if err == nil {
 		err = tx.exec(ctx, strings.ReplaceAll(schemaSQL, "DIMENSIONS", strconv.Itoa(m.dimensions)))
@@ -747,6 +764,9 @@ func (p *postgres) rechunk(ctx context.Context) error {
 	}
 	for _, id := range ids {
 		d, err := p.document(ctx, id)
+		if errors.Is(err, errNotFound) { // since it was listed
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -998,7 +1018,6 @@ func (p *postgres) embed(ctx context.Context, documents []*document) (map[string
 	}
 	if err != nil {
 		note(ctx, slog.String("embedding_error", err.Error()))
-		p.incomplete.Store(true)
 	}
 	byID := make(map[string][][]float32)
 	for _, d := range documents {
@@ -1031,10 +1050,15 @@ func (p *postgres) known(ctx context.Context, texts []string) ([][]float32, erro
 		text   int // from 1
 		vector []float32
 	}
+	inputs := make([][]byte, len(texts))
+	for i, text := range texts {
+		sum := sha256.Sum256([]byte(text))
+		inputs[i] = sum[:]
+	}
 	found, err := rows(ctx, p, "known", func(k *known) []any { return []any{&k.text, pq.Array(&k.vector)} }, `SELECT i, e.embedding::real[]
-		FROM unnest($1::text[]) WITH ORDINALITY AS new (text, i), LATERAL (
-			SELECT embedding FROM embeddings WHERE input = sha256(convert_to(new.text, 'UTF8')) AND embedding IS NOT NULL LIMIT 1
-		) AS e`, pq.Array(texts))
+		FROM unnest($1::bytea[]) WITH ORDINALITY AS new (input, i), LATERAL (
+			SELECT embedding FROM embeddings WHERE input = new.input AND embedding IS NOT NULL LIMIT 1
+		) AS e`, pq.Array(inputs))
 	for _, k := range found {
 		vectors[k.text-1] = k.vector
 	}
@@ -1097,6 +1121,7 @@ func (tx *transaction) store(ctx context.Context, d *document, vectors [][]float
 	embeddings := make([]pq.Float32Array, len(d.chunks)) // nil is NULL
 	for i, v := range vectors {
 		embeddings[i] = v
+		tx.missing = tx.missing || v == nil
 	}
 	for from := 0; from < len(d.chunks); from += insertChunks {
 		if err := tx.insertChunks(ctx, d, embeddings, from, min(from+insertChunks, len(d.chunks))); err != nil {

@@ -42,7 +42,11 @@ func timeLeft(ctx context.Context) time.Duration {
 		return time.Until(deadline)
 	}
 	if s := currentScope(ctx); s != nil && s.record.job == "" {
-		return handlerBudget - time.Since(s.record.start)
+		begin := s.record.start
+		if !s.record.read.IsZero() {
+			begin = s.record.read
+		}
+		return handlerBudget - time.Since(begin)
 	}
 	return backgroundBudget
 }
