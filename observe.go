@@ -431,8 +431,8 @@ func (rec *record) describe(r *http.Request, w *response) {
 	}
 }
 
-// job begins a record for background work; on a stream it continues the stream's trace under the same id. end reports it: failures as warnings, what noted something at info, the
-// rest at debug.
+// job begins a record for background work; on a stream it continues the stream's trace under the same id. end reports it:
+// failures as warnings, what noted something at info, the rest at debug.
 func (o *observer) job(ctx context.Context, name string) (_ context.Context, end func(*error)) {
 	rec := o.newRecord(nil)
 	rec.job = name

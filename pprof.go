@@ -110,7 +110,8 @@ func (p *profiler) begin(name string, duration time.Duration) (done func(), err 
 	defer p.mu.Unlock()
 	if until, busy := p.running[name]; busy {
 		wait := strconv.Itoa(int(time.Until(until).Seconds()) + 1)
-		return nil, headerError{userError{http.StatusConflict, "another " + name + " is being captured until " + until.UTC().Format(time.RFC3339) + ": try again then"}, "Retry-After", wait}
+		message := "another " + name + " is being captured until " + until.UTC().Format(time.RFC3339) + ": try again then"
+		return nil, headerError{userError{http.StatusConflict, message}, "Retry-After", wait}
 	}
 	p.running[name] = time.Now().Add(duration)
 	return func() {

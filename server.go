@@ -252,7 +252,9 @@ func (s *server) checkOrigin(w http.ResponseWriter, r *http.Request) error {
 	if origin == "" {
 		return nil
 	}
-	if u, err := url.Parse(origin); (err != nil || u.Host == "" || !strings.EqualFold(u.Host, r.Host)) && !allows(s.cfg.allowedOrigins, strings.ToLower(origin)) {
+	u, err := url.Parse(origin)
+	isOwn := err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
+	if !isOwn && !allows(s.cfg.allowedOrigins, strings.ToLower(origin)) {
 		return userError{http.StatusForbidden, fmt.Sprintf("origin %.100q is not allowed: add it to ALLOWED_ORIGINS", origin)}
 	}
 	h := w.Header()
@@ -261,7 +263,8 @@ func (s *server) checkOrigin(w http.ResponseWriter, r *http.Request) error {
 	h.Set("Access-Control-Expose-Headers", "ETag, X-Correlation-ID, Retry-After, Server-Timing, Mcp-Session-Id, Mcp-Protocol-Version")
 	if r.Method == http.MethodOptions {
 		h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE")
-		h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, If-Match, If-None-Match, Last-Event-ID, Mcp-Method, Mcp-Name, Mcp-Protocol-Version, Mcp-Session-Id, Traceparent, Tracestate, X-Correlation-ID")
+		h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, If-Match, If-None-Match, Last-Event-ID, Mcp-Method, Mcp-Name, "+
+			"Mcp-Protocol-Version, Mcp-Session-Id, Traceparent, Tracestate, X-Correlation-ID")
 		h.Set("Access-Control-Max-Age", "600")
 	}
 	return nil
