@@ -523,7 +523,12 @@ func (r *ranking) add(c candidate) {
 }
 
 func (r *ranking) best() []candidate {
-	slices.SortStableFunc(r.candidates, func(a, b candidate) int { return cmp.Compare(b.score, a.score) })
+	slices.SortFunc(r.candidates, func(a, b candidate) int {
+		if a.score != b.score { // which is so nearly always: cmp.Or would compare all three
+			return cmp.Compare(b.score, a.score)
+		}
+		return cmp.Or(cmp.Compare(a.entry, b.entry), cmp.Compare(a.chunk, b.chunk))
+	})
 	return r.candidates[:min(len(r.candidates), legSize)]
 }
 
