@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -275,5 +278,29 @@ func TestSearchEndsWithItsContext(t *testing.T) {
 	cancel()
 	if _, _, err := m.search(ctx, query{text: "alpha", limit: 1}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestReadmeShowsWhatItsFirstSearchAnswers asks the program's own documents, as README does.
+func TestReadmeShowsWhatItsFirstSearchAnswers(t *testing.T) {
+	m := newMemory(nil, 0.5)
+	if err := m.loadFiles(t.Context(), ownDocuments); err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := regexp.MustCompile(`\{"query":"(.*?)",.*"document":"(.*?)",.*"heading":"(.*?)","line":(\d+),`).FindStringSubmatch(string(readme))
+	hits, _, err := m.search(t.Context(), query{text: shown[1], limit: 1})
+	if err != nil || len(hits) != 1 {
+		t.Fatal(hits, err)
+	}
+	got := []string{shown[1], hits[0].Document, hits[0].Heading, strconv.Itoa(hits[0].Line)}
+	if !slices.Equal(got, shown[1:]) {
+		t.Errorf("README shows %q, the answer is %q", shown[1:], got)
+	}
+	if hits, _, err := m.search(t.Context(), query{text: "zxqvwk", limit: 1}); err != nil || len(hits) > 0 {
+		t.Errorf("nonsense finds %v, %v", hits, err)
 	}
 }

@@ -649,33 +649,28 @@ func callersSpan(traceparent string, tracestate ...string) trace.SpanContext {
 	return trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), carrier))
 }
 
-// traceparent returns the header by which what is called from ctx continues its trace, empty outside a record.
-func traceparent(ctx context.Context) string {
+// propagate sets the headers by which what is called from ctx continues its trace.
+func propagate(ctx context.Context, h http.Header) {
 	s := currentScope(ctx)
 	if s == nil {
-		return ""
+		return
 	}
 	rec := s.record
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	trace, span := rec.spanOf(s.stage)
-	flags := "00"
-	if rec.sampled {
-		flags = "01"
-	}
-	return "00-" + trace.String() + "-" + span.String() + "-" + flags
+	h.Set("X-Correlation-Id", rec.correlation)
+	id, span := rec.spanOf(s.stage)
+	flags := trace.TraceFlags(0).WithSampled(rec.sampled)
+	propagation.TraceContext{}.Inject(trace.ContextWithSpanContext(ctx, rec.spanContext(id, span, flags, false)), propagation.HeaderCarrier(h))
 }
 
-// propagate sets the headers by which what is called from ctx continues its trace.
-func propagate(ctx context.Context, h http.Header) {
-	if s := currentScope(ctx); s != nil {
-		h.Set("X-Correlation-Id", s.record.correlation)
-		parent := traceparent(ctx)
-		h.Set("Traceparent", parent)
-		if state := s.record.state.String(); state != "" && strings.Contains(parent, s.record.trace.String()) { // else it is another trace's
-			h.Set("Tracestate", state)
-		}
+// spanContext joins ids with the caller's tracestate, which belongs to the record's own trace alone.
+func (rec *record) spanContext(id trace.TraceID, span trace.SpanID, flags trace.TraceFlags, isRemote bool) trace.SpanContext {
+	config := trace.SpanContextConfig{TraceID: id, SpanID: span, TraceFlags: flags, Remote: isRemote}
+	if id == rec.trace {
+		config.TraceState = rec.state
 	}
+	return trace.NewSpanContext(config)
 }
 
 // spanOf returns the trace and span ids of a stage, for -1 of the record. The caller holds rec.mu.
@@ -1325,7 +1320,7 @@ func (e *traceExport) spans(rec *record) []sdktrace.ReadOnlySpan {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	context := func(id trace.TraceID, span trace.SpanID, remote bool) trace.SpanContext {
-		return trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: span, TraceFlags: trace.FlagsSampled, TraceState: rec.state, Remote: remote})
+		return rec.spanContext(id, span, trace.FlagsSampled, remote)
 	}
 	root := tracetest.SpanStub{
 		Name: rec.job, SpanKind: trace.SpanKindInternal, SpanContext: context(rec.trace, rec.span, false), Resource: e.resource,

@@ -233,11 +233,11 @@ func (tx *transaction) row(ctx context.Context, to []any, statement string, args
 // sqlComment names the request that ctx belongs to (google.github.io/sqlcommenter). Neither id contains what would have to
 // be escaped: see isCorrelationID.
 func sqlComment(ctx context.Context) string {
-	s := currentScope(ctx)
-	if s == nil {
+	h := make(http.Header)
+	if propagate(ctx, h); len(h) == 0 {
 		return ""
 	}
-	return "/*correlation_id='" + s.record.correlation + "',traceparent='" + traceparent(ctx) + "'*/ "
+	return "/*correlation_id='" + h.Get("X-Correlation-Id") + "',traceparent='" + h.Get("Traceparent") + "'*/ "
 }
 
 // databaseError is an error of the database with its class: what it is counted under.
