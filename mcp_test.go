@@ -59,17 +59,10 @@ func newMCPServer(t testing.TB, docs map[string]string, change func(*server)) *m
 			t.Fatal(err)
 		}
 	}
-	cfg, err := readSettings(map[string]string{"DOCS_DIR": dir, "RATE_LIMIT": "0", "ADMIN_TOKEN": "admin-token"})
-	if err != nil {
-		t.Fatal(err)
-	}
 	log := new(lockedBuffer)
-	s, err := newServer(cfg, log)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := newServerOf(t, map[string]string{"DOCS_DIR": dir, "RATE_LIMIT": "0", "ADMIN_TOKEN": "admin-token"}, log)
 	s.folder = &folder{dir: dir, observe: s.observe}
-	s.store = newMemory(s.folder, cfg.vectorWeight)
+	s.store = newMemory(s.folder, s.cfg.vectorWeight)
 	if err := s.folder.scan(t.Context(), s.store); err != nil {
 		t.Fatal(err)
 	}

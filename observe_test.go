@@ -45,14 +45,7 @@ func newLoadedServer(b *testing.B, observability, rate, collector string, stdout
 	b.Helper()
 	b.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector)
 	vars := map[string]string{"OBSERVABILITY": observability, "OTEL_TRACE_SAMPLE_RATE": rate, "OTEL_TRACES_EXPORTER": "otlp", "RATE_LIMIT": "0"}
-	cfg, err := readSettings(vars)
-	if err != nil {
-		b.Fatal(err)
-	}
-	s, err := newServer(cfg, stdout)
-	if err != nil {
-		b.Fatal(err)
-	}
+	s := newServerOf(b, vars, stdout)
 	b.Cleanup(s.close)
 	set := manualSet(b)
 	if dir := os.Getenv("EVAL_DIR"); dir != "" {
@@ -923,15 +916,8 @@ func TestBodyThatComesSlowlyDoesNotTakeTheStoresTime(t *testing.T) {
 }
 
 func TestLossesAreReportedWhateverTheLogLevel(t *testing.T) {
-	cfg, err := readSettings(map[string]string{"LOG_LEVEL": "error"})
-	if err != nil {
-		t.Fatal(err)
-	}
 	w := &blockedWriter{released: make(chan struct{})}
-	s, err := newServer(cfg, w)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := newServerOf(t, map[string]string{"LOG_LEVEL": "error"}, w)
 	for s.logs.dropped.Load() == 0 {
 		s.log.Error("line", "padding", strings.Repeat("x", 1000))
 	}
@@ -941,15 +927,8 @@ func TestLossesAreReportedWhateverTheLogLevel(t *testing.T) {
 }
 
 func TestRequestThatEndsAfterTheReportsIsLogged(t *testing.T) {
-	cfg, err := readSettings(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	lines := new(logBuffer)
-	s, err := newServer(cfg, lines)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := newServerOf(t, nil, lines)
 	s.observe.close()
 	r := httptest.NewRequest(http.MethodGet, "/search", http.NoBody)
 	r.Host = "localhost"

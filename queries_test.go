@@ -65,7 +65,7 @@ func TestIndexesFindWhatAScanFinds(t *testing.T) {
 	if err := p.buildIndexes(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	found, n := 0.0, 0.0
+	found, n := 0, 0
 	for _, question := range set.questions {
 		q := query{text: question.text, limit: 10}
 		p.exactChunks = 0
@@ -78,16 +78,12 @@ func TestIndexesFindWhatAScanFinds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, h := range exact {
-			n++
-			if slices.ContainsFunc(indexed, func(other hit) bool { return other.Document == h.Document }) {
-				found++
-			}
-		}
+		n, found = n+len(exact), found+countSame(exact, indexed)
 	}
-	t.Logf("recall@10 is %.3f", found/n)
-	if found/n < .95 {
-		t.Errorf("the indexes find %.3f of what a scan finds", found/n)
+	recall := float64(found) / float64(n)
+	t.Logf("recall@10 is %.3f", recall)
+	if recall < .95 {
+		t.Errorf("the indexes find %.3f of what a scan finds", recall)
 	}
 }
 
@@ -182,7 +178,7 @@ func pgbench(b *testing.B, url, statements string, n int) float64 {
 func recall(b *testing.B, p *postgres, prefix string) float64 {
 	b.Helper()
 	next := syntheticQueries()
-	found, n := 0.0, 0.0
+	found, n := 0, 0
 	for range 50 {
 		q := query{text: next(), prefix: prefix, limit: 10}
 		got, _, err := p.search(b.Context(), q)
@@ -195,14 +191,9 @@ func recall(b *testing.B, p *postgres, prefix string) float64 {
 		if err != nil {
 			b.Fatal(err)
 		}
-		for _, h := range exact {
-			n++
-			if slices.ContainsFunc(got, func(other hit) bool { return other.Document == h.Document }) {
-				found++
-			}
-		}
+		n, found = n+len(exact), found+countSame(exact, got)
 	}
-	return found / n
+	return float64(found) / float64(n)
 }
 
 // loadSynthetic loads n documents of ten chunks as a scan does, and builds the indexes.
@@ -455,4 +446,14 @@ func TestPendingIsExact(t *testing.T) {
 	close(release)
 	wg.Wait()
 	waitFor(t, "nobody waits", pool(0, 0, 3))
+}
+
+// countSame counts the documents of exact that got has too.
+func countSame(exact, got []hit) (n int) {
+	for _, h := range exact {
+		if slices.ContainsFunc(got, func(other hit) bool { return other.Document == h.Document }) {
+			n++
+		}
+	}
+	return n
 }

@@ -72,6 +72,20 @@ func (b *logBuffer) find(t testing.TB, message, correlation string) map[string]a
 
 const testAdminToken = "admin-token-of-the-tests"
 
+// newServerOf returns a server of those settings, without a store.
+func newServerOf(t testing.TB, vars map[string]string, stdout io.Writer) *server {
+	t.Helper()
+	cfg, err := readSettings(vars)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := newServer(cfg, stdout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // newTestServer serves an empty folder with ADMIN_TOKEN set. env is more settings, KEY=value.
 func newTestServer(t testing.TB, env ...string) *testServer {
 	t.Helper()
@@ -81,15 +95,8 @@ func newTestServer(t testing.TB, env ...string) *testServer {
 		key, value, _ := strings.Cut(pair, "=")
 		vars[key] = value
 	}
-	cfg, err := readSettings(vars)
-	if err != nil {
-		t.Fatal(err)
-	}
 	logs := new(logBuffer)
-	s, err := newServer(cfg, logs)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := newServerOf(t, vars, logs)
 	spans := tracetest.NewInMemoryExporter()
 	if s.observe.traces == nil {
 		s.observe.traces = startTraceExport(spans, resource.Empty(), s.log)
