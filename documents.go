@@ -28,10 +28,7 @@ import (
 	"unicode/utf8"
 )
 
-const (
-	maxDocumentBytes = 8 << 20
-	maxChunkRunes    = 1200
-)
+const maxDocumentBytes = 8 << 20
 
 // document is one Markdown text with what is derived from it. It is never changed after newDocument made it.
 type document struct {
@@ -223,6 +220,8 @@ func checkText(text string) error {
 	}
 	return nil
 }
+
+const maxChunkRunes = 1200
 
 // chunkMarkdown cuts text at its headings (ATX and setext, CommonMark 0.31), and longer sections into chunks of at
 // most maxChunkRunes characters. The title is that of the front matter, else the first heading of level 1, else

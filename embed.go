@@ -35,11 +35,6 @@ const (
 	// maxWordBytes bounds what a word may cost: longer runs are cut into several words.
 	maxWordBytes = 64
 
-	// hashedDimensions is the length of the built-in embedder's vectors. 256 lost .05 nDCG@10 on its own, 1024 won .03
-	// and doubled the memory.
-	hashedDimensions = 512
-	hashedModel      = "hashed-512"
-
 	// averageLength is a constant instead of the collection's mean (no worse on seven labelled sets), so that the
 	// weights of a document depend on its own text alone.
 	averageLength = 100
@@ -82,6 +77,16 @@ func embedInTime(ctx context.Context, e embedder, texts []string) ([][]float32, 
 func isEmpty(vectors [][]float32) bool {
 	return !slices.ContainsFunc(vectors, func(v []float32) bool { return v != nil })
 }
+
+const (
+	// hashedDimensions is the length of the built-in embedder's vectors. 256 lost .05 nDCG@10 on its own, 1024 won .03
+	// and doubled the memory.
+	hashedDimensions = 512
+	hashedModel      = "hashed-512"
+
+	// minHashedCosine is the cosine from which on a chunk counts as found though it shares no term with the query.
+	minHashedCosine = 0.3
+)
 
 // hashedEmbedder is the built-in embedder: see hashedVector.
 type hashedEmbedder struct{}

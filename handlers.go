@@ -29,9 +29,6 @@ const (
 	maxQueryBytes = 1000
 	maxSearchHits = 100
 	maxListLength = 1000
-
-	// maxBulkLineBytes lets through a document of the greatest size in which every character is escaped.
-	maxBulkLineBytes = 6*maxDocumentBytes + 4096
 )
 
 // searchAnswer is the answer of GET /search.
@@ -190,6 +187,9 @@ func (s *server) handleDelete(w http.ResponseWriter, r *http.Request) error {
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
+
+// maxBulkLineBytes lets through a document of the greatest size in which every character is escaped.
+const maxBulkLineBytes = 6*maxDocumentBytes + 4096
 
 // bulkLine is what POST /documents answers for a line of its body.
 type bulkLine struct {

@@ -19,13 +19,8 @@ import (
 	"time"
 )
 
-const (
-	// legSize is how many chunks of each leg, lexical and vector, take part in the fusion.
-	legSize = 100
-
-	// minHashedCosine is the cosine from which on a chunk counts as found though it shares no term with the query.
-	minHashedCosine = 0.3
-)
+// legSize is how many chunks of each leg, lexical and vector, take part in the fusion.
+const legSize = 100
 
 // memory is the embedded store.
 type memory struct {

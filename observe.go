@@ -46,15 +46,17 @@ const (
 	// maxSampledByCaller is how many records a second are kept because their caller's traceparent asks for it.
 	maxSampledByCaller = 10
 
+	// statusClientClosed is what the log says where the client went away before its answer (nginx's 499).
+	statusClientClosed = 499
+)
+
+const (
 	// reportPause is how long a finished record waits for others. Reported together they cost a third less: the code and
 	// the data of one are at hand for the next.
 	reportPause = 5 * time.Millisecond
 
 	// maxFinished is how many wait: whoever adds the last one reports them all.
 	maxFinished = 1024
-
-	// statusClientClosed is what the log says where the client went away before its answer (nginx's 499).
-	statusClientClosed = 499
 )
 
 // observer makes the records and reports them.

@@ -31,27 +31,32 @@ import (
 //go:embed schema.sql
 var schemaSQL string
 
-const (
-	// schemaVersion goes up with every change of schema.sql; open then has to bring the older one there.
-	schemaVersion = 1
+// schemaVersion goes up with every change of schema.sql; open then has to bring the older one there.
+const schemaVersion = 1
 
+const leaseDuration = 30 * time.Second
+
+const (
 	// exactChunks is up to how many chunks a search looks at every one: below, that is faster than the indexes.
 	exactChunks = 20_000
 
 	// rareTerms is how many of a query's terms select the candidates of the lexical leg in a larger collection. On
 	// 96,000 chunks the 50 best were the same as without.
 	rareTerms = 4
+)
 
-	// maxDimensions is what pgvector's HNSW index takes of half-precision numbers.
-	maxDimensions = 4000
+// maxDimensions is what pgvector's HNSW index takes of half-precision numbers.
+const maxDimensions = 4000
 
-	// statementTimeout ends a statement on the server, well before the caller's own deadline.
-	statementTimeout = handlerBudget / 2
+// statementTimeout ends a statement on the server, well before the caller's own deadline.
+const statementTimeout = handlerBudget / 2
 
+const (
 	recheckInterval  = 30 * time.Second
 	maintainInterval = 5 * time.Second
-	leaseDuration    = 30 * time.Second
+)
 
+const (
 	// breakerFailures in a row open the circuit breaker: requests are refused at once, and one probe a second finds
 	// out when the database is back.
 	breakerFailures = 3

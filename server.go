@@ -25,14 +25,17 @@ import (
 
 // Deadlines nest: what is outside waits longer than what is inside.
 const (
-	writeTimeout  = 30 * time.Second
-	readTimeout   = 30 * time.Second
+	writeTimeout = 30 * time.Second
+	readTimeout  = 30 * time.Second
+
+	maxBodyBytes = 1 << 20
+)
+
+const (
 	handlerBudget = 10 * time.Second // of the store and the embedder, for one request
 
 	// backgroundBudget is for a document of 8 MiB too, which may have 100,000 sections.
 	backgroundBudget = 5 * time.Minute
-
-	maxBodyBytes = 1 << 20
 )
 
 // timeLeft is how long whatever can block may still take: until ctx's deadline, else to the end of its request's budget,
