@@ -1,13 +1,13 @@
 package main
 
-// The last requests and jobs, kept in memory and drawn as waterfalls: what curl shows where there is no Jaeger.
+// View 4 of a record: the last requests and jobs, kept in memory and drawn as waterfalls: what curl shows where there is
+// no Jaeger.
 
 import (
 	"cmp"
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -227,52 +227,6 @@ func (rec *record) isCalled(id string) bool {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	return rec.correlation == id || rec.trace.String() == id
-}
-
-func (s *server) handleRequests(w http.ResponseWriter, r *http.Request) error {
-	s.observe.report()
-	lists := s.observe.recent.lists()
-	if wantsJSON(r) {
-		writeJSON(w, http.StatusOK, lists)
-		return nil
-	}
-	var text strings.Builder
-	for _, list := range []struct {
-		title string
-		views []view
-	}{{"in flight", lists.InFlight}, {"failed", lists.Failed}, {"slowest", lists.Slowest}, {"recent", lists.Recent}} {
-		fmt.Fprintf(&text, "%s: %d\n", list.title, len(list.views))
-		for _, v := range list.views[:min(len(list.views), 20)] {
-			outcome := cmp.Or(v.Stage, v.Error)
-			if v.Status != 0 {
-				outcome = strings.TrimSpace(fmt.Sprintf("%d %s", v.Status, outcome))
-			}
-			fmt.Fprintf(&text, "  %s  %10.3f ms  %-30.30s %-12.12s %s\n", v.Started.Format("15:04:05.000"), v.TookMS, v.Name, outcome, v.CorrelationID)
-		}
-	}
-	fmt.Fprintf(&text, "one whole: /debug/requests/{correlation or trace id}\n")
-	return writeText(w, http.StatusOK, text.String())
-}
-
-func (s *server) handleRequest(w http.ResponseWriter, r *http.Request) error {
-	s.observe.report()
-	found := s.observe.recent.find(r.PathValue("id"))
-	if len(found) == 0 {
-		return userError{http.StatusNotFound, "no request of that id is remembered: the log has it for longer, and /debug/requests lists those that are"}
-	}
-	if wantsJSON(r) {
-		writeJSON(w, http.StatusOK, found)
-		return nil
-	}
-	var text strings.Builder
-	for _, v := range found {
-		v.draw(&text)
-	}
-	return writeText(w, http.StatusOK, text.String())
-}
-
-func wantsJSON(r *http.Request) bool {
-	return r.URL.Query().Get("format") == "json" || strings.Contains(r.Header.Get("Accept"), "application/json")
 }
 
 const (

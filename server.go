@@ -1,22 +1,14 @@
 package main
 
-// The HTTP surface: one table of routes, and one place that guards them and turns errors into answers.
+// The server: what it is made of, the one table of routes, and the one place where an error becomes an answer.
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"math"
-	"net"
 	"net/http"
-	"net/netip"
-	"net/url"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,29 +22,6 @@ const (
 
 	maxBodyBytes = 1 << 20
 )
-
-const (
-	handlerBudget = 10 * time.Second // of the store and the embedder, for one request
-
-	// backgroundBudget is for a document of 8 MiB too, which may have 100,000 sections.
-	backgroundBudget = 5 * time.Minute
-)
-
-// timeLeft is how long whatever can block may still take: until ctx's deadline, else to the end of its request's budget,
-// else, where no request waits for it, backgroundBudget. A timer for every request would cost more than most of them.
-func timeLeft(ctx context.Context) time.Duration {
-	if deadline, ok := ctx.Deadline(); ok {
-		return time.Until(deadline)
-	}
-	if s := currentScope(ctx); s != nil && s.record.job == "" {
-		begin := s.record.start
-		if !s.record.read.IsZero() {
-			begin = s.record.read
-		}
-		return handlerBudget - time.Since(begin)
-	}
-	return backgroundBudget
-}
 
 // server answers requests. Its fields are set before it serves.
 type server struct {
@@ -72,6 +41,115 @@ type server struct {
 	stopping chan struct{} // closed when streams must end
 	metrics  http.Handler  // of /metrics
 	known    knownState
+}
+
+// newServer makes a server that needs no more than a store. It must be closed.
+func newServer(cfg *settings, stdout io.Writer) (*server, error) {
+	level := newLogLevel(cfg.logLevel)
+	logs := newLogWriter(stdout, newLogger(stdout, slog.LevelWarn, cfg))
+	log := newLogger(logs, level, cfg)
+	s := &server{
+		cfg: cfg, log: log, level: level, logs: logs, observe: newObserver(cfg, log), profile: new(profiler),
+		limits: newLimiter(cfg.rateLimit, max(1, 2*cfg.rateLimit)), strikes: newLimiter(0.1, 5), streams: newStreams(cfg.maxStreams),
+		stopping: make(chan struct{}),
+	}
+	s.observe.client = s.clientName
+	s.observe.metrics.registry.MustRegister(serverCollector{s})
+	s.metrics = s.metricsHandler()
+	var err error
+	if s.observe.traces, err = newTraceExport(context.Background(), cfg, log); err != nil {
+		return nil, err
+	}
+	if cfg.profiling {
+		s.profile, err = newProfiler(log, s.clientName)
+	}
+	return s, err
+}
+
+// close sends off what was recorded.
+func (s *server) close() {
+	s.profile.close()
+	s.observe.close()
+	s.observe.traces.close(5 * time.Second)
+	s.logs.close(2 * time.Second)
+}
+
+// openStore opens the store that the settings name and begins to follow the folder.
+func (s *server) openStore(ctx context.Context, working *sync.WaitGroup) error {
+	e, err := s.openEmbedder(ctx)
+	if err != nil {
+		return err
+	}
+	if s.cfg.docsDir != "" {
+		s.folder = &folder{dir: s.cfg.docsDir, observe: s.observe}
+	}
+	if s.cfg.databaseURL != "" {
+		p, err := newPostgres(s.cfg, e, s.observe)
+		if err != nil {
+			return fmt.Errorf("DATABASE_URL: %w", err)
+		}
+		if err := p.start(ctx, working); err != nil {
+			return err
+		}
+		s.store = p
+	} else {
+		m := newMemory(s.folder, s.cfg.vectorWeight)
+		m.embedder = e
+		s.store = m
+		if s.folder == nil {
+			return m.loadFiles(ctx, ownDocuments)
+		}
+		working.Go(func() { m.embedMissing(ctx, s.observe) })
+	}
+	if s.folder != nil {
+		working.Go(func() { s.folder.follow(ctx, s.store, s.cfg.docsSync) })
+	}
+	return nil
+}
+
+// openEmbedder returns the embedder that the settings name. An API that is away for the moment is a warning.
+func (s *server) openEmbedder(ctx context.Context) (embedder, error) {
+	if s.cfg.embeddingURL == "" {
+		return hashedEmbedder{}, nil
+	}
+	e := newRemoteEmbedder(s.cfg)
+	err := e.check(ctx)
+	if errors.Is(err, errUnavailable) {
+		s.log.Warn("searches are lexical until the embedding API answers", "error", err)
+		err = nil
+	}
+	return e, err
+}
+
+// httpServers returns the server of ADDR, and that of ADMIN_ADDR if it is set.
+func (s *server) httpServers() []*http.Server {
+	if s.cfg.adminAddr == "" {
+		return []*http.Server{s.httpServer(s.cfg.addr, "search admin")}
+	}
+	return []*http.Server{s.httpServer(s.cfg.addr, "search"), s.httpServer(s.cfg.adminAddr, "admin")}
+}
+
+func (s *server) httpServer(addr, serves string) *http.Server {
+	return &http.Server{
+		Addr:              addr,
+		Handler:           s.handler(serves),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // handshakes and aborted connections
+		ConnState:         s.observe.countConnection,
+	}
+}
+
+func (s *server) isStopping() bool {
+	select {
+	case <-s.stopping:
+		return true
+	default:
+		return false
+	}
 }
 
 // access says who may use a route.
@@ -203,208 +281,6 @@ func (s *server) call(w http.ResponseWriter, r *http.Request, rt route) error {
 	return rt.handler(w, r)
 }
 
-// guard refuses what may not reach the route's handler.
-func (s *server) guard(w http.ResponseWriter, r *http.Request, rt route) error {
-	if err := s.checkOrigin(w, r); err != nil {
-		return err
-	}
-	if host := hostname(r.Host); !allows(s.cfg.allowedHosts, host) && !isOwnAddress(r, host) {
-		return userError{http.StatusForbidden, fmt.Sprintf("host %.100q is not served here: add it to ALLOWED_HOSTS", host)}
-	}
-	if rt.access == api || rt.access == admin {
-		if err := s.limit(r); err != nil {
-			return err
-		}
-	}
-	if err := s.authorize(r, rt.access); err != nil {
-		if rt.access == profiling {
-			if wait := s.strikes.take(s.client(r), time.Now()); wait > 0 {
-				return tooManyRequests(wait, "too many failed tokens: wait as long as Retry-After says")
-			}
-		}
-		return err
-	}
-	switch encoding := r.Header.Get("Content-Encoding"); {
-	case encoding != "" && !strings.EqualFold(encoding, "identity"):
-		return userError{http.StatusUnsupportedMediaType, "the body must not be compressed: leave Content-Encoding out"}
-	case strings.HasPrefix(strings.ToLower(r.Header.Get("Content-Type")), "multipart/"):
-		return userError{http.StatusUnsupportedMediaType, "the body must not be multipart: with curl use --data-binary or -T instead of -F"}
-	}
-	return nil
-}
-
-// limit counts one request of r's client.
-func (s *server) limit(r *http.Request) error {
-	if s.limits.rate == 0 {
-		return nil
-	}
-	if wait := s.limits.take(s.client(r), time.Now()); wait > 0 {
-		return tooManyRequests(wait, "too many requests: wait as long as Retry-After says, or raise RATE_LIMIT")
-	}
-	return nil
-}
-
-func tooManyRequests(wait time.Duration, message string) error {
-	return headerError{userError{http.StatusTooManyRequests, message}, "Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds())))}
-}
-
-// checkOrigin refuses requests that a page of another origin makes unless that is allowed, whatever the host, and sets the
-// CORS headers where it is.
-func (s *server) checkOrigin(w http.ResponseWriter, r *http.Request) error {
-	origin := r.Header.Get("Origin")
-	if origin == "" {
-		return nil
-	}
-	u, err := url.Parse(origin)
-	isOwn := err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
-	if !isOwn && !allows(s.cfg.allowedOrigins, strings.ToLower(origin)) {
-		return userError{http.StatusForbidden, fmt.Sprintf("origin %.100q is not allowed: add it to ALLOWED_ORIGINS", origin)}
-	}
-	h := w.Header()
-	h.Add("Vary", "Origin")
-	h.Set("Access-Control-Allow-Origin", origin)
-	h.Set("Access-Control-Expose-Headers", "ETag, X-Correlation-ID, Retry-After, Server-Timing, Mcp-Session-Id, Mcp-Protocol-Version")
-	if r.Method == http.MethodOptions {
-		h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE")
-		h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, If-Match, If-None-Match, Last-Event-ID, Mcp-Method, Mcp-Name, "+
-			"Mcp-Protocol-Version, Mcp-Session-Id, Traceparent, Tracestate, X-Correlation-ID")
-		h.Set("Access-Control-Max-Age", "600")
-	}
-	return nil
-}
-
-// hostname returns host without its port, in lower case.
-func hostname(host string) string {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	return strings.TrimSuffix(strings.ToLower(strings.Trim(host, "[]")), ".")
-}
-
-func allows(list []string, value string) bool {
-	return slices.Contains(list, "*") || slices.Contains(list, value)
-}
-
-// isOwnAddress reports whether host is the very address that r came in on, which is how probes and scrapes ask: DNS rebinding
-// comes with a name.
-func isOwnAddress(r *http.Request, host string) bool {
-	local, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap() == local.AddrPort().Addr().Unmap().WithZone("")
-}
-
-// authorize checks the bearer token, or the password of Basic credentials.
-func (s *server) authorize(r *http.Request, needed access) error {
-	if needed == open || needed == api && s.cfg.apiToken == "" {
-		return nil
-	}
-	if needed >= admin && s.cfg.adminToken == "" {
-		return userError{http.StatusForbidden, "this route is closed: set ADMIN_TOKEN to open it to whoever has the token"}
-	}
-	token := bearer(r)
-	isAPI, challenge := sameToken(token, s.cfg.apiToken), `Bearer realm="vitrine"`
-	switch {
-	case needed == api && isAPI || sameToken(token, s.cfg.adminToken):
-		return nil
-	case isAPI:
-		return userError{http.StatusForbidden, "API_TOKEN does not open this route: use ADMIN_TOKEN"}
-	case needed >= admin:
-		challenge += `, Basic realm="vitrine"`
-	}
-	return headerError{userError{http.StatusUnauthorized, "no valid token: send the header Authorization: Bearer TOKEN"}, "WWW-Authenticate", challenge}
-}
-
-func bearer(r *http.Request) string {
-	if _, password, ok := r.BasicAuth(); ok {
-		return password
-	}
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return ""
-	}
-	return strings.TrimSpace(token)
-}
-
-// sameToken compares in a time that tells nothing of the token, its length included. An empty token is nobody's.
-func sameToken(given, want string) bool {
-	a, b := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(want))
-	return subtle.ConstantTimeCompare(a[:], b[:]) == 1 && want != ""
-}
-
-// client returns the address that r is counted under: the peer's, or what a trusted proxy says of it. An IPv6 client
-// counts by its /64, which is what one subscriber gets.
-func (s *server) client(r *http.Request) netip.Prefix {
-	addr := s.address(r)
-	bits := 32
-	if addr.Is6() {
-		bits = 64
-	}
-	prefix, _ := addr.Prefix(bits) // the number of bits fits the address
-	return prefix
-}
-
-// clientName is how logs and traces name who asks.
-func (s *server) clientName(r *http.Request) string {
-	if len(s.cfg.trustedProxies) == 0 {
-		return r.RemoteAddr
-	}
-	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil && s.isTrusted(peer.Addr().Unmap()) {
-		return s.address(r).String()
-	}
-	return r.RemoteAddr
-}
-
-// address returns the peer's address, or what a trusted proxy says of it.
-func (s *server) address(r *http.Request) netip.Addr {
-	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
-	addr := peer.Addr().Unmap().WithZone("")
-	if !s.isTrusted(addr) {
-		return addr
-	}
-	for _, before := range slices.Backward(splitList(strings.Join(r.Header.Values("X-Forwarded-For"), ","))) {
-		forwarded, err := netip.ParseAddr(before)
-		if err != nil {
-			break
-		}
-		if addr = forwarded.Unmap().WithZone(""); !s.isTrusted(addr) {
-			break
-		}
-	}
-	return addr
-}
-
-func (s *server) isTrusted(addr netip.Addr) bool {
-	return slices.ContainsFunc(s.cfg.trustedProxies, func(p netip.Prefix) bool { return p.Contains(addr) })
-}
-
-func (s *server) isStopping() bool {
-	select {
-	case <-s.stopping:
-		return true
-	default:
-		return false
-	}
-}
-
-// userError is the caller's fault. Its message is lower-case, says what to do, and goes to the caller.
-type userError struct {
-	status  int
-	message string
-}
-
-func (e userError) Error() string { return e.message }
-
-// headerError is a userError with a header that its status calls for.
-type headerError struct {
-	userError
-	key, value string
-}
-
-func (e headerError) Unwrap() error { return e.userError }
-
-// errUnavailable wraps what keeps the store from answering for the moment: 503.
-var errUnavailable = errors.New("unavailable")
-
 // answerError is the only place where an error becomes a response. The caller learns of his own faults, the log of ours.
 func (s *server) answerError(w http.ResponseWriter, r *http.Request, err error) {
 	note(r.Context(), slog.String("error", err.Error()))
@@ -415,112 +291,4 @@ func (s *server) answerError(w http.ResponseWriter, r *http.Request, err error) 
 		markFailed(r.Context(), err)
 	}
 	writeError(w, r, err)
-}
-
-// told is what a caller is told of err.
-func told(err error) userError {
-	user, isUsers := errors.AsType[userError](err)
-	tooLarge, isTooLarge := errors.AsType[*http.MaxBytesError](err)
-	switch {
-	case isUsers:
-		return user
-	case isTooLarge:
-		return userError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)}
-	case errors.Is(err, context.Canceled):
-		return userError{statusClientClosed, "the client went away"}
-	case errors.Is(err, errUnavailable), errors.Is(err, context.DeadlineExceeded):
-		return userError{http.StatusServiceUnavailable, "cannot answer right now: try again in a moment; /readyz?verbose says more"}
-	}
-	return userError{http.StatusInternalServerError, "internal error: try once more; the log says more under this correlation_id"}
-}
-
-// errorBody is the JSON form of an error.
-type errorBody struct {
-	Code          string `json:"code"`
-	Message       string `json:"message"`
-	CorrelationID string `json:"correlation_id"`
-}
-
-// writeError answers with what a caller is told of err.
-func writeError(w http.ResponseWriter, r *http.Request, err error) {
-	user, h := told(err), w.Header()
-	h.Del("ETag")
-	h.Set("Cache-Control", "no-store")
-	if user.status == http.StatusServiceUnavailable {
-		h.Set("Retry-After", "1")
-	}
-	if special, ok := errors.AsType[headerError](err); ok {
-		h.Set(special.key, special.value)
-	}
-	if speaksJSONRPC(r) {
-		writeJSON(w, user.status, refusal(user, h.Get("X-Correlation-Id")))
-		return
-	}
-	code := "client_closed_request" // the one status without a text
-	if text := http.StatusText(user.status); text != "" {
-		code = strings.ReplaceAll(strings.ToLower(text), " ", "_")
-	}
-	writeJSON(w, user.status, map[string]errorBody{"error": {code, user.message, h.Get("X-Correlation-Id")}})
-}
-
-// writeJSON answers with v. That the client may have gone is seen by whoever writes the log line.
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(v)
-}
-
-// limiter is a token bucket per client, in a map of bounded size.
-type limiter struct {
-	rate, burst float64 // rate 0: no limit
-	max         int
-
-	mu      sync.Mutex
-	buckets map[netip.Prefix]time.Time // when each will be full again, which says how full it is
-}
-
-// anyClient is the key of a limiter that all clients share.
-var anyClient netip.Prefix
-
-func newLimiter(rate, burst float64) *limiter {
-	return &limiter{rate: rate, burst: burst, max: 10_000, buckets: make(map[netip.Prefix]time.Time)}
-}
-
-// take takes a token of the client's bucket, or says how long it takes until there is one.
-func (l *limiter) take(client netip.Prefix, now time.Time) (wait time.Duration) {
-	if l.rate == 0 {
-		return 0
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	full, known := l.buckets[client]
-	if full.Before(now) {
-		full = now
-	}
-	full = full.Add(time.Duration(float64(time.Second) / l.rate))
-	if wait = full.Sub(now) - time.Duration(float64(time.Second)*l.burst/l.rate); wait > 0 {
-		return wait
-	}
-	if !known && len(l.buckets) >= l.max {
-		l.evict()
-	}
-	l.buckets[client] = full
-	return 0
-}
-
-// evict keeps the map bounded: of a few buckets, whichever the map yields first, the fullest goes.
-func (l *limiter) evict() {
-	var victim netip.Prefix
-	looked := 0
-	for client, full := range l.buckets {
-		if looked == 0 || full.Before(l.buckets[victim]) {
-			victim = client
-		}
-		if looked++; looked == 16 {
-			break
-		}
-	}
-	delete(l.buckets, victim)
 }

@@ -1,0 +1,100 @@
+package main
+
+// What bounds work: a token bucket per client, a pause that ends early, jobs side by side.
+
+import (
+	"cmp"
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// limiter is a token bucket per client, in a map of bounded size.
+type limiter struct {
+	rate, burst float64 // rate 0: no limit
+	max         int
+
+	mu      sync.Mutex
+	buckets map[netip.Prefix]time.Time // when each will be full again, which says how full it is
+}
+
+// anyClient is the key of a limiter that all clients share.
+var anyClient netip.Prefix
+
+func newLimiter(rate, burst float64) *limiter {
+	return &limiter{rate: rate, burst: burst, max: 10_000, buckets: make(map[netip.Prefix]time.Time)}
+}
+
+// take takes a token of the client's bucket, or says how long it takes until there is one.
+func (l *limiter) take(client netip.Prefix, now time.Time) (wait time.Duration) {
+	if l.rate == 0 {
+		return 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	full, known := l.buckets[client]
+	if full.Before(now) {
+		full = now
+	}
+	full = full.Add(time.Duration(float64(time.Second) / l.rate))
+	if wait = full.Sub(now) - time.Duration(float64(time.Second)*l.burst/l.rate); wait > 0 {
+		return wait
+	}
+	if !known && len(l.buckets) >= l.max {
+		l.evict()
+	}
+	l.buckets[client] = full
+	return 0
+}
+
+// evict keeps the map bounded: of a few buckets, whichever the map yields first, the fullest goes.
+func (l *limiter) evict() {
+	var victim netip.Prefix
+	looked := 0
+	for client, full := range l.buckets {
+		if looked == 0 || full.Before(l.buckets[victim]) {
+			victim = client
+		}
+		if looked++; looked == 16 {
+			break
+		}
+	}
+	delete(l.buckets, victim)
+}
+
+const (
+	// breakerFailures in a row open the circuit breaker: requests are refused at once, and one probe a second finds
+	// out when the database is back.
+	breakerFailures = 3
+	probeInterval   = time.Second
+)
+
+// pause reports whether ctx is still wanted after that time.
+func pause(ctx context.Context, duration time.Duration) bool {
+	select {
+	case <-ctx.Done():
+	case <-time.After(duration):
+	}
+	return ctx.Err() == nil
+}
+
+// inParallel does the jobs, as many at once as there are slots, and returns one of the errors. Once ctx ends, it starts
+// no more of them.
+func inParallel(ctx context.Context, slots chan struct{}, jobs []func() error) error {
+	errs := make([]error, len(jobs))
+	var working sync.WaitGroup
+	for i, job := range jobs {
+		select {
+		case slots <- struct{}{}:
+			working.Go(func() {
+				defer func() { <-slots }()
+				errs[i] = job()
+			})
+		case <-ctx.Done():
+			errs[i] = ctx.Err()
+		}
+	}
+	working.Wait()
+	return cmp.Or(errs...)
+}
