@@ -1,16 +1,15 @@
 package main
 
-// What ships beside the program: the page, the image, the manifests. Each is held against the program itself, so that neither
+// What ships beside the program: the image and the manifests. Each is held against the program itself, so that neither
 // can change alone.
 
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/base64"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,92 +19,6 @@ import (
 	"testing"
 	"time"
 )
-
-const browserAccept = "Accept: text/html,application/xhtml+xml,*/*;q=0.8"
-
-func TestPageIsServedToBrowsersOnEveryListener(t *testing.T) {
-	ts := newTestServer(t, "ADMIN_ADDR=127.0.0.1:0")
-	for _, test := range []struct{ path, serves string }{{"/", "search"}, {"admin:/", "admin"}} {
-		a := ts.do("GET", test.path, "", browserAccept)
-		if a.status != http.StatusOK || !strings.HasPrefix(a.header.Get("Content-Type"), "text/html") || !strings.Contains(a.body, `<html lang="en" data-serves="`+test.serves+`">`) {
-			t.Errorf("%s: %d %v %.100q", test.path, a.status, a.header, a.body)
-		}
-		if a := ts.do("GET", test.path, "", "Accept: */*"); !strings.HasPrefix(a.body, "vitrine ") || a.header.Get("Vary") != "Accept" {
-			t.Errorf("%s for curl: %v %.100q", test.path, a.header, a.body)
-		}
-	}
-	if a := newTestServer(t).do("GET", "/", "", browserAccept); !strings.Contains(a.body, `data-serves="search admin"`) {
-		t.Error("a single listener does not say that it serves both")
-	}
-}
-
-// TestPagePolicyAllowsThePageAlone computes the hashes as a browser does: of what stands between the tags of the body.
-func TestPagePolicyAllowsThePageAlone(t *testing.T) {
-	a := newTestServer(t).do("GET", "/", "", browserAccept)
-	policy := a.header.Get("Content-Security-Policy")
-	for _, directive := range []string{"default-src 'none'", "connect-src 'self'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'", "require-trusted-types-for 'script'"} {
-		if !slices.Contains(strings.Split(policy, "; "), directive) {
-			t.Errorf("no %s in %s", directive, policy)
-		}
-	}
-	if strings.Contains(policy, "unsafe") || strings.Contains(policy, "*") {
-		t.Errorf("the policy has holes: %s", policy)
-	}
-	for tag, directive := range map[string]string{"style": "style-src", "script": "script-src"} {
-		found := regexp.MustCompile(`(?s)<`+tag+`[^>]*>(.*?)</`+tag+`>`).FindAllStringSubmatch(a.body, -1)
-		if len(found) != 1 {
-			t.Fatalf("%d elements %s: the policy has the hash of one", len(found), tag)
-		}
-		sum := sha256.Sum256([]byte(found[0][1]))
-		if want := directive + " 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "';"; !strings.Contains(policy, want) {
-			t.Errorf("no %s in %s", want, policy)
-		}
-	}
-}
-
-func TestPageAsksNobodyElseAndParsesNothing(t *testing.T) {
-	for _, bad := range []string{`\bsrc=`, `<[a-z][^>]*\son[a-z]+=`, `<[a-z][^>]*\sstyle=`, `@import`, `url\(`, `innerHTML`, `outerHTML`, `insertAdjacentHTML`, `document\.write`, `\beval\(`, `localStorage`, `sessionStorage`, `document\.cookie`} {
-		if at := regexp.MustCompile(bad).FindStringIndex(page); at != nil {
-			t.Errorf("index.html has %q", page[at[0]:min(at[1]+40, len(page))])
-		}
-	}
-	for _, link := range regexp.MustCompile(`https?://[^'"\s/]+`).FindAllString(page, -1) {
-		if link != "http://www.w3.org" && link != "http://x" { // a namespace; a base to resolve links with
-			t.Errorf("index.html names %s", link)
-		}
-	}
-}
-
-func TestHealthAsksTheServerOfItsSettings(t *testing.T) {
-	ts := newTestServer(t, "ALLOWED_HOSTS=docs.example.com")
-	u, err := url.Parse(ts.url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := free.Addr().String()
-	free.Close()
-	health := func(env ...string) (string, error) {
-		var out bytes.Buffer
-		err := run(t.Context(), []string{"-health"}, append(env, "ALLOWED_HOSTS=docs.example.com"), &out)
-		return out.String(), err
-	}
-	for _, addr := range []string{u.Host, ":" + u.Port(), "0.0.0.0:" + u.Port()} {
-		if out, err := health("ADDR=" + addr); err != nil || !strings.HasPrefix(out, "serving ok\n") {
-			t.Errorf("ADDR=%s: %q, %v", addr, out, err)
-		}
-	}
-	if _, err := health("ADDR=" + nobody); err == nil || !strings.Contains(err.Error(), "not ready: ") {
-		t.Errorf("nobody is there: %v", err)
-	}
-	ts.ready.Store(false)
-	if _, err := health("ADDR=" + u.Host); err == nil || !strings.Contains(err.Error(), "503") || !strings.Contains(err.Error(), "serving not ready") {
-		t.Errorf("not ready: %v", err)
-	}
-}
 
 // TestBinaryIsReproducible builds as the Dockerfile does, in two folders, and tries the stamps.
 func TestBinaryIsReproducible(t *testing.T) {
@@ -168,15 +81,6 @@ func copySources(t *testing.T, dir string) {
 			}
 		}
 	}
-}
-
-func readFile(t *testing.T, name string) string {
-	t.Helper()
-	text, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
 }
 
 // deployedVariables returns the variables that a file sets for the program: their values, or "" where they come from a Secret.
@@ -305,4 +209,118 @@ func TestVersionsArePinned(t *testing.T) {
 	if own := regexp.MustCompile(`image: (vitrine:\S+)`).FindStringSubmatch(readFile(t, "k8s.yaml"))[1]; !strings.Contains(workflow, "IMAGE: "+own+" ") {
 		t.Errorf("the workflow does not build %s, which k8s.yaml runs", own)
 	}
+}
+
+// TestBackupOfTheFolderRestores runs the runbook's own commands: a backup that is taken while documents are replaced has each
+// of them whole, and a server over what is restored answers with the same.
+func TestBackupOfTheFolderRestores(t *testing.T) {
+	dir, restored, work := t.TempDir(), filepath.Join(t.TempDir(), "restored"), t.TempDir()
+	p := start(t, []string{"DOCS_DIR=" + dir})
+	text := func(i, version int) string {
+		return fmt.Sprintf("# Page %d\n\n", i) + strings.Repeat(fmt.Sprintf("version %d of page %d\n", version, i), 200)
+	}
+	const pages = 30
+	for i := range pages {
+		if status := p.put(fmt.Sprintf("guide/%d.md", i), text(i, 1)); status != http.StatusCreated {
+			t.Fatalf("PUT: %d", status)
+		}
+	}
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() { // replaces the second half of the pages again and again
+		defer close(ended)
+		for n := 2; ; n++ {
+			select {
+			case <-done:
+				return
+			default:
+				p.put(fmt.Sprintf("guide/%d.md", pages/2+n%(pages/2)), text(pages/2+n%(pages/2), n))
+			}
+		}
+	}()
+	commands := regexp.MustCompile(`(?m)^\$ (tar .*|mkdir .*)$`).FindAllStringSubmatch(readFile(t, "RUNBOOK.md"), -1)
+	if len(commands) != 2 {
+		t.Fatalf("RUNBOOK.md has %d commands for backup and restore", len(commands))
+	}
+	for i, command := range commands {
+		cmd := exec.Command("bash", "-c", command[1])
+		cmd.Dir, cmd.Env = work, append(os.Environ(), "DOCS_DIR="+dir, "RESTORED="+restored)
+		out, err := cmd.CombinedOutput()
+		if code := cmd.ProcessState.ExitCode(); code > 1 || i > 0 && code != 0 {
+			t.Errorf("%s: %v %s", command[1], err, out)
+		}
+	}
+	close(done)
+	<-ended
+	again := start(t, []string{"DOCS_DIR=" + restored})
+	for i := range pages {
+		status, got := again.get(fmt.Sprintf("/documents/guide/%d.md", i))
+		version := regexp.MustCompile(`version (\d+) of`).FindStringSubmatch(got)
+		if status != http.StatusOK || version == nil || strings.Count(got, version[0]) != 200 || i < pages/2 && got != text(i, 1) {
+			t.Errorf("page %d: %d %.200q", i, status, got)
+		}
+	}
+	if _, listed := again.get("/documents?limit=1000"); strings.Count(listed, `"id":`) != pages {
+		t.Errorf("restored: %s", listed)
+	}
+	if _, found := again.get("/search?q=version+of+page+7&limit=1"); !strings.Contains(found, `"document":"guide/7.md"`) {
+		t.Errorf("found: %s", found)
+	}
+}
+
+// TestBackupOfTheDatabaseRestores runs the runbook's commands with the tools of the tests' server, or skips where they are not
+// at hand: a server over the restored database answers with the same.
+func TestBackupOfTheDatabaseRestores(t *testing.T) {
+	from, to, work := newDatabase(t), newDatabase(t), t.TempDir()
+	path := postgresTools(t, work)
+	p := start(t, []string{"DATABASE_URL=" + from})
+	for i := range 20 {
+		if status := p.put(fmt.Sprintf("guide/%d.md", i), fmt.Sprintf("# Page %d\n\nversion of page %d", i, i)); status != http.StatusCreated {
+			t.Fatalf("PUT: %d", status)
+		}
+	}
+	commands := regexp.MustCompile(`(?m)^    (pg_(?:dump|restore) .*)$`).FindAllStringSubmatch(readFile(t, "RUNBOOK.md"), -1)
+	if len(commands) != 2 {
+		t.Fatalf("RUNBOOK.md has %d commands for backup and restore", len(commands))
+	}
+	for _, command := range commands {
+		cmd := exec.Command("bash", "-c", command[1])
+		cmd.Dir, cmd.Env = work, append(os.Environ(), "PATH="+path+":"+os.Getenv("PATH"), "DATABASE_URL="+from, "RESTORED_URL="+to)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v %s", command[1], err, out)
+		}
+	}
+	again := start(t, []string{"DATABASE_URL=" + to})
+	took := regexp.MustCompile(`"took_ms":[\d.]+`)
+	for _, path := range []string{"/documents?limit=1000", "/documents/guide/7.md", "/search?q=version+of+page+7&limit=20"} {
+		_, want := p.get(path)
+		status, got := again.get(path)
+		if want, got = took.ReplaceAllString(want, ""), took.ReplaceAllString(got, ""); status != http.StatusOK || got != want {
+			t.Errorf("%s: %d %s\nbefore: %s", path, status, got, want)
+		}
+	}
+}
+
+// postgresTools returns a folder in dir with pg_dump and pg_restore as new as the tests' server: those that
+// testdata/postgres-up.sh unpacked, with the loader and libraries they came with.
+func postgresTools(t *testing.T, dir string) string {
+	t.Helper()
+	cache := os.Getenv("CACHE")
+	if cache == "" {
+		if cache = os.Getenv("XDG_CACHE_HOME"); cache == "" {
+			cache = "/var/tmp"
+		}
+		cache += "/vitrine-postgres"
+	}
+	libraries := cache + "/root/usr/lib/x86_64-linux-gnu"
+	for _, tool := range []string{"pg_dump", "pg_restore"} {
+		program := cache + "/root/usr/lib/postgresql/17/bin/" + tool
+		if _, err := os.Stat(program); err != nil {
+			t.Skipf("no %s of the server's version: %v", tool, err)
+		}
+		script := fmt.Sprintf("#!/bin/sh\nexec %s/ld-linux-x86-64.so.2 --library-path %s --argv0 \"$0\" %s \"$@\"\n", libraries, libraries, program)
+		if err := os.WriteFile(filepath.Join(dir, tool), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
 }

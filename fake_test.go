@@ -1,5 +1,7 @@
 package main
 
+// An embeddings API that answers as a test says.
+
 import (
 	"encoding/base64"
 	"encoding/binary"

@@ -4,12 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"go/parser"
-	"go/token"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,43 +21,6 @@ import (
 	"testing"
 	"time"
 )
-
-func TestSettingsReportAllProblemsAtOnce(t *testing.T) {
-	env := map[string]string{
-		"ADDR": "nowhere", "DOCS_SYNC_INTERVAL": "1", "VECTOR_WEIGHT": "NaN", "ADMIN_TOKEN": "sec ret", "LOG_LEVEL": "loud",
-		"ALLOWED_ORIGINS": "app.example.com", "TRUSTED_PROXIES": "10.0.0.1", "RATE_LIMIT": "-1", "DRAIN_DELAY": "-1s",
-	}
-	_, err := readSettings(env)
-	if err == nil {
-		t.Fatal("nothing is wrong")
-	}
-	for key, value := range env {
-		if key == "ADMIN_TOKEN" {
-			value = "(secret)"
-		}
-		if want := fmt.Sprintf("%s=%q: ", key, value); !strings.Contains(err.Error(), want) {
-			t.Errorf("no %s in:\n%v", want, err)
-		}
-		if want := "for example " + key + "="; !strings.Contains(err.Error(), want) {
-			t.Errorf("no %s in:\n%v", want, err)
-		}
-	}
-	if strings.Contains(err.Error(), "sec ret") {
-		t.Error("the error shows the token")
-	}
-}
-
-func TestExamplesAndStandardValuesAreValid(t *testing.T) {
-	for _, v := range variables(new(settings)) {
-		for _, value := range []string{v.standard, v.example} {
-			if value != "" {
-				if err := v.set(value); err != nil {
-					t.Errorf("%s=%s: %v", v.name, value, err)
-				}
-			}
-		}
-	}
-}
 
 func TestManualNamesEverySetting(t *testing.T) {
 	var out bytes.Buffer
@@ -73,200 +35,6 @@ func TestManualNamesEverySetting(t *testing.T) {
 			t.Errorf("the manual does not name %s", v.name)
 		}
 	}
-}
-
-// TestReadmeSettingsTable fails unless README's table has a line for each variable, in the same order and words.
-func TestReadmeSettingsTable(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, row := range regexp.MustCompile("(?m)^\\| `([A-Z_]+)` \\| (?:`(.*?)`)? ?\\| (.*) \\|$").FindAllStringSubmatch(string(readme), -1) {
-		got = append(got, strings.Join(row[1:], "|"))
-	}
-	var want []string
-	for _, v := range variables(new(settings)) {
-		want = append(want, strings.Join([]string{v.name, v.standard, v.about}, "|"))
-	}
-	for i := range max(len(got), len(want)) {
-		g, w := "", ""
-		if i < len(got) {
-			g = got[i]
-		}
-		if i < len(want) {
-			w = want[i]
-		}
-		if g != w {
-			t.Errorf("README line %d:\n%s\nsettings:\n%s", i+1, g, w)
-		}
-	}
-}
-
-// TestImportsKeepTheWalls fails if a file imports what belongs in another room.
-func TestImportsKeepTheWalls(t *testing.T) {
-	rooms := map[string][]string{ // import: the files that may have it
-		"database/sql":      {"postgres.go", "queries.go", "replicas.go"},
-		"github.com/lib/pq": {"postgres.go", "queries.go", "replicas.go", "upkeep.go"},
-		"os/signal":         {"main.go"},
-		"net":               {"guard.go", "main.go", "observe.go", "postgres.go", "settings.go", "traces.go"},
-		"io/fs":             {"folder.go", "memory.go"},
-		"encoding/json":     {"answers.go", "bulk.go", "embed_remote.go", "jsonrpc.go", "mcp.go", "resources.go", "tools.go"},
-		"math/rand/v2":      {"embed_remote.go", "record.go"},
-		"runtime/debug":     {"main.go", "observe.go", "settings.go"},
-		"runtime/pprof":     {"pprof.go"},
-		"runtime/trace":     {"pprof.go"},
-		"crypto/subtle":     {"guard.go"},
-		"unsafe":            {},
-	}
-	files, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range files {
-		if strings.HasSuffix(name, "_test.go") {
-			continue
-		}
-		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, spec := range file.Imports {
-			path := strings.Trim(spec.Path.Value, `"`)
-			allowed, walled := rooms[path]
-			if strings.Contains(path, "prometheus") || strings.Contains(path, "opentelemetry") {
-				allowed, walled = []string{"record.go", "handlers.go", "metrics.go", "traces.go"}, true
-			}
-			if walled && !slices.Contains(allowed, name) {
-				t.Errorf("%s imports %s, which belongs in %v", name, path, allowed)
-			}
-		}
-	}
-}
-
-// program builds the program once for all tests that need it as a process.
-var program = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "vitrine-test")
-	if err != nil {
-		return "", err
-	}
-	name := filepath.Join(dir, "vitrine")
-	out, err := exec.Command("go", "build", "-o", name, ".").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("%w: %s", err, out)
-	}
-	return name, nil
-})
-
-func TestMain(m *testing.M) {
-	if os.Getenv("BARE_HANDLER") != "" { // BenchmarkMCPGetDocument has started this
-		fmt.Fprintln(os.Stderr, serveBare(os.Getenv("ADDR")))
-		os.Exit(1)
-	}
-	code := m.Run()
-	if name, err := program(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(name))
-	}
-	os.Exit(code)
-}
-
-// process is the program running on a free loopback port.
-type process struct {
-	cmd  *exec.Cmd
-	url  string
-	logs *logBuffer
-}
-
-// start starts the program, or a command that ends in it, and waits until it is ready. It is killed when the test ends.
-func start(t testing.TB, env []string, wrapper ...string) *process {
-	t.Helper()
-	name, err := program()
-	if err != nil {
-		t.Fatal(err)
-	}
-	args := append(slices.Clone(wrapper), name)
-	p := &process{cmd: exec.Command(args[0], args[1:]...), logs: new(logBuffer)}
-	p.url = "http://" + freeAddr(t)
-	p.cmd.Env = append(os.Environ(), append([]string{"ADDR=" + strings.TrimPrefix(p.url, "http://"), "ADMIN_TOKEN=" + testAdminToken, "RATE_LIMIT=0"}, env...)...)
-	p.cmd.Stdout, p.cmd.Stderr = p.logs, os.Stderr
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that a wrapper's child ends too
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
-		_ = p.cmd.Wait()
-	})
-	waitForOK(t, p.url+"/readyz")
-	return p
-}
-
-// cpuTime returns the CPU time that the process has taken so far (proc(5), schedstat: nanoseconds by thread).
-func (p *process) cpuTime(t testing.TB) (sum time.Duration) {
-	t.Helper()
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.cmd.Process.Pid))
-	if err != nil || threads == nil {
-		t.Fatal("no schedstat: ", err)
-	}
-	for _, thread := range threads {
-		var running time.Duration
-		if text, err := os.ReadFile(thread); err == nil { // else it has ended
-			_, _ = fmt.Sscan(string(text), &running)
-		}
-		sum += running
-	}
-	return sum
-}
-
-// waitForOK waits until url answers 200.
-func waitForOK(t testing.TB, url string) {
-	t.Helper()
-	waitFor(t, url, func() bool {
-		resp, err := http.Get(url)
-		if err != nil {
-			return false
-		}
-		resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
-	})
-}
-
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
-}
-
-// put stores a document and returns the status, 0 if there was no answer.
-func (p *process) put(id, text string) int {
-	r, err := http.NewRequest("PUT", p.url+"/documents/"+id, strings.NewReader(text))
-	if err != nil {
-		return 0
-	}
-	r.Header.Set("Authorization", "Bearer "+testAdminToken)
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return 0
-	}
-	resp.Body.Close()
-	return resp.StatusCode
-}
-
-func (p *process) get(path string) (int, string) {
-	resp, err := http.Get(p.url + path)
-	if err != nil {
-		return 0, err.Error()
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return 0, err.Error()
-	}
-	return resp.StatusCode, string(body)
 }
 
 func TestBadArgumentsAndSettingsExitWith2(t *testing.T) {
@@ -481,51 +249,33 @@ func TestPutIsDurableBeforeItIsAnswered(t *testing.T) {
 	}
 }
 
-func TestEveryCurlOfTheReadmeRuns(t *testing.T) {
-	runCurls(t, "README.md")
-}
-
-func TestEveryCurlOfTheRunbookRuns(t *testing.T) {
-	runCurls(t, "RUNBOOK.md")
-}
-
-// runCurls runs the curl lines of a document in their order and compares the status that each promises: the number that
-// its comment begins with, else 200.
-func runCurls(t *testing.T, name string) {
-	t.Helper()
-	text, err := os.ReadFile(name)
+func TestHealthAsksTheServerOfItsSettings(t *testing.T) {
+	ts := newTestServer(t, "ALLOWED_HOSTS=docs.example.com")
+	u, err := url.Parse(ts.url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	p := start(t, []string{"DOCS_DIR=" + dir, "DOCS_SYNC_INTERVAL=1h", "ENABLE_PROFILING=true"})
-	for _, own := range []string{"README.md", "RUNBOOK.md"} {
-		text, err := os.ReadFile(own)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if status := p.put(own, string(text)); status != 201 {
-			t.Fatalf("PUT %s: %d", own, status)
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := free.Addr().String()
+	free.Close()
+	health := func(env ...string) (string, error) {
+		var out bytes.Buffer
+		err := run(t.Context(), []string{"-health"}, append(env, "ALLOWED_HOSTS=docs.example.com"), &out)
+		return out.String(), err
+	}
+	for _, addr := range []string{u.Host, ":" + u.Port(), "0.0.0.0:" + u.Port()} {
+		if out, err := health("ADDR=" + addr); err != nil || !strings.HasPrefix(out, "serving ok\n") {
+			t.Errorf("ADDR=%s: %q, %v", addr, out, err)
 		}
 	}
-	ran := 0
-	for _, match := range regexp.MustCompile(`(?m)^(?:\$ )?(curl .*?)(?:\s+# (.*))?$`).FindAllStringSubmatch(string(text), -1) {
-		want := "200"
-		if number := regexp.MustCompile(`^\d{3}\b`).FindString(match[2]); number != "" {
-			want = number
-		}
-		command := strings.NewReplacer("http://127.0.0.1:8080", p.url, "http://localhost:8080", p.url, "curl ", "curl -s -o /dev/null -w '%{http_code}' ").Replace(match[1])
-		cmd := exec.Command("bash", "-c", command)
-		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "ADMIN_TOKEN="+testAdminToken)
-		cmd.Stderr = os.Stderr
-		out, err := cmd.Output()
-		if err != nil || !strings.HasSuffix(string(out), want) {
-			t.Errorf("%s: %v %s, want %s", match[1], err, out, want)
-		}
-		ran++
+	if _, err := health("ADDR=" + nobody); err == nil || !strings.Contains(err.Error(), "not ready: ") {
+		t.Errorf("nobody is there: %v", err)
 	}
-	if ran == 0 {
-		t.Errorf("%s has no curl line", name)
+	ts.ready.Store(false)
+	if _, err := health("ADDR=" + u.Host); err == nil || !strings.Contains(err.Error(), "503") || !strings.Contains(err.Error(), "serving not ready") {
+		t.Errorf("not ready: %v", err)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -540,77 +539,6 @@ func (p realPrometheus) checkDashboard(isListed func(string) bool) {
 	p.t.Logf("%d panels, %d queries, %d series", len(d.Panels), queries, seriesSeen)
 }
 
-// TestBackupOfTheFolderRestores runs the runbook's own commands: a backup that is taken while documents are replaced has each
-// of them whole, and a server over what is restored answers with the same.
-func TestBackupOfTheFolderRestores(t *testing.T) {
-	dir, restored, work := t.TempDir(), filepath.Join(t.TempDir(), "restored"), t.TempDir()
-	p := start(t, []string{"DOCS_DIR=" + dir})
-	text := func(i, version int) string {
-		return fmt.Sprintf("# Page %d\n\n", i) + strings.Repeat(fmt.Sprintf("version %d of page %d\n", version, i), 200)
-	}
-	const pages = 30
-	for i := range pages {
-		if status := p.put(fmt.Sprintf("guide/%d.md", i), text(i, 1)); status != http.StatusCreated {
-			t.Fatalf("PUT: %d", status)
-		}
-	}
-	done, ended := make(chan struct{}), make(chan struct{})
-	go func() { // replaces the second half of the pages again and again
-		defer close(ended)
-		for n := 2; ; n++ {
-			select {
-			case <-done:
-				return
-			default:
-				p.put(fmt.Sprintf("guide/%d.md", pages/2+n%(pages/2)), text(pages/2+n%(pages/2), n))
-			}
-		}
-	}()
-	commands := regexp.MustCompile(`(?m)^\$ (tar .*|mkdir .*)$`).FindAllStringSubmatch(readFile(t, "RUNBOOK.md"), -1)
-	if len(commands) != 2 {
-		t.Fatalf("RUNBOOK.md has %d commands for backup and restore", len(commands))
-	}
-	for i, command := range commands {
-		cmd := exec.Command("bash", "-c", command[1])
-		cmd.Dir, cmd.Env = work, append(os.Environ(), "DOCS_DIR="+dir, "RESTORED="+restored)
-		out, err := cmd.CombinedOutput()
-		if code := cmd.ProcessState.ExitCode(); code > 1 || i > 0 && code != 0 {
-			t.Errorf("%s: %v %s", command[1], err, out)
-		}
-	}
-	close(done)
-	<-ended
-	again := start(t, []string{"DOCS_DIR=" + restored})
-	for i := range pages {
-		status, got := again.get(fmt.Sprintf("/documents/guide/%d.md", i))
-		version := regexp.MustCompile(`version (\d+) of`).FindStringSubmatch(got)
-		if status != http.StatusOK || version == nil || strings.Count(got, version[0]) != 200 || i < pages/2 && got != text(i, 1) {
-			t.Errorf("page %d: %d %.200q", i, status, got)
-		}
-	}
-	if _, listed := again.get("/documents?limit=1000"); strings.Count(listed, `"id":`) != pages {
-		t.Errorf("restored: %s", listed)
-	}
-	if _, found := again.get("/search?q=version+of+page+7&limit=1"); !strings.Contains(found, `"document":"guide/7.md"`) {
-		t.Errorf("found: %s", found)
-	}
-}
-
-// TestQuestionsAreLoggedForDebuggingAlone: VitrineZeroResultSurge relies on the first half, whoever asks on the second.
-func TestQuestionsAreLoggedForDebuggingAlone(t *testing.T) {
-	ts := newTestServer(t)
-	ts.get("/search?q=zxqvwk")
-	ts.lines.find(t, "request", "")
-	if strings.Contains(ts.lines.String(), "zxqvwk") {
-		t.Error("the question is in the log")
-	}
-	ts.level.change(slog.LevelDebug, 0)
-	ts.get("/search?q=zxqvwk")
-	if line := ts.lines.find(t, "searched", ""); line["query"] != "zxqvwk" || line["hits"] != 0.0 {
-		t.Errorf("%v", line)
-	}
-}
-
 // TestBrokenToolCountsAgainstAvailability: the answer's status is 200, so that only error_type tells it from a model's mistake.
 func TestBrokenToolCountsAgainstAvailability(t *testing.T) {
 	ts := newTestServer(t)
@@ -627,62 +555,4 @@ func TestBrokenToolCountsAgainstAvailability(t *testing.T) {
 			t.Errorf("no %s", want)
 		}
 	}
-}
-
-// TestBackupOfTheDatabaseRestores runs the runbook's commands with the tools of the tests' server, or skips where they are not
-// at hand: a server over the restored database answers with the same.
-func TestBackupOfTheDatabaseRestores(t *testing.T) {
-	from, to, work := newDatabase(t), newDatabase(t), t.TempDir()
-	path := postgresTools(t, work)
-	p := start(t, []string{"DATABASE_URL=" + from})
-	for i := range 20 {
-		if status := p.put(fmt.Sprintf("guide/%d.md", i), fmt.Sprintf("# Page %d\n\nversion of page %d", i, i)); status != http.StatusCreated {
-			t.Fatalf("PUT: %d", status)
-		}
-	}
-	commands := regexp.MustCompile(`(?m)^    (pg_(?:dump|restore) .*)$`).FindAllStringSubmatch(readFile(t, "RUNBOOK.md"), -1)
-	if len(commands) != 2 {
-		t.Fatalf("RUNBOOK.md has %d commands for backup and restore", len(commands))
-	}
-	for _, command := range commands {
-		cmd := exec.Command("bash", "-c", command[1])
-		cmd.Dir, cmd.Env = work, append(os.Environ(), "PATH="+path+":"+os.Getenv("PATH"), "DATABASE_URL="+from, "RESTORED_URL="+to)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v %s", command[1], err, out)
-		}
-	}
-	again := start(t, []string{"DATABASE_URL=" + to})
-	took := regexp.MustCompile(`"took_ms":[\d.]+`)
-	for _, path := range []string{"/documents?limit=1000", "/documents/guide/7.md", "/search?q=version+of+page+7&limit=20"} {
-		_, want := p.get(path)
-		status, got := again.get(path)
-		if want, got = took.ReplaceAllString(want, ""), took.ReplaceAllString(got, ""); status != http.StatusOK || got != want {
-			t.Errorf("%s: %d %s\nbefore: %s", path, status, got, want)
-		}
-	}
-}
-
-// postgresTools returns a folder in dir with pg_dump and pg_restore as new as the tests' server: those that
-// testdata/postgres-up.sh unpacked, with the loader and libraries they came with.
-func postgresTools(t *testing.T, dir string) string {
-	t.Helper()
-	cache := os.Getenv("CACHE")
-	if cache == "" {
-		if cache = os.Getenv("XDG_CACHE_HOME"); cache == "" {
-			cache = "/var/tmp"
-		}
-		cache += "/vitrine-postgres"
-	}
-	libraries := cache + "/root/usr/lib/x86_64-linux-gnu"
-	for _, tool := range []string{"pg_dump", "pg_restore"} {
-		program := cache + "/root/usr/lib/postgresql/17/bin/" + tool
-		if _, err := os.Stat(program); err != nil {
-			t.Skipf("no %s of the server's version: %v", tool, err)
-		}
-		script := fmt.Sprintf("#!/bin/sh\nexec %s/ld-linux-x86-64.so.2 --library-path %s --argv0 \"$0\" %s \"$@\"\n", libraries, libraries, program)
-		if err := os.WriteFile(filepath.Join(dir, tool), []byte(script), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
 }

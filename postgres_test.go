@@ -1,151 +1,90 @@
 package main
 
 import (
-	"database/sql"
-	"fmt"
-	"io"
+	"context"
+	"errors"
 	"log/slog"
-	"net/url"
-	"os"
-	"os/exec"
-	"strings"
+	"net/http"
+	"slices"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"testing"
+	"time"
 )
 
-// testPostgres is a server of the tests' own, or the one that VITRINE_TEST_DATABASE_URL names.
-type testPostgres struct {
-	url string
-	dir string // where its data is; empty for a given server
-
-	running io.Closer // its end is the server's
-}
-
-var sharedPostgres = sync.OnceValues(func() (testPostgres, error) {
-	if given := os.Getenv("VITRINE_TEST_DATABASE_URL"); given != "" {
-		return testPostgres{url: given}, nil
+func TestStatementsNameTheirRequest(t *testing.T) {
+	url := newDatabase(t)
+	p := openPostgres(t, url)
+	rec := quietObserver().newRecord(http.Header{"X-Correlation-Id": {"find-me-42"}})
+	ctx, cancel := context.WithCancel(rec.scope(t.Context(), -1))
+	defer cancel()
+	failed := make(chan error)
+	go func() {
+		failed <- p.transact(ctx, "search", func(tx *transaction) error {
+			return tx.exec(ctx, "SELECT pg_sleep(60)")
+		})
+	}()
+	const running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '/*correlation_id=''find-me-42'',traceparent=''00-%''*/ SELECT pg_sleep%'"
+	waitFor(t, "the statement runs", func() bool { return count(t, url, running) == 1 })
+	cancel()
+	if err := <-failed; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
-	return startPostgres()
-})
-
-// startPostgres starts a server that is stopped by testdata/postgres-down.sh when this process has ended, however: the
-// script waits for the end of a pipe.
-func startPostgres() (testPostgres, error) {
-	dir, err := os.MkdirTemp("", "vitrine-postgres-")
-	if err != nil {
-		return testPostgres{}, err
+	waitFor(t, "a cancelled request leaves nothing running", func() bool { return count(t, url, running) == 0 })
+	if len(rec.stages) != 1 || rec.stages[0].name != "db" {
+		t.Fatalf("stages are %+v", rec.stages)
 	}
-	if err := os.Chmod(dir, 0o755); err != nil { // the server runs as another user where the tests run as root
-		return testPostgres{}, err
-	}
-	url, err := upPostgres(dir)
-	if err != nil {
-		return testPostgres{}, err
-	}
-	down := exec.Command("sh", "-c", `cat; exec testdata/postgres-down.sh "$0"`, dir)
-	down.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // not interrupted along with the tests
-	running, err := down.StdinPipe()
-	if err != nil {
-		return testPostgres{}, err
-	}
-	return testPostgres{url, dir, running}, down.Start()
-}
-
-func upPostgres(dir string) (url string, err error) {
-	up := exec.Command("testdata/postgres-up.sh", dir)
-	log := new(strings.Builder)
-	up.Stderr = log
-	out, err := up.Output()
-	if err != nil {
-		return "", fmt.Errorf("testdata/postgres-up.sh: %w: %s", err, log)
-	}
-	return strings.TrimSpace(string(out)), nil
-}
-
-// needPostgres returns the tests' server. Without one the test is skipped, but fails where CI is set.
-func needPostgres(t testing.TB) testPostgres {
-	t.Helper()
-	server, err := sharedPostgres()
-	if err != nil && os.Getenv("CI") != "" {
-		t.Fatal(err)
-	}
-	if err != nil {
-		t.Skip(err)
-	}
-	return server
-}
-
-var databases atomic.Int64
-
-// newDatabase returns the URL of an empty database of the test's own.
-func newDatabase(t testing.TB) string {
-	t.Helper()
-	server := needPostgres(t)
-	name := fmt.Sprintf("vitrine_test_%d_%d", os.Getpid(), databases.Add(1))
-	execSQL(t, server.url, "CREATE DATABASE "+name)
-	t.Cleanup(func() { execSQL(t, server.url, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)") })
-	u, err := url.Parse(server.url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.Path = "/" + name
-	return u.String()
-}
-
-func execSQL(t testing.TB, url string, statements ...string) {
-	t.Helper()
-	db, err := sql.Open("postgres", url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	for _, statement := range statements {
-		if _, err := db.Exec(statement); err != nil {
-			t.Fatalf("%s: %v", statement, err)
+	st := rec.stages[0]
+	for _, want := range []string{"db.system.name=postgresql", "db.operation.name=SELECT", "db.query.summary=search"} {
+		if !slices.ContainsFunc(st.attrs, func(a slog.Attr) bool { return a.String() == want }) {
+			t.Errorf("no %s in %v", want, st.attrs)
 		}
 	}
+	if e, ok := errors.AsType[*databaseError](st.err); !ok || e.class != "canceled" {
+		t.Errorf("the stage's error is %v", st.err)
+	}
 }
 
-// openPostgres opens the store in that database, with the built-in embedder and nothing in the background.
-func openPostgres(t testing.TB, url string, env ...string) *postgres {
-	t.Helper()
-	p := unopenedPostgres(t, url, env...)
-	if err := p.open(t.Context()); err != nil {
-		t.Fatal(err)
+func TestServerEndsAStatementBeforeItsCallerDoes(t *testing.T) {
+	p := openPostgres(t, newDatabase(t))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	err := p.transact(ctx, "search", func(tx *transaction) error {
+		return tx.exec(context.WithoutCancel(ctx), "SELECT pg_sleep(60)")
+	})
+	if e, ok := errors.AsType[*databaseError](err); !ok || e.class != "57014" || !errors.Is(err, errUnavailable) {
+		t.Errorf("got %v, want the server's statement_timeout", err)
 	}
-	return p
 }
 
-func unopenedPostgres(t testing.TB, url string, env ...string) *postgres {
-	t.Helper()
-	cfg := testSettings(t, append([]string{"DATABASE_URL=" + url}, env...)...)
-	var e embedder = hashedEmbedder{}
-	if cfg.embeddingURL != "" {
-		e = newRemoteEmbedder(cfg)
+func TestPendingIsExact(t *testing.T) {
+	p := openPostgres(t, newDatabase(t), "DB_MAX_CONNS=2")
+	release := make(chan struct{})
+	var wg sync.WaitGroup
+	hold := func(timeout time.Duration) {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), timeout)
+			defer cancel()
+			_ = p.transact(ctx, "search", func(*transaction) error {
+				<-release
+				return nil
+			})
+		})
 	}
-	p, err := newPostgres(cfg, e, quietObserver())
-	if err != nil {
-		t.Fatal(err)
+	for range 5 {
+		hold(time.Minute)
 	}
-	t.Cleanup(p.close)
-	return p
-}
-
-func testSettings(t testing.TB, env ...string) *settings {
-	t.Helper()
-	cfg, err := readSettings(environment(env))
-	if err != nil {
-		t.Fatal(err)
+	pool := func(inUse, pending int, timeouts int64) func() bool {
+		return func() bool {
+			stats := p.pool()
+			return stats.used == inUse && stats.pending == pending && stats.timeouts == timeouts
+		}
 	}
-	return cfg
-}
-
-func quietObserver() *observer {
-	cfg, err := readSettings(nil)
-	if err != nil {
-		panic(err) // the standard values are valid
+	waitFor(t, "two have a connection, three wait", pool(2, 3, 0))
+	for range 3 {
+		hold(100 * time.Millisecond)
 	}
-	return newObserver(cfg, slog.New(slog.DiscardHandler))
+	waitFor(t, "three more have given up", pool(2, 3, 3))
+	close(release)
+	wg.Wait()
+	waitFor(t, "nobody waits", pool(0, 0, 3))
 }

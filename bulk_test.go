@@ -1,0 +1,123 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+func TestBulkAnswersEachLineWhileItReads(t *testing.T) {
+	ts := newTestServer(t)
+	body, send := io.Pipe()
+	r, err := http.NewRequestWithContext(t.Context(), "POST", ts.url+"/documents", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+testAdminToken)
+	lines := make(chan string)
+	go func() {
+		defer close(lines)
+		resp, err := http.DefaultTransport.RoundTrip(r)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer resp.Body.Close()
+		for scanner := bufio.NewScanner(resp.Body); scanner.Scan(); {
+			lines <- scanner.Text()
+		}
+	}()
+	for _, exchange := range [][2]string{
+		{`{"id":"a.md","text":"# A\n\nalpha"}`, `{"id":"a.md","status":201}`},
+		{`{"id":"a.md","text":"# A\n\nother"}`, `{"id":"a.md","status":204}`},
+		{`{"id":"a","text":""}`, `"status":400`},
+		{`{"id":"b.md"}`, `"status":400`},
+		{`{"id":"b.md","text":"` + "\xff" + `"}`, `"status":400`},
+		{`nonsense`, `"status":400`},
+		{`{"id":"b.md","text":"x"} {"id":"c.md","text":"x"}`, `"status":400`},
+		{"\n" + `{"id":"b.md","text":"beta"}`, `{"id":"b.md","status":201}`},
+	} {
+		if _, err := io.WriteString(send, exchange[0]+"\n"); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-lines; !strings.Contains(got, exchange[1]) { // before the next line is sent
+			t.Errorf("%s: answered %s, want %s", exchange[0], got, exchange[1])
+		}
+	}
+	_, _ = io.WriteString(send, `{"id":"last.md","text":"no newline"}`)
+	send.Close()
+	if got := <-lines; !strings.Contains(got, `{"id":"last.md","status":201}`) {
+		t.Errorf("the last line: %s", got)
+	}
+	if line, more := <-lines; more {
+		t.Errorf("one line too many: %s", line)
+	}
+	if a := ts.get("/documents/a.md"); a.body != "# A\n\nother" {
+		t.Errorf("a.md = %q", a.body)
+	}
+}
+
+func TestBulkTakesTheLongestDocumentAndRefusesALongerLine(t *testing.T) {
+	ts := newTestServer(t)
+	longest := strings.Repeat("word ", maxDocumentBytes/5)
+	a := ts.do("POST", "/documents", `{"id":"a.md","text":"`+longest+`"}`+"\n"+
+		`{"id":"b.md","text":"`+longest+`too much"}`+"\n"+
+		`{"id":"c.md","text":"`+strings.Repeat("a", maxBulkLineBytes)+`"}`+"\n"+`{"id":"d.md","text":"d"}`)
+	var statuses []int
+	for line := range strings.Lines(a.body) {
+		var result bulkLine
+		if err := json.Unmarshal([]byte(line), &result); err != nil {
+			t.Fatal(err)
+		}
+		statuses = append(statuses, result.Status)
+	}
+	if fmt.Sprint(statuses) != "[201 413 413 201]" {
+		t.Errorf("statuses %v: %.300s", statuses, a.body)
+	}
+}
+
+func TestBulkThatIsCutOffEndsWithAnErrorLine(t *testing.T) {
+	ts := newTestServer(t)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(ts.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	line := `{"id":"a.md","text":"a"}` + "\n"
+	fmt.Fprintf(conn, "POST /documents HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n5\r\n{\"i", testAdminToken, len(line), line)
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(got), `{"id":"a.md","status":201}`) || !strings.Contains(string(got), "cut off after 1 documents") {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestBulkRefusesWhatIsNotOneDocument(t *testing.T) {
+	ts := newTestServer(t)
+	for line, want := range map[string]int{
+		`{"id":"a.md","text":"x"}}`:                http.StatusBadRequest,
+		`{"id":"a.md","text":"x"}]`:                http.StatusBadRequest,
+		`{"id":"a.md","text":"\ud800"}`:            http.StatusBadRequest,
+		`{"id":"a.md","text":"\uDC00\uD800"}`:      http.StatusBadRequest,
+		`{"id":"pair.md","text":"\ud83d\ude00"}`:   http.StatusCreated,
+		`{"id":"slash.md","text":"a\\ud800 b"}`:    http.StatusCreated,
+		"{\"id\":\"real.md\",\"text\":\"\ufffd\"}": http.StatusCreated,
+	} {
+		if a := ts.do("POST", "/documents", line); !strings.Contains(a.body, fmt.Sprintf(`"status":%d`, want)) {
+			t.Errorf("%s: %s, want %d", line, a.body, want)
+		}
+	}
+	if a := ts.get("/documents/pair.md"); a.body != "😀" {
+		t.Errorf("got %q", a.body)
+	}
+}

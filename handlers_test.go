@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestReadOnlyDocumentsAnswerWritesWithConflict(t *testing.T) {
+	ts := newTestServer(t, "DOCS_DIR=")
+	if ids := ts.search("q=documentation"); len(ids) == 0 {
+		t.Error("the program's own manual is not found")
+	}
+	for _, method := range []string{"PUT", "DELETE"} {
+		if a := ts.do(method, "/documents/README.md", "x"); a.status != http.StatusConflict || !strings.Contains(a.body, "DOCS_DIR") {
+			t.Errorf("%s: %d %s, want 409 that names DOCS_DIR", method, a.status, a.body)
+		}
+	}
+}
+
+func TestListIsPaged(t *testing.T) {
+	ts := newTestServer(t)
+	for i := range 25 {
+		ts.put(fmt.Sprintf("a/%02d.md", i), "x")
+	}
+	ts.put("b.md", "x")
+	var got []string
+	cursor := ""
+	for range 4 {
+		var page listAnswer
+		if err := json.Unmarshal([]byte(ts.get("/documents?prefix=a/&limit=10&cursor="+cursor).body), &page); err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range page.Documents {
+			got = append(got, d.ID)
+		}
+		if cursor = page.NextCursor; cursor == "" {
+			break
+		}
+	}
+	if len(got) != 25 || got[0] != "a/00.md" || got[24] != "a/24.md" {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestClientThatGoesAwayStopsTheSearch(t *testing.T) {
+	ts := newTestServer(t)
+	entered := make(chan struct{})
+	ts.store = storeStub{ts.store, func(ctx context.Context) error {
+		close(entered)
+		<-ctx.Done()
+		return ctx.Err()
+	}}
+	ctx, cancel := context.WithCancel(t.Context())
+	r, err := http.NewRequestWithContext(ctx, "GET", ts.url+"/search?q=a", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("X-Correlation-ID", "gone")
+	go func() {
+		<-entered
+		cancel()
+	}()
+	if resp, err := http.DefaultClient.Do(r); err == nil {
+		resp.Body.Close()
+		t.Fatal("the cancelled request was answered")
+	}
+	if line := ts.lines.find(t, "request", "gone"); line["status"] != 499.0 || line["level"] != "info" {
+		t.Errorf("log line: %v", line)
+	}
+}
+
+func TestWritesCompareWithTheFileItself(t *testing.T) {
+	ts := newTestServer(t, "DOCS_SYNC_INTERVAL=1h")
+	ts.put("a.md", "old")
+	etag := ts.get("/documents/a.md").header.Get("ETag")
+	ts.writeFile("a.md", "edited in the folder, not read yet")
+	ts.writeFile("latin1.md", "caf\xe9")
+	for _, test := range []struct{ method, id, condition string }{
+		{"PUT", "a.md", "If-Match: " + etag}, {"DELETE", "a.md", "If-Match: " + etag}, {"PUT", "latin1.md", "If-None-Match: *"},
+	} {
+		if a := ts.do(test.method, "/documents/"+test.id, "x", test.condition); a.status != http.StatusPreconditionFailed {
+			t.Errorf("%s %s %s: %d, want 412", test.method, test.id, test.condition, a.status)
+		}
+	}
+	if a := ts.put("a.md", "x", "If-Match: W/"+etag); a.status != http.StatusPreconditionFailed {
+		t.Errorf("a weak tag: %d, want 412", a.status)
+	}
+}
+
+func TestWritesThroughLinkedFoldersAreRefused(t *testing.T) {
+	ts := newTestServer(t)
+	ts.put("real/a.md", "a")
+	for link, target := range map[string]string{"inside": "real", "outside": t.TempDir()} {
+		if err := os.Symlink(target, filepath.Join(ts.dir, link)); err != nil {
+			t.Fatal(err)
+		}
+		if a := ts.put(link+"/b.md", "b"); a.status != http.StatusConflict {
+			t.Errorf("%s: %d %s, want 409", link, a.status, a.body)
+		}
+	}
+}
+
+// FuzzSearchParameters asks /search with any query string: it may be refused, but never breaks.
+func FuzzSearchParameters(f *testing.F) {
+	ts := newTestServer(f)
+	ts.put("a.md", "# Alpha\n\nbeta")
+	for _, query := range []string{"q=beta", "q=%ff", "q=a&limit=-1", "q=a;b", "&&&", "q=%00", "q=a&prefix=%2e", "q=検索&limit=99999999999999999999"} {
+		f.Add(query)
+	}
+	h := ts.handler("search")
+	f.Fuzz(func(t *testing.T, query string) {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/search", nil)
+		r.Host, r.URL.RawQuery = "localhost", query
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != http.StatusOK && w.Code != http.StatusBadRequest {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+		if !json.Valid(w.Body.Bytes()) {
+			t.Errorf("not JSON: %s", w.Body)
+		}
+	})
+}
+
+// TestQuestionsAreLoggedForDebuggingAlone: VitrineZeroResultSurge relies on the first half, whoever asks on the second.
+func TestQuestionsAreLoggedForDebuggingAlone(t *testing.T) {
+	ts := newTestServer(t)
+	ts.get("/search?q=zxqvwk")
+	ts.lines.find(t, "request", "")
+	if strings.Contains(ts.lines.String(), "zxqvwk") {
+		t.Error("the question is in the log")
+	}
+	ts.level.change(slog.LevelDebug, 0)
+	ts.get("/search?q=zxqvwk")
+	if line := ts.lines.find(t, "searched", ""); line["query"] != "zxqvwk" || line["hits"] != 0.0 {
+		t.Errorf("%v", line)
+	}
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+)
+
+// BenchmarkScrape shows what one GET /metrics takes.
+func BenchmarkScrape(b *testing.B) {
+	h, _ := newOverheadHandler(b, "on", "0")
+	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	r.Host = "localhost"
+	for b.Loop() {
+		ask(h, r)
+	}
+}
+
+func TestMetricsAreThereFromTheStart(t *testing.T) {
+	ts := newTestServer(t, "OTEL_TRACE_SAMPLE_RATE=0")
+	ts.get("/livez")
+	text := ts.get("/metrics").body
+	for _, want := range []string{
+		`http_server_request_duration_seconds_bucket{http_request_method="GET",http_response_status_code="200",http_route="/livez",le="0.1"}`,
+		`http_server_active_requests 1`,
+		`mcp_server_operation_duration_seconds_count{error_type="",gen_ai_tool_name="search_docs",mcp_method_name="tools/call"} 0`,
+		`db_client_operation_duration_seconds_count{db_operation_name="SELECT",db_query_summary="search",error_type=""} 0`,
+		`db_client_connection_count{db_client_connection_state="used"} 0`,
+		`db_client_connection_count{db_client_connection_state="idle"} 0`,
+		`db_client_connection_pending_requests 0`,
+		`db_client_connection_max 0`,
+		`db_client_connection_timeouts_total 0`,
+		`vitrine_db_wait_seconds_total 0`,
+		`gen_ai_client_operation_duration_seconds_count{error_type="",gen_ai_operation_name="embeddings",gen_ai_request_model="hashed-512",vitrine_embedding_kind="query"} 0`,
+		`vitrine_embedding_batch_size_count 0`,
+		`gen_ai_client_token_usage_count 0`,
+		`vitrine_embedding_cache_requests_total{result="hit"} 0`,
+		`vitrine_embedding_cache_requests_total{result="miss"} 0`,
+		`vitrine_http_connections{state="active"} 1`,
+		`vitrine_http_connections{state="idle"} 0`,
+		`vitrine_sse_streams{transport="streamable_http"} 0`,
+		`vitrine_sse_stream_duration_seconds_count{transport="sse"} 0`,
+		`vitrine_search_results_bucket{le="0"} 0`,
+		`vitrine_documents 0`,
+		`vitrine_chunks 0`,
+		`vitrine_index_last_success_timestamp_seconds `,
+		`vitrine_ready{check="index"} 1`,
+		`vitrine_ready{check="store"} 1`,
+		`vitrine_log_lines_dropped_total 0`,
+		`vitrine_trace_queue_records 0`,
+		`vitrine_spans_total{outcome="exported"} 0`,
+		`vitrine_spans_total{outcome="dropped"} 0`,
+		`vitrine_spans_total{outcome="failed"} 0`,
+		`vitrine_span_export_last_success_timestamp_seconds 0`,
+		`vitrine_build_info{goversion="go`,
+		`target_info{deployment_environment_name="development",service_name="vitrine",service_version=`,
+		`go_goroutines `,
+		`process_cpu_seconds_total `,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("/metrics has no %s", want)
+		}
+	}
+	for _, le := range []string{"0.1", "0.5", "1", "2", "5"} {
+		for _, family := range []string{"http_server_request", "mcp_server_operation", "db_client_operation", "gen_ai_client_operation"} {
+			if !regexp.MustCompile(family + `_duration_seconds_bucket\{.*le="` + le + `"\}`).MatchString(text) {
+				t.Errorf("%s has no bucket %s", family, le)
+			}
+		}
+	}
+	problems, err := testutil.GatherAndLint(ts.observe.metrics.registry)
+	problems = slices.DeleteFunc(problems, func(p promlint.Problem) bool { return p.Metric == "db_client_connection_count" }) // OpenTelemetry's name
+	if err != nil || len(problems) > 0 {
+		t.Errorf("lint: %v %v", problems, err)
+	}
+}
+
+func TestMetricsCountWhatHappens(t *testing.T) {
+	ts := newTestServer(t, "OTEL_TRACE_SAMPLE_RATE=1")
+	ts.put("a.md", "# Alpha\n\nbeta")
+	ts.get("/search?q=beta")
+	ts.get("/search?q=zxqvwk")
+	ts.get("/search")
+	ts.do("BREW", "/search", "")
+	id := ts.get("/documents/none.md").header.Get("X-Correlation-ID")
+	time.Sleep(1100 * time.Millisecond) // the store is asked once a second
+	for _, want := range []string{
+		`http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="200",http_route="/search"} 2`,
+		`http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="400",http_route="/search"} 1`,
+		`http_server_request_duration_seconds_count{http_request_method="_OTHER",http_response_status_code="405",http_route="unmatched"} 1`,
+		`http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="404",http_route="/documents/{id...}"} 1`,
+		`db_client_operation_duration_seconds_count{db_operation_name="SELECT",db_query_summary="search",error_type=""} 2`,
+		`db_client_operation_duration_seconds_count{db_operation_name="SELECT",db_query_summary="document",error_type="404"} 1`,
+		`db_client_operation_duration_seconds_count{db_operation_name="INSERT",db_query_summary="put",error_type=""} 1`,
+		`vitrine_embedding_kind="query"} 2`,
+		`vitrine_search_results_bucket{le="0"} 1`,
+		`vitrine_search_results_count 2`,
+		`vitrine_documents 1`,
+		`vitrine_chunks 1`,
+	} {
+		if text := ts.get("/metrics").body; !strings.Contains(text, want) {
+			t.Errorf("/metrics has no %s", want)
+		}
+	}
+	if text := ts.get("/metrics", "Accept: application/openmetrics-text").body; !strings.Contains(text, `span_id="`) || !strings.Contains(text, `trace_id="`+id+`"`) {
+		t.Error("OpenMetrics shows no exemplar of the last request")
+	}
+	if text := ts.get("/metrics?name[]=vitrine_documents").body; strings.Contains(text, "go_") || !strings.Contains(text, "vitrine_documents 1") {
+		t.Errorf("filtered: %s", text)
+	}
+}
+
+// series counts the lines of /metrics that are samples.
+func series(text string) int {
+	n := 0
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, "#") {
+			n++
+		}
+	}
+	return n
+}
+
+func TestMetricsStayBoundedWhateverClientsSend(t *testing.T) {
+	ts := newTestServer(t)
+	h := ts.handler("search admin")
+	random := func() string { return strconv.FormatUint(rand.Uint64(), 36) }
+	for i := range 100_000 {
+		r := httptest.NewRequest(http.MethodGet, "/"+random(), nil)
+		switch i % 6 {
+		case 0:
+			r.Method = strings.ToUpper(random())
+		case 1:
+			r.Host = random()
+		case 2:
+			r = httptest.NewRequest([]string{"GET", "PUT", "DELETE", "POST", "HEAD"}[rand.IntN(5)], "/documents/"+random()+".md", nil)
+		case 3:
+			r = httptest.NewRequest(http.MethodGet, "/search?q="+random()+"&limit="+random(), nil)
+		case 4:
+			r.Header.Set("Origin", random())
+		}
+		r.Header.Set("User-Agent", random())
+		if r.Host == "example.com" {
+			r.Host = "localhost"
+		}
+		ask(h, r)
+	}
+	if n := series(ts.get("/metrics").body); n >= 2000 {
+		t.Errorf("%d series, want fewer than 2,000", n)
+	}
+}
+
+func TestMetricsFoldCombinationsBeyondTheirCap(t *testing.T) {
+	h := newClosedHistogram("test_seconds", "A test.", []float64{1}, 10, "a", "b", "c")
+	for i := range 1000 {
+		h.observe(time.Second, nil, strconv.Itoa(i), "b", "c")
+	}
+	if len(h.seen) != 11 { // and the one that the others are folded into
+		t.Errorf("%d combinations, want 11", len(h.seen))
+	}
+}
+
+func TestMetricsCountStreams(t *testing.T) {
+	ts := newTestServer(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, ts.url+"/sse", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if want := `vitrine_sse_streams{transport="sse"} 1`; !strings.Contains(ts.get("/metrics").body, want) {
+		t.Errorf("/metrics has no %s", want)
+	}
+	ts.put("a.md", "# Alpha")
+	id := resp.Header.Get("X-Correlation-ID")
+	waitFor(t, "the events", func() bool { return strings.Contains(ts.get("/debug/requests/"+id+"?format=json").body, "GET /sse") })
+	cancel()
+	for _, want := range []string{`vitrine_sse_streams{transport="sse"} 0`, `vitrine_sse_stream_duration_seconds_count{transport="sse"} 1`} {
+		waitFor(t, want, func() bool { return strings.Contains(ts.get("/metrics").body, want) })
+	}
+	if text := ts.get("/metrics").body; strings.Contains(text, `http_route="/sse"`) {
+		t.Error("a stream is counted among the requests")
+	}
+}
+
+func TestRefusalsLeaveRoomForWhatSucceeds(t *testing.T) {
+	ts := newTestServer(t)
+	for i := range 500 {
+		ts.observe.metrics.requests.observe(time.Millisecond, nil, "GET", fmt.Sprint(i), "403")
+	}
+	ts.get("/search?q=a")
+	if want := `http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="200",http_route="/search"} 1`; !strings.Contains(ts.get("/metrics").body, want) {
+		t.Errorf("/metrics has no %s", want)
+	}
+}

@@ -1,0 +1,144 @@
+package main
+
+// The program as a process of its own: for what only a process shows.
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// program builds the program once for all tests that need it as a process.
+var program = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "vitrine-test")
+	if err != nil {
+		return "", err
+	}
+	name := filepath.Join(dir, "vitrine")
+	out, err := exec.Command("go", "build", "-o", name, ".").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return name, nil
+})
+
+func TestMain(m *testing.M) {
+	if os.Getenv("BARE_HANDLER") != "" { // BenchmarkMCPGetDocument has started this
+		fmt.Fprintln(os.Stderr, serveBare(os.Getenv("ADDR")))
+		os.Exit(1)
+	}
+	code := m.Run()
+	if name, err := program(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(name))
+	}
+	os.Exit(code)
+}
+
+// process is the program running on a free loopback port.
+type process struct {
+	cmd  *exec.Cmd
+	url  string
+	logs *logBuffer
+}
+
+// start starts the program, or a command that ends in it, and waits until it is ready. It is killed when the test ends.
+func start(t testing.TB, env []string, wrapper ...string) *process {
+	t.Helper()
+	name, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := append(slices.Clone(wrapper), name)
+	p := &process{cmd: exec.Command(args[0], args[1:]...), logs: new(logBuffer)}
+	p.url = "http://" + freeAddr(t)
+	p.cmd.Env = append(os.Environ(), append([]string{"ADDR=" + strings.TrimPrefix(p.url, "http://"), "ADMIN_TOKEN=" + testAdminToken, "RATE_LIMIT=0"}, env...)...)
+	p.cmd.Stdout, p.cmd.Stderr = p.logs, os.Stderr
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that a wrapper's child ends too
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+		_ = p.cmd.Wait()
+	})
+	waitForOK(t, p.url+"/readyz")
+	return p
+}
+
+// cpuTime returns the CPU time that the process has taken so far (proc(5), schedstat: nanoseconds by thread).
+func (p *process) cpuTime(t testing.TB) (sum time.Duration) {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.cmd.Process.Pid))
+	if err != nil || threads == nil {
+		t.Fatal("no schedstat: ", err)
+	}
+	for _, thread := range threads {
+		var running time.Duration
+		if text, err := os.ReadFile(thread); err == nil { // else it has ended
+			_, _ = fmt.Sscan(string(text), &running)
+		}
+		sum += running
+	}
+	return sum
+}
+
+// waitForOK waits until url answers 200.
+func waitForOK(t testing.TB, url string) {
+	t.Helper()
+	waitFor(t, url, func() bool {
+		resp, err := http.Get(url)
+		if err != nil {
+			return false
+		}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+}
+
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// put stores a document and returns the status, 0 if there was no answer.
+func (p *process) put(id, text string) int {
+	r, err := http.NewRequest("PUT", p.url+"/documents/"+id, strings.NewReader(text))
+	if err != nil {
+		return 0
+	}
+	r.Header.Set("Authorization", "Bearer "+testAdminToken)
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return 0
+	}
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+func (p *process) get(path string) (int, string) {
+	resp, err := http.Get(p.url + path)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err.Error()
+	}
+	return resp.StatusCode, string(body)
+}

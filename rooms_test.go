@@ -1,0 +1,53 @@
+package main
+
+// The rooms keep to their walls.
+
+import (
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestImportsKeepTheWalls fails if a file imports what belongs in another room.
+func TestImportsKeepTheWalls(t *testing.T) {
+	rooms := map[string][]string{ // import: the files that may have it
+		"database/sql":      {"postgres.go", "queries.go", "replicas.go"},
+		"github.com/lib/pq": {"postgres.go", "queries.go", "replicas.go", "upkeep.go"},
+		"os/signal":         {"main.go"},
+		"net":               {"guard.go", "main.go", "observe.go", "postgres.go", "settings.go", "traces.go"},
+		"io/fs":             {"folder.go", "memory.go"},
+		"encoding/json":     {"answers.go", "bulk.go", "embed_remote.go", "jsonrpc.go", "mcp.go", "resources.go", "tools.go"},
+		"math/rand/v2":      {"embed_remote.go", "record.go"},
+		"runtime/debug":     {"main.go", "observe.go", "settings.go"},
+		"runtime/pprof":     {"pprof.go"},
+		"runtime/trace":     {"pprof.go"},
+		"crypto/subtle":     {"guard.go"},
+		"unsafe":            {},
+	}
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, spec := range file.Imports {
+			path := strings.Trim(spec.Path.Value, `"`)
+			allowed, walled := rooms[path]
+			if strings.Contains(path, "prometheus") || strings.Contains(path, "opentelemetry") {
+				allowed, walled = []string{"record.go", "handlers.go", "metrics.go", "traces.go"}, true
+			}
+			if walled && !slices.Contains(allowed, name) {
+				t.Errorf("%s imports %s, which belongs in %v", name, path, allowed)
+			}
+		}
+	}
+}

@@ -1,0 +1,285 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// events reads the events of a stream until one contains the text, and returns them all.
+func events(t testing.TB, r *bufio.Reader, until string) string {
+	t.Helper()
+	var all strings.Builder
+	for {
+		line, err := r.ReadString('\n')
+		all.WriteString(line)
+		if err != nil {
+			t.Fatalf("stream ended (%v) before %q: %s", err, until, &all)
+		}
+		if strings.Contains(line, until) {
+			return all.String()
+		}
+	}
+}
+
+// TestMCPNotifiesInAllEras changes documents and expects to be told on each kind of stream.
+func TestMCPNotifiesInAllEras(t *testing.T) {
+	s := newMCPServer(t, goldenDocuments, func(s *server) { s.streams.coalesce = time.Millisecond })
+	modern := &mcpClient{mcpServer: s, version: modernVersion}
+	listen := modern.send(t.Context(), "/mcp", "subscriptions/listen", "sub-1", map[string]any{"notifications": map[string]any{
+		"toolsListChanged": true, "resourcesListChanged": true, "resourceSubscriptions": []string{"docs:///guide/install.md"}}})
+	narrow := modern.send(t.Context(), "/mcp", "subscriptions/listen", 7, map[string]any{"notifications": map[string]any{
+		"resourceSubscriptions": []string{"docs:///guide/upgrade.md"}}})
+	get, _ := http.NewRequestWithContext(t.Context(), "GET", s.url+"/mcp", nil)
+	get.Header.Set("Accept", "text/event-stream")
+	legacy, err := http.DefaultClient.Do(get)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sse, path := s.openSSE()
+	old := &mcpClient{mcpServer: s}
+	old.send(t.Context(), path, "resources/subscribe", 1, map[string]any{"uri": "docs:///guide/install.md"})
+	events(t, sse, `"id":1,"result":{}`)
+
+	listened, narrowed, notified := bufio.NewReader(listen.Body), bufio.NewReader(narrow.Body), bufio.NewReader(legacy.Body)
+	if first := events(t, listened, "data:"); !strings.Contains(first, `"method":"notifications/subscriptions/acknowledged","params":{"notifications":{"resourcesListChanged":true,"resourceSubscriptions":["docs:///guide/install.md"]},"_meta":{"io.modelcontextprotocol/subscriptionId":"sub-1"}`) {
+		t.Error("not acknowledged first:", first)
+	}
+	events(t, narrowed, "acknowledged")
+	if listen.Header.Get("X-Accel-Buffering") != "no" || listen.Header.Get("Content-Type") != "text/event-stream" {
+		t.Error(listen.Header)
+	}
+	const updated = `"method":"notifications/resources/updated","params":{"uri":"docs:///guide/install.md"`
+	const changed = `"method":"notifications/resources/list_changed"`
+	for _, text := range []string{"# Other\n", ""} {
+		s.put("guide/install.md", text)
+		if got := events(t, listened, updated+`,"_meta":{"io.modelcontextprotocol/subscriptionId":"sub-1"}`); !strings.Contains(got, changed+`,"params":{"_meta"`) {
+			t.Error("listen:", got)
+		}
+		events(t, notified, changed)
+		if got := events(t, sse, updated); !strings.Contains(got, changed) {
+			t.Error("sse:", got)
+		}
+	}
+	old.send(t.Context(), path, "resources/unsubscribe", 2, map[string]any{"uri": "docs:///guide/install.md"})
+	events(t, sse, `"id":2,"result":{}`)
+	s.put("guide/install.md", "# Again\n")
+	s.put("guide/upgrade.md", "# Newer\n")
+	if got := events(t, narrowed, "guide/upgrade.md"); strings.Contains(got, "install.md") || strings.Contains(got, changed) {
+		t.Error("told of what was not asked for:", got)
+	}
+	old.send(t.Context(), path, "ping", 3, nil)
+	if got := events(t, sse, `"id":3`); strings.Contains(got, "updated") {
+		t.Error("told after unsubscribe:", got)
+	}
+
+	close(s.stopping)
+	events(t, listened, `"id":"sub-1","result":{"resultType":"complete","_meta":{"io.modelcontextprotocol/subscriptionId":"sub-1"`)
+	for _, r := range []*bufio.Reader{listened, narrowed, notified, sse} {
+		rest, err := io.ReadAll(r)
+		if err != nil || r == narrowed && strings.Contains(string(rest), "updated") {
+			t.Error("stream did not end well:", string(rest), err)
+		}
+	}
+}
+
+// openSSE opens GET /sse and returns its stream and where to post.
+func (s *mcpServer) openSSE() (stream *bufio.Reader, path string) {
+	s.t.Helper()
+	r, _ := http.NewRequestWithContext(s.t.Context(), "GET", s.url+"/sse", nil)
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { answer.Body.Close() })
+	stream = bufio.NewReader(answer.Body)
+	first := events(s.t, stream, "data: ")
+	path, ok := strings.CutPrefix(first, "event: endpoint\ndata: ")
+	if !ok {
+		s.t.Fatal("no endpoint first:", first)
+	}
+	return stream, strings.TrimSpace(path)
+}
+
+// TestSSECancelledIsNotAnswered cancels a request on /sse.
+func TestSSECancelledIsNotAnswered(t *testing.T) {
+	s, blocking := newBlockingServer(t)
+	sse, path := s.openSSE()
+	c := &mcpClient{mcpServer: s}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.send(t.Context(), path, "tools/call", "slow", map[string]any{"name": "search_docs", "arguments": map[string]any{"query": "install"}})
+	}()
+	<-blocking.began
+	if answer := c.send(t.Context(), path, "ping", "slow", nil); answer.StatusCode != http.StatusBadRequest {
+		t.Error("an id in flight was taken again:", answer.Status)
+	}
+	c.send(t.Context(), path, "notifications/cancelled", nil, map[string]any{"requestId": "slow"})
+	<-blocking.ended
+	<-done
+	c.send(t.Context(), path, "ping", 2, nil)
+	if got := events(t, sse, `"id":2,"result":{}`); strings.Contains(got, "slow") {
+		t.Error("answered what was cancelled:", got)
+	}
+}
+
+// TestSlowReaderIsDropped calls for more than an unread stream takes.
+func TestSlowReaderIsDropped(t *testing.T) {
+	s := newMCPServer(t, map[string]string{"big.md": strings.Repeat("0123456789\n", 20_000)}, func(s *server) { s.streams.patience = 100 * time.Millisecond })
+	_, path := s.openSSE()
+	c := &mcpClient{mcpServer: s}
+	for i := range 500 {
+		answer := c.send(t.Context(), path, "tools/call", i, map[string]any{"name": "get_document", "arguments": map[string]any{"id": "big.md", "max_chars": 200_000}})
+		if answer.StatusCode == http.StatusNotFound {
+			s.waitForStreams(0)
+			s.waitForLog(`"stream_ended":"slow_reader"`)
+			return
+		}
+	}
+	t.Fatal("a reader that does not read is still served")
+}
+
+func (s *mcpServer) waitForStreams(n int) {
+	s.t.Helper()
+	for range 3000 {
+		s.streams.mu.Lock()
+		open, sessions, clients := s.streams.open, len(s.streams.sessions), len(s.streams.byClient)
+		s.streams.mu.Unlock()
+		if open == n && (n > 0 || sessions == 0 && clients == 0) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	s.t.Fatalf("not %d streams open but %d", n, s.streams.open)
+}
+
+// TestStreamsAreCapped opens more than one client, and then more than all together, may have.
+func TestStreamsAreCapped(t *testing.T) {
+	s := newMCPServer(t, goldenDocuments, func(s *server) {
+		s.streams.most, s.streams.mostPerClient = 3, 2
+		s.cfg.trustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	})
+	for _, step := range []struct {
+		client string
+		want   int
+	}{{"10.0.0.1", 200}, {"10.0.0.1", 200}, {"10.0.0.1", 429}, {"10.0.0.2", 200}, {"10.0.0.2", 503}} {
+		r, _ := http.NewRequestWithContext(t.Context(), "GET", s.url+"/sse", nil)
+		r.Header.Set("X-Forwarded-For", step.client)
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		if answer.StatusCode != step.want || step.want != 200 && answer.Header.Get("Retry-After") == "" {
+			t.Error(step, answer.Status, answer.Header)
+		}
+	}
+	s.waitForStreams(3)
+}
+
+// TestStreamsEnd keeps an idle stream alive with comments, for longer than a request may take, and ends it when it is
+// old, a session when it is idle.
+func TestStreamsEnd(t *testing.T) {
+	s := newMCPServer(t, goldenDocuments, func(s *server) {
+		s.streams.keepAlive, s.streams.maxIdle, s.streams.maxAge = 20*time.Millisecond, 100*time.Millisecond, testTimeout+time.Second/2
+	})
+	sse, _ := s.openSSE()
+	events(t, sse, ": keep-alive")
+	if _, err := io.ReadAll(sse); err != nil {
+		t.Error("idle session:", err)
+	}
+	c := &mcpClient{mcpServer: s, version: modernVersion}
+	listen := bufio.NewReader(c.send(t.Context(), "/mcp", "subscriptions/listen", 9, nil).Body)
+	events(t, listen, ": keep-alive")
+	events(t, listen, `"id":9,"result":`)
+	if rest, err := io.ReadAll(listen); err != nil || len(rest) > 1 {
+		t.Error(string(rest), err)
+	}
+	s.waitForStreams(0)
+	s.waitForLog(`"stream":"sse","stream_ended":"idle"`)
+	s.waitForLog(`"stream":"streamable_http","stream_ended":"max_age"`)
+}
+
+// TestStreamsLeaveNothing opens 10,000 streams of all three kinds, from a process of its own because of the limit on open
+// files, drops them, and expects goroutines and memory back.
+func TestStreamsLeaveNothing(t *testing.T) {
+	const n = 10_000
+	if address := os.Getenv("VITRINE_TEST_STREAMS"); address != "" {
+		holdStreams(t, address, n)
+		return
+	}
+	if testing.Short() {
+		t.Skip("opens 10,000 streams")
+	}
+	s := newMCPServer(t, goldenDocuments, func(s *server) {
+		s.cfg.trustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	})
+	s.log.discard()
+	goroutines, heap := runtime.NumGoroutine(), heapBytes()
+	clients := exec.Command(os.Args[0], "-test.run=^TestStreamsLeaveNothing$")
+	clients.Env = append(os.Environ(), "VITRINE_TEST_STREAMS="+strings.TrimPrefix(s.url, "http://"))
+	clients.Stderr = os.Stderr
+	held, err := clients.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := clients.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s.waitForStreams(n)
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	t.Logf("%d idle streams: %d MB of heap and %d MB of stacks in use, %d MB from the system", n, stats.HeapInuse>>20, stats.StackInuse>>20, stats.Sys>>20)
+	if stats.HeapInuse+stats.StackInuse > 400<<20 {
+		t.Error("too much for idle streams")
+	}
+	held.Close()
+	if err := clients.Wait(); err != nil {
+		t.Error(err)
+	}
+	s.waitForStreams(0)
+	watchers := func() (n int) {
+		s.store.(*memory).called.Range(func(any, any) bool { n++; return true })
+		return n
+	}
+	for range 100 { // the runtime keeps 450 bytes of each dead goroutine, to use again
+		if runtime.NumGoroutine() <= goroutines+2 && heapBytes() < heap+16<<20 && watchers() == 0 {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Errorf("%d goroutines and %d bytes of heap, before %d and %d", runtime.NumGoroutine(), heapBytes(), goroutines, heap)
+}
+
+// holdStreams opens n streams and keeps them until its standard input ends.
+func holdStreams(t *testing.T, address string, n int) {
+	const body = `{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{"resourcesListChanged":true},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}`
+	for i := range n {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		head := fmt.Sprintf("X-Forwarded-For: 10.0.%d.%d\r\nHost: localhost\r\nAccept: text/event-stream\r\n", i>>8, i&255)
+		_, err = io.WriteString(conn, []string{
+			"GET /mcp HTTP/1.1\r\n" + head + "\r\n",
+			"GET /sse HTTP/1.1\r\n" + head + "\r\n",
+			fmt.Sprintf("POST /mcp HTTP/1.1\r\n%sContent-Type: application/json\r\nMcp-Protocol-Version: 2026-07-28\r\nMcp-Method: subscriptions/listen\r\nContent-Length: %d\r\n\r\n%s", head, len(body), body),
+		}[i%3])
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
