@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // userError is the caller's fault. Its message is lower-case, says what to do, and goes to the caller.
@@ -29,11 +31,15 @@ type headerError struct {
 
 func (e headerError) Unwrap() error { return e.userError }
 
+func tooManyRequests(wait time.Duration, message string) error {
+	return headerError{userError{http.StatusTooManyRequests, message}, "Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds())))}
+}
+
 // errUnavailable wraps what keeps the store from answering for the moment: 503.
 var errUnavailable = errors.New("unavailable")
 
-// told is what a caller is told of err.
-func told(err error) userError {
+// publicError is what a caller is told of err.
+func publicError(err error) userError {
 	user, isUsers := errors.AsType[userError](err)
 	tooLarge, isTooLarge := errors.AsType[*http.MaxBytesError](err)
 	switch {
@@ -83,7 +89,7 @@ type errorBody struct {
 
 // writeError answers with what a caller is told of err.
 func writeError(w http.ResponseWriter, r *http.Request, err error) {
-	user, h := told(err), w.Header()
+	user, h := publicError(err), w.Header()
 	h.Del("ETag")
 	h.Set("Cache-Control", "no-store")
 	if user.status == http.StatusServiceUnavailable {
@@ -128,3 +134,6 @@ func bodyError(err error) error {
 	}
 	return userError{http.StatusBadRequest, "the body was cut off: send it again"}
 }
+
+// Header values that are the same in most answers, set without making them anew.
+var nosniff, noStore, jsonType = []string{"nosniff"}, []string{"no-store"}, []string{"application/json"}

@@ -67,7 +67,7 @@ func (s *server) handleBulk(w http.ResponseWriter, r *http.Request) error {
 			}
 		}
 		if !more {
-			note(r.Context(), slog.Int("documents", stored))
+			logAttrs(r.Context(), slog.Int("documents", stored))
 			return nil
 		}
 	}
@@ -83,7 +83,7 @@ func (s *server) bulkResult(ctx context.Context, line []byte, err error, stored 
 	case errors.Is(err, errLineTooLong):
 		return bulkLine{Status: http.StatusRequestEntityTooLarge, Error: "the line is too long: a document has at most 8 MiB"}, true
 	case err != nil && !errors.Is(err, io.EOF):
-		note(ctx, slog.String("error", err.Error()))
+		logAttrs(ctx, slog.String("error", err.Error()))
 		return bulkLine{Status: http.StatusBadRequest, Error: fmt.Sprintf("the body was cut off after %d documents: send the rest again", stored)}, false
 	case len(line) > 0:
 		result = s.putLine(ctx, line)
@@ -114,7 +114,7 @@ func (s *server) putLine(ctx context.Context, line []byte) bulkLine {
 	if err == nil {
 		return bulkLine{ID: *in.ID, Status: putStatus(created)}
 	}
-	user := told(err)
+	user := publicError(err)
 	if user.status == http.StatusInternalServerError {
 		s.log.ErrorContext(ctx, "bulk line failed", "document", *in.ID, "error", err)
 	}

@@ -19,8 +19,6 @@ import (
 	"unicode/utf8"
 )
 
-const maxDocumentBytes = 8 << 20
-
 // document is one Markdown text with what is derived from it. It is never changed after newDocument made it.
 type document struct {
 	id      string
@@ -29,13 +27,6 @@ type document struct {
 	etag    string // SHA-256 of the text in hex, quoted: a strong entity tag
 	updated time.Time
 	chunks  []chunk
-}
-
-// chunk is a part of a document that is found on its own.
-type chunk struct {
-	heading string // the path of headings that lead to it, "Install > Docker"; without the document's title
-	line    int    // where its text begins in the document, from 1
-	text    string // a substring of the document's text
 }
 
 // newDocument checks id and text and cuts the text into chunks. Its errors are the caller's (400, 413).
@@ -92,6 +83,9 @@ type query struct {
 	limit  int
 }
 
+// legSize is how many chunks of each leg, lexical and vector, take part in the fusion.
+const legSize = 100
+
 // store keeps documents and finds them. An error of kind userError is the caller's fault; every other is the store's.
 type store interface {
 	// search returns at most q.limit documents, the best first, documents of equal score by id. degraded: the embedder
@@ -116,6 +110,13 @@ type store interface {
 	// watch calls changed after each change with the ids that changed, nil if any may have, until stop is called. changed
 	// must not block.
 	watch(changed func(ids []string)) (stop func())
+}
+
+// poolStats are the numbers of a connection pool; zero where there is none.
+type poolStats struct {
+	used, idle, most, pending int
+	waited                    time.Duration
+	timeouts                  int64
 }
 
 // watchers are whom a store tells of its changes.

@@ -21,12 +21,12 @@ type embedder interface {
 	// model and dimensions are what vectors must have in common to be compared. 0 dimensions are not known yet.
 	model() string
 	dimensions() int
-	// learn tells the dimensions of stored vectors of the model, which may not be known otherwise.
-	learn(dimensions int) error
-	// floor is the cosine from which on a text counts as found.
-	floor() float64
-	// costly says that vectors are worth keeping.
-	costly() bool
+	// setDimensions tells the dimensions of stored vectors of the model, which may not be known otherwise.
+	setDimensions(dimensions int) error
+	// minCosine is the cosine from which on a text counts as found.
+	minCosine() float64
+	// worthReusing says that vectors are worth keeping.
+	worthReusing() bool
 }
 
 // embedInTime embeds texts that are about to be stored, within half of the time that there is: what is not embedded
@@ -78,11 +78,11 @@ func (hashedEmbedder) documents(ctx context.Context, texts []string) ([][]float3
 }
 
 func (hashedEmbedder) check(context.Context) error { return nil }
-func (hashedEmbedder) learn(int) error             { return nil }
+func (hashedEmbedder) setDimensions(int) error     { return nil }
 func (hashedEmbedder) model() string               { return hashedModel }
 func (hashedEmbedder) dimensions() int             { return hashedDimensions }
-func (hashedEmbedder) floor() float64              { return minHashedCosine }
-func (hashedEmbedder) costly() bool                { return false }
+func (hashedEmbedder) minCosine() float64          { return minHashedCosine }
+func (hashedEmbedder) worthReusing() bool          { return false }
 
 // embeddingAttrs are the attributes of an embedding stage. kind is query or batch.
 func embeddingAttrs(model, kind string) []slog.Attr {

@@ -64,10 +64,10 @@ func newRemoteEmbedder(cfg *settings) *remoteEmbedder {
 	return e
 }
 
-func (e *remoteEmbedder) model() string   { return e.cfg.embeddingModel }
-func (e *remoteEmbedder) dimensions() int { return int(e.learned.Load()) }
-func (e *remoteEmbedder) floor() float64  { return e.cfg.embeddingMinCosine }
-func (e *remoteEmbedder) costly() bool    { return true }
+func (e *remoteEmbedder) model() string      { return e.cfg.embeddingModel }
+func (e *remoteEmbedder) dimensions() int    { return int(e.learned.Load()) }
+func (e *remoteEmbedder) minCosine() float64 { return e.cfg.embeddingMinCosine }
+func (e *remoteEmbedder) worthReusing() bool { return true }
 
 // check asks for one vector. That the API is away for the moment wraps errUnavailable; all else is a matter of settings.
 func (e *remoteEmbedder) check(ctx context.Context) error {
@@ -95,7 +95,7 @@ func (e *remoteEmbedder) query(ctx context.Context, text string) (_ []float32, e
 		if isNew {
 			noteCache(ctx, "miss")
 			var vectors [][]float32
-			if vectors, v.err = e.persist(ctx, []string{e.cfg.embeddingQueryPrefix + text}, 2); v.err == nil {
+			if vectors, v.err = e.callWithRetry(ctx, []string{e.cfg.embeddingQueryPrefix + text}, 2); v.err == nil {
 				v.vector = vectors[0]
 			} else {
 				e.cache.remove(v)
@@ -117,8 +117,8 @@ func (e *remoteEmbedder) query(ctx context.Context, text string) (_ []float32, e
 
 // noteCache says whether a query's vector was known.
 func noteCache(ctx context.Context, outcome string) {
-	annotate(ctx, slog.String("vitrine.embedding.cache", outcome))
-	note(ctx, slog.String("cache", outcome))
+	spanAttrs(ctx, slog.String("vitrine.embedding.cache", outcome))
+	logAttrs(ctx, slog.String("cache", outcome))
 }
 
 // cachedVector is the vector of a question, or why there is none, from when known is closed.
@@ -184,7 +184,7 @@ func (e *remoteEmbedder) documents(ctx context.Context, texts []string) ([][]flo
 // at fault, which in the end is left out alone.
 func (e *remoteEmbedder) embedBatch(ctx context.Context, texts []string, vectors [][]float32) error {
 	batch, end := stage(ctx, "embed", batchAttrs(e.model(), len(texts))...)
-	got, err := e.persist(batch, texts, 8)
+	got, err := e.callWithRetry(batch, texts, 8)
 	end(&err)
 	if refused, _ := errors.AsType[refusalError](err); refused.halve() && len(texts) > 1 {
 		middle := len(texts) / 2
@@ -197,9 +197,9 @@ func (e *remoteEmbedder) embedBatch(ctx context.Context, texts []string, vectors
 	return nil
 }
 
-// persist calls until it succeeds, is refused for good, has tried that often, ctx would end before the next attempt, or
+// callWithRetry calls until it succeeds, is refused for good, has tried that often, ctx would end before the next attempt, or
 // the API is away: then those who want a vector do without, and embedMissing comes back to it.
-func (e *remoteEmbedder) persist(ctx context.Context, texts []string, attempts int) ([][]float32, error) {
+func (e *remoteEmbedder) callWithRetry(ctx context.Context, texts []string, attempts int) ([][]float32, error) {
 	backoff := 500 * time.Millisecond
 	for attempt := 1; ; attempt++ {
 		if !e.mayCall() {
@@ -314,7 +314,7 @@ func (e *remoteEmbedder) call(ctx context.Context, texts []string) ([][]float32,
 	if err != nil {
 		return nil, refusalError{status: http.StatusOK, message: err.Error()}
 	}
-	annotate(ctx, slog.Int("gen_ai.usage.input_tokens", tokens))
+	spanAttrs(ctx, slog.Int("gen_ai.usage.input_tokens", tokens))
 	return vectors, nil
 }
 
@@ -354,7 +354,7 @@ func (e *remoteEmbedder) parseAnswer(text []byte, n int) (vectors [][]float32, t
 			return nil, 0, fmt.Errorf("vector %d of %d is missing or there twice", d.Index, n)
 		}
 		v := []float32(d.Embedding)
-		if err := e.learn(len(v)); err != nil {
+		if err := e.setDimensions(len(v)); err != nil {
 			return nil, 0, err
 		}
 		normalize(v)
@@ -366,8 +366,8 @@ func (e *remoteEmbedder) parseAnswer(text []byte, n int) (vectors [][]float32, t
 	return vectors, answer.Usage.PromptTokens, nil
 }
 
-// learn takes the vectors' length from the first one, and wants the same of all others.
-func (e *remoteEmbedder) learn(length int) error {
+// setDimensions takes the vectors' length from the first one, and wants the same of all others.
+func (e *remoteEmbedder) setDimensions(length int) error {
 	e.learned.CompareAndSwap(0, int64(length))
 	if length == 0 || length != e.dimensions() {
 		return fmt.Errorf("a vector of %d dimensions instead of %d", length, e.dimensions())

@@ -127,7 +127,7 @@ func (f *folder) scan(ctx context.Context, st store) (err error) {
 	f.warn(ctx, files)
 	f.files = files
 	if len(changed)+len(gone) > 0 {
-		note(ctx, slog.Int("files", len(files)), slog.Int("read", len(changed)), slog.Int("removed", len(gone)))
+		logAttrs(ctx, slog.Int("files", len(files)), slog.Int("read", len(changed)), slog.Int("removed", len(gone)))
 	}
 	return nil
 }

@@ -6,13 +6,11 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
-	"math"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -32,7 +30,7 @@ func (s *server) guard(w http.ResponseWriter, r *http.Request, rt route) error {
 	}
 	if err := s.authorize(r, rt.access); err != nil {
 		if rt.access == profiling {
-			if wait := s.strikes.take(s.client(r), time.Now()); wait > 0 {
+			if wait := s.authFailures.take(s.client(r), time.Now()); wait > 0 {
 				return tooManyRequests(wait, "too many failed tokens: wait as long as Retry-After says")
 			}
 		}
@@ -56,10 +54,6 @@ func (s *server) limit(r *http.Request) error {
 		return tooManyRequests(wait, "too many requests: wait as long as Retry-After says, or raise RATE_LIMIT")
 	}
 	return nil
-}
-
-func tooManyRequests(wait time.Duration, message string) error {
-	return headerError{userError{http.StatusTooManyRequests, message}, "Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds())))}
 }
 
 // checkOrigin refuses requests that a page of another origin makes unless that is allowed, whatever the host, and sets the
@@ -182,3 +176,26 @@ func (s *server) address(r *http.Request) netip.Addr {
 func (s *server) isTrusted(addr netip.Addr) bool {
 	return slices.ContainsFunc(s.cfg.trustedProxies, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
+
+// access says who may use a route.
+type access int
+
+const (
+	open      access = iota // anybody, never limited: probes
+	api                     // who has API_TOKEN, or anybody if there is none
+	admin                   // who has ADMIN_TOKEN
+	profiling               // the same, limited by a budget of its own instead of RATE_LIMIT
+)
+
+// route is a line of the route table.
+type route struct {
+	pattern string
+	access  access
+	maxBody int64 // bytes; noLimit for bulk loads and captures, which last; ownLimits where the handler sees to it
+	handler func(w http.ResponseWriter, r *http.Request) error
+}
+
+const (
+	noLimit   = -1
+	ownLimits = -2
+)

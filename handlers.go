@@ -67,11 +67,11 @@ func (s *server) search(ctx context.Context, q query) (answer searchAnswer, err 
 	if err != nil {
 		return answer, err
 	}
-	annotate(ctx, slog.Int("hits", len(hits)))
-	note(ctx, slog.Int("hits", len(hits)))
+	spanAttrs(ctx, slog.Int("hits", len(hits)))
+	logAttrs(ctx, slog.Int("hits", len(hits)))
 	s.log.LogAttrs(ctx, slog.LevelDebug, "searched", slog.String("query", q.text), slog.Int("hits", len(hits))) // above debug a question is in no log
 	if degraded {
-		note(ctx, slog.Bool("degraded", true))
+		logAttrs(ctx, slog.Bool("degraded", true))
 	}
 	return searchAnswer{Query: q.text, TookMS: milliseconds(time.Since(started)), Degraded: degraded, Hits: hits}, nil
 }

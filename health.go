@@ -46,8 +46,8 @@ type check struct {
 	detail  string
 }
 
-// knownState is what the store said a moment ago: it is asked once a second, however often others ask.
-type knownState struct {
+// storeState is what the store said a moment ago: it is asked once a second, however often others ask.
+type storeState struct {
 	mu                sync.Mutex
 	asked             time.Time
 	documents, chunks int
@@ -83,4 +83,13 @@ func (s *server) state(ctx context.Context) state {
 		indexed = time.UnixMilli(s.folder.synced.Load())
 	}
 	return state{[]check{serving, index, stored}, k.documents, k.chunks, indexed}
+}
+
+func (s *server) isStopping() bool {
+	select {
+	case <-s.stopping:
+		return true
+	default:
+		return false
+	}
 }

@@ -13,9 +13,6 @@ import (
 	"sync"
 )
 
-// legSize is how many chunks of each leg, lexical and vector, take part in the fusion.
-const legSize = 100
-
 // snapshot is the whole index at one moment. It is never changed.
 type snapshot struct {
 	entries []*entry // by id

@@ -210,7 +210,7 @@ func responseError(ctx context.Context, m *message, err error) (rpcError, int) {
 	e, isRPC := errors.AsType[rpcError](err)
 	status := http.StatusBadRequest
 	if !isRPC {
-		user := explain(ctx, err)
+		user := reportError(ctx, err)
 		e, status = rpcError{Code: codeInternal, Message: user.message}, user.status
 		switch status {
 		case http.StatusBadRequest, http.StatusNotFound:
@@ -219,7 +219,7 @@ func responseError(ctx context.Context, m *message, err error) (rpcError, int) {
 			e.Code = codeInvalidRequest
 		}
 	}
-	note(ctx, slog.String("error", err.Error()))
+	logAttrs(ctx, slog.String("error", err.Error()))
 	understood := []int{codeMethodNotFound, codeInvalidParams, codeResourceNotFound, codeInternal}
 	switch {
 	case !m.isModern() && slices.Contains(understood, e.Code):
@@ -230,9 +230,9 @@ func responseError(ctx context.Context, m *message, err error) (rpcError, int) {
 	return e, status
 }
 
-// explain returns what the caller is told of err. What is ours fails the record, whose log line has it whole.
-func explain(ctx context.Context, err error) userError {
-	user := told(err)
+// reportError returns what the caller is told of err. What is ours fails the record, whose log line has it whole.
+func reportError(ctx context.Context, err error) userError {
+	user := publicError(err)
 	if user.status >= http.StatusInternalServerError {
 		markFailed(ctx, err)
 	}

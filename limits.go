@@ -10,15 +10,6 @@ import (
 	"time"
 )
 
-// limiter is a token bucket per client, in a map of bounded size.
-type limiter struct {
-	rate, burst float64 // rate 0: no limit
-	max         int
-
-	mu      sync.Mutex
-	buckets map[netip.Prefix]time.Time // when each will be full again, which says how full it is
-}
-
 // anyClient is the key of a limiter that all clients share.
 var anyClient netip.Prefix
 
@@ -98,3 +89,29 @@ func inParallel(ctx context.Context, slots chan struct{}, jobs []func() error) e
 	working.Wait()
 	return cmp.Or(errs...)
 }
+
+const (
+	handlerBudget = 10 * time.Second // of the store and the embedder, for one request
+
+	// backgroundBudget is for a document of 8 MiB too, which may have 100,000 sections.
+	backgroundBudget = 5 * time.Minute
+)
+
+// limiter is a token bucket per client, in a map of bounded size.
+type limiter struct {
+	rate, burst float64 // rate 0: no limit
+	max         int
+
+	mu      sync.Mutex
+	buckets map[netip.Prefix]time.Time // when each will be full again, which says how full it is
+}
+
+// Deadlines nest: what is outside waits longer than what is inside.
+const (
+	writeTimeout = 30 * time.Second
+	readTimeout  = 30 * time.Second
+
+	maxBodyBytes = 1 << 20
+)
+
+const maxDocumentBytes = 8 << 20

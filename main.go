@@ -18,7 +18,7 @@ package main
 
 import (
 	"context"
-	"embed"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -38,9 +38,6 @@ import (
 	"time"
 )
 
-//go:embed README.md RUNBOOK.md
-var ownDocuments embed.FS
-
 //go:embed main.go
 var manualSource string
 
@@ -57,9 +54,6 @@ func main() {
 	}
 	os.Exit(1)
 }
-
-// errUsage is wrapped by errors that are mended by other settings or arguments.
-var errUsage = errors.New("vitrine -h prints the manual")
 
 // run does what the program is asked for until ctx ends.
 func run(ctx context.Context, args, environ []string, stdout io.Writer) error {

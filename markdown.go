@@ -10,6 +10,13 @@ import (
 
 const maxChunkRunes = 1200
 
+// chunk is a part of a document that is found on its own.
+type chunk struct {
+	heading string // the path of headings that lead to it, "Install > Docker"; without the document's title
+	line    int    // where its text begins in the document, from 1
+	text    string // a substring of the document's text
+}
+
 // chunkMarkdown cuts text at its headings (ATX and setext, CommonMark 0.31), and longer sections into chunks of at
 // most maxChunkRunes characters. The title is that of the front matter, else the first heading of level 1, else
 // empty. All text but front matter and headings is in exactly one chunk; text that has nothing else is taken whole.

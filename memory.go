@@ -43,7 +43,7 @@ func (m *memory) newEntries(ctx context.Context, documents []*document) ([]*entr
 		return nil, ctx.Err()
 	}
 	if err != nil {
-		note(ctx, slog.String("embedding_error", err.Error())) // embedMissing tries again
+		logAttrs(ctx, slog.String("embedding_error", err.Error())) // embedMissing tries again
 	}
 	entries := make([]*entry, len(documents))
 	for i, d := range documents {
@@ -91,7 +91,7 @@ func (m *memory) search(ctx context.Context, q query) (hits []hit, degraded bool
 	}
 	_, end = stage(ctx, "rank")
 	defer end(&err)
-	return s.fuse(lexical, vector, m.vectorWeight, m.embedder.floor(), q.limit), embedErr != nil, nil
+	return s.fuse(lexical, vector, m.vectorWeight, m.embedder.minCosine(), q.limit), embedErr != nil, nil
 }
 
 func (m *memory) document(ctx context.Context, id string) (_ *document, err error) {

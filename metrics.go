@@ -23,7 +23,7 @@ var (
 // metrics is everything that is counted. The families are there from the start, in both stores.
 type metrics struct {
 	registry                                  *prometheus.Registry
-	requests, operations, queries, embeddings *closedHistogram
+	requests, operations, queries, embeddings *cappedHistogram
 	results, batchSize, tokens                prometheus.Histogram
 	streams                                   *prometheus.GaugeVec
 	streamDurations                           *prometheus.HistogramVec
@@ -33,13 +33,13 @@ type metrics struct {
 func newMetrics(cfg *settings) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
-		requests: newClosedHistogram("http_server_request_duration_seconds", "Time from a request to the end of its answer; streams are not among them.",
+		requests: newCappedHistogram("http_server_request_duration_seconds", "Time from a request to the end of its answer; streams are not among them.",
 			requestBuckets, 24, "http_request_method", "http_route", "http_response_status_code"),
-		operations: newClosedHistogram("mcp_server_operation_duration_seconds", "Time that an MCP message took.",
+		operations: newCappedHistogram("mcp_server_operation_duration_seconds", "Time that an MCP message took.",
 			requestBuckets, 12, "mcp_method_name", "gen_ai_tool_name", "error_type"),
-		queries: newClosedHistogram("db_client_operation_duration_seconds", "Time that a statement of the store took, in the embedded store that of the same operation.",
+		queries: newCappedHistogram("db_client_operation_duration_seconds", "Time that a statement of the store took, in the embedded store that of the same operation.",
 			queryBuckets, 20, "db_operation_name", "db_query_summary", "error_type"),
-		embeddings: newClosedHistogram("gen_ai_client_operation_duration_seconds", "Time that making embeddings took: of a query, or of a batch of chunks.",
+		embeddings: newCappedHistogram("gen_ai_client_operation_duration_seconds", "Time that making embeddings took: of a query, or of a batch of chunks.",
 			queryBuckets, 12, "gen_ai_request_model", "vitrine_embedding_kind", "error_type"),
 		results: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "vitrine_search_results",
 			Help: "Documents that a search found; bucket 0 counts the searches that found nothing.", Buckets: []float64{0, 1, 2, 5, 10, 20, 50, 100}}),
@@ -82,10 +82,10 @@ func newMetrics(cfg *settings) *metrics {
 	return m
 }
 
-// closedHistogram is a histogram over three labels, the last of which is the outcome. Of the refusals, which anybody can
+// cappedHistogram is a histogram over three labels, the last of which is the outcome. Of the refusals, which anybody can
 // provoke, at most so many combinations are told apart and the others count as "other": no client decides how many series
 // there are, nor takes the room of what succeeds or fails.
-type closedHistogram struct {
+type cappedHistogram struct {
 	vec  *prometheus.HistogramVec
 	most int
 
@@ -94,17 +94,17 @@ type closedHistogram struct {
 	refusals int
 }
 
-func newClosedHistogram(name, help string, buckets []float64, most int, labels ...string) *closedHistogram {
+func newCappedHistogram(name, help string, buckets []float64, most int, labels ...string) *cappedHistogram {
 	opts := prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}
 	if strings.HasPrefix(name, "gen_ai_") {
 		opts.ConstLabels = prometheus.Labels{"gen_ai_operation_name": "embeddings"}
 	}
 	vec := prometheus.NewHistogramVec(opts, labels)
-	return &closedHistogram{vec: vec, most: most, seen: make(map[[3]string]prometheus.ExemplarObserver)}
+	return &cappedHistogram{vec: vec, most: most, seen: make(map[[3]string]prometheus.ExemplarObserver)}
 }
 
 // with returns the series of the labels.
-func (h *closedHistogram) with(labels [3]string) prometheus.ExemplarObserver {
+func (h *cappedHistogram) with(labels [3]string) prometheus.ExemplarObserver {
 	h.mu.RLock()
 	series, ok := h.seen[labels]
 	h.mu.RUnlock()
@@ -126,7 +126,7 @@ func (h *closedHistogram) with(labels [3]string) prometheus.ExemplarObserver {
 }
 
 // observe counts a duration, with an exemplar unless that is nil.
-func (h *closedHistogram) observe(took time.Duration, exemplar prometheus.Labels, labels ...string) {
+func (h *cappedHistogram) observe(took time.Duration, exemplar prometheus.Labels, labels ...string) {
 	h.with([3]string(labels)).ObserveWithExemplar(took.Seconds(), exemplar)
 }
 
@@ -139,10 +139,10 @@ func (m *metrics) record(rec *record) {
 		exemplar = prometheus.Labels{"trace_id": rec.traceID(), "span_id": rec.span.String()}
 	}
 	switch {
-	case isEvents(rec.streams):
-		m.streams.WithLabelValues(rec.streams).Dec()
-		m.streamDurations.WithLabelValues(rec.streams).Observe(rec.took.Seconds())
-	case rec.streams == "" && rec.job == "":
+	case isEvents(rec.transport):
+		m.streams.WithLabelValues(rec.transport).Dec()
+		m.streamDurations.WithLabelValues(rec.transport).Observe(rec.took.Seconds())
+	case rec.transport == "" && rec.job == "":
 		m.requests.observe(rec.took, exemplar, rec.methodLabel(), rec.route, strconv.Itoa(rec.status))
 	}
 	for i := range rec.stages {
@@ -191,13 +191,6 @@ func knownMethod(method string) string {
 		return method
 	}
 	return "_OTHER"
-}
-
-// poolStats are the numbers of a connection pool; zero where there is none.
-type poolStats struct {
-	used, idle, most, pending int
-	waited                    time.Duration
-	timeouts                  int64
 }
 
 // serverCollector reads at scrape time what the server knows anyway.

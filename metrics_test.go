@@ -162,7 +162,7 @@ func TestMetricsStayBoundedWhateverClientsSend(t *testing.T) {
 }
 
 func TestMetricsFoldCombinationsBeyondTheirCap(t *testing.T) {
-	h := newClosedHistogram("test_seconds", "A test.", []float64{1}, 10, "a", "b", "c")
+	h := newCappedHistogram("test_seconds", "A test.", []float64{1}, 10, "a", "b", "c")
 	for i := range 1000 {
 		h.observe(time.Second, nil, strconv.Itoa(i), "b", "c")
 	}

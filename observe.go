@@ -136,7 +136,7 @@ func (o *observer) job(ctx context.Context, name string) (_ context.Context, end
 	return inside, func(err *error) {
 		if err != nil && *err != nil && ctx.Err() == nil {
 			markFailed(inside, *err)
-			note(inside, slog.String("error", (*err).Error()))
+			logAttrs(inside, slog.String("error", (*err).Error()))
 		}
 		o.finish(rec)
 	}

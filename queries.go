@@ -10,20 +10,10 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/lib/pq"
-)
-
-const (
-	// exactChunks is up to how many chunks a search looks at every one: below, that is faster than the indexes.
-	exactChunks = 20_000
-
-	// rareTerms is how many of a query's terms select the candidates of the lexical leg in a larger collection. On
-	// 96,000 chunks the 50 best were the same as without.
-	rareTerms = 4
 )
 
 // search ranks by the lexical and the vector leg, each as far as its best 100 chunks, and fuses the two document by
@@ -44,7 +34,7 @@ func (p *postgres) search(ctx context.Context, q query) (hits []hit, degraded bo
 	}
 	hits, err = rows(ctx, p, "search", func(h *hit) []any {
 		return []any{&h.Document, &h.Title, &h.Heading, &h.Line, &h.Score, &h.Text}
-	}, searchSQL, lexical, pq.Array(vector), likePrefix(q.prefix), exact, rarest, p.vectorWeight, p.embedder.floor(), q.limit, p.exactChunks)
+	}, searchSQL, lexical, pq.Array(vector), likePrefix(q.prefix), exact, rarest, p.vectorWeight, p.embedder.minCosine(), q.limit, p.exactChunks)
 	return hits, degraded, err
 }
 
@@ -156,7 +146,7 @@ func (p *postgres) remove(ctx context.Context, id string, pre precondition) erro
 		if err := tx.exec(ctx, `DELETE FROM documents WHERE id = $1`, id); err != nil {
 			return err
 		}
-		return tx.count(ctx, -1, -old.chunks, id)
+		return tx.recordChange(ctx, -1, -old.chunks, id)
 	})
 }
 
@@ -204,7 +194,7 @@ func (tx *transaction) finish(ctx context.Context, gone []string, ended bool) er
 	if err != nil || len(removed) == 0 {
 		return err
 	}
-	return tx.count(ctx, -len(removed), -chunks, removed...)
+	return tx.recordChange(ctx, -len(removed), -chunks, removed...)
 }
 
 // folderIDs claims the folder for this replica.
@@ -259,7 +249,7 @@ func (p *postgres) embed(ctx context.Context, documents []*document) (map[string
 		*places[i] = v
 	}
 	if err != nil {
-		note(ctx, slog.String("embedding_error", err.Error()))
+		logAttrs(ctx, slog.String("embedding_error", err.Error()))
 	}
 	byID := make(map[string][][]float32)
 	for _, d := range documents {
@@ -285,7 +275,7 @@ func (p *postgres) unstored(ctx context.Context, documents []*document) ([]*docu
 // known returns the vectors of those texts that are stored with one, nil for the others.
 func (p *postgres) known(ctx context.Context, texts []string) ([][]float32, error) {
 	vectors := make([][]float32, len(texts))
-	if !p.embedder.costly() || len(texts) == 0 {
+	if !p.embedder.worthReusing() || len(texts) == 0 {
 		return vectors, nil
 	}
 	type known struct {
@@ -352,7 +342,7 @@ func (tx *transaction) store(ctx context.Context, d *document, vectors [][]float
 		}
 	}
 	tx.stored += len(d.chunks)
-	return tx.count(ctx, added, len(d.chunks)-old.chunks, d.id)
+	return tx.recordChange(ctx, added, len(d.chunks)-old.chunks, d.id)
 }
 
 func (tx *transaction) insertChunks(ctx context.Context, d *document, embeddings []pq.Float32Array, from, to int) error {
@@ -381,64 +371,15 @@ func (tx *transaction) insertChunks(ctx context.Context, d *document, embeddings
 		d.id, d.title, pq.Array(positions), pq.Array(headings), pq.Array(lines), pq.Array(texts), pq.Array(slots), pq.Array(lex), pq.Array(embeddings[from:to]))
 }
 
-// count tells the other replicas and the counters. It is the last statement of a write: it holds the row that all writes
+// recordChange tells the other replicas and the counters. It is the last statement of a write: it holds the row that all writes
 // need, as NOTIFY makes all that notify wait for each other anyway.
-func (tx *transaction) count(ctx context.Context, documents, chunks int, ids ...string) error {
+func (tx *transaction) recordChange(ctx context.Context, documents, chunks int, ids ...string) error {
 	tx.changed = ids
 	return tx.exec(ctx, `WITH counted AS (
 			UPDATE settings SET changes = changes + 1, documents = documents + $1::int, chunks = chunks + $2::int RETURNING changes
 		)
 		SELECT pg_notify('vitrine', concat_ws(' ', $3::text, changes, CASE cardinality($4::text[]) WHEN 1 THEN ($4::text[])[1] END)) FROM counted`,
 		documents, chunks, tx.replica, pq.Array(ids))
-}
-
-// frequencies are how many chunks contain a term, as of the last ANALYZE of chunks.slots.
-type frequencies struct {
-	chunks int
-	counts map[term]int // of the 10,000 most common terms
-	rare   int          // what a term counts that is not among them
-}
-
-func (f *frequencies) of(t term) int {
-	if n, ok := f.counts[t]; ok {
-		return n
-	}
-	return f.rare
-}
-
-// weigh returns the query's lexical vector and, to select candidates, its rarest terms, both as literals. Before the
-// first ANALYZE all terms weigh alike. A term that a tenth of the chunks contain selects only if there is no rarer one.
-func (f *frequencies) weigh(query []term, counts []float64) (lexical, rarest string) {
-	vector := make([]weightedTerm, len(query))
-	for i, t := range query {
-		if f.chunks > 0 {
-			counts[i] *= idf(f.of(t), f.chunks)
-		}
-		vector[i] = weightedTerm{t, float32(counts[i])}
-	}
-	slices.SortStableFunc(query, func(a, b term) int { return f.of(a) - f.of(b) })
-	var selecting []string
-	candidates := 0
-	for i, t := range query {
-		if n := f.of(t); candidates < 5*legSize || i < rareTerms && n*10 <= f.chunks {
-			selecting = append(selecting, strconv.Itoa(int(t)))
-			candidates += n
-		}
-	}
-	return sparseVector(vector), "{" + strings.Join(selecting, ",") + "}"
-}
-
-// sparseVector writes a vector sorted by term as a sparsevec, whose indices begin at 1.
-func sparseVector(vector []weightedTerm) string {
-	text := []byte{'{'}
-	for i, t := range vector {
-		if i > 0 {
-			text = append(text, ',')
-		}
-		text = append(strconv.AppendUint(text, uint64(t.term)+1, 10), ':')
-		text = strconv.AppendFloat(text, float64(t.weight), 'g', -1, 32)
-	}
-	return string(text) + "}/" + strconv.Itoa(1<<termBits)
 }
 
 // likePrefix returns the LIKE pattern of what begins with prefix.

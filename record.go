@@ -41,9 +41,9 @@ type record struct {
 	sampled     bool   // kept whatever becomes of it; what is called on its way is told so
 	kept        string // why its trace is kept, empty if it is not
 	start       time.Time
-	read        time.Time     // when its body was there; zero: there is none to wait for
+	bodyReadAt  time.Time     // when its body was there; zero: there is none to wait for
 	took        time.Duration // 0 until it is finished
-	streams     string        // transport of a stream, which lasts as long as its client wants and is never slow
+	transport   string        // transport of a stream, which lasts as long as its client wants and is never slow
 	failure     string        // error.type of what went wrong on our side, empty if nothing did
 
 	job                                    string // the job's name; empty for a request, which has the following
@@ -102,7 +102,7 @@ func currentScope(ctx context.Context) *scope {
 func (o *observer) newRecord(h http.Header) *record {
 	rec := &record{observer: o, start: time.Now()}
 	rec.stages, rec.attrs, rec.scopes = rec.first[:0], rec.firstAttrs[:0], new([6]scope)
-	caller := callersSpan(h.Get("Traceparent"), h["Tracestate"]...)
+	caller := parseTraceparent(h.Get("Traceparent"), h["Tracestate"]...)
 	if rec.trace, rec.parent, rec.state = caller.TraceID(), caller.SpanID(), caller.TraceState(); !caller.IsValid() {
 		randomID(rec.trace[:])
 	}
@@ -199,8 +199,8 @@ func (st *stageRecord) text(key string) string {
 	return ""
 }
 
-// annotate adds attributes to the stage that ctx stands in: what is known only once it runs.
-func annotate(ctx context.Context, attrs ...slog.Attr) {
+// spanAttrs adds attributes to the stage that ctx stands in: what is known only once it runs.
+func spanAttrs(ctx context.Context, attrs ...slog.Attr) {
 	if s := currentScope(ctx); s != nil && s.stage >= 0 {
 		s.record.mu.Lock()
 		st := &s.record.stages[s.stage]
@@ -209,8 +209,8 @@ func annotate(ctx context.Context, attrs ...slog.Attr) {
 	}
 }
 
-// note adds attributes to the log line of ctx's record.
-func note(ctx context.Context, attrs ...slog.Attr) {
+// logAttrs adds attributes to the log line of ctx's record.
+func logAttrs(ctx context.Context, attrs ...slog.Attr) {
 	if s := currentScope(ctx); s != nil {
 		s.record.mu.Lock()
 		s.record.attrs = append(s.record.attrs, attrs...)
@@ -230,7 +230,7 @@ func markFailed(ctx context.Context, err error) {
 // bodyRead says that the body of ctx's request is there: how slowly it came is not to be made up for by the store.
 func bodyRead(ctx context.Context) {
 	if s := currentScope(ctx); s != nil {
-		s.record.read = time.Now()
+		s.record.bodyReadAt = time.Now()
 	}
 }
 
@@ -249,7 +249,7 @@ func isEvents(transport string) bool { return transport == streamableHTTP || tra
 func markStream(ctx context.Context, transport string) {
 	if s := currentScope(ctx); s != nil {
 		s.record.mu.Lock()
-		s.record.streams = transport
+		s.record.transport = transport
 		s.record.mu.Unlock()
 		if o := s.record.observer; isEvents(transport) && !o.off {
 			o.metrics.streams.WithLabelValues(transport).Inc()
@@ -260,7 +260,7 @@ func markStream(ctx context.Context, transport string) {
 // continueTrace makes the trace that traceparent names the one of ctx's stage: that of the whole record if the request
 // brought none, else of this stage and those below it, which are then linked to the request's.
 func continueTrace(ctx context.Context, traceparent string) {
-	s, remote := currentScope(ctx), callersSpan(traceparent)
+	s, remote := currentScope(ctx), parseTraceparent(traceparent)
 	if s == nil || s.stage < 0 || !remote.IsValid() {
 		return
 	}
@@ -286,7 +286,7 @@ func continueTrace(ctx context.Context, traceparent string) {
 
 // isSlow reports whether a record took longer than its kind should.
 func (rec *record) isSlow() bool {
-	return rec.took >= rec.observer.slow && rec.streams == "" && rec.job == ""
+	return rec.took >= rec.observer.slow && rec.transport == "" && rec.job == ""
 }
 
 // ids are the three that lead from a log line to everything else.
@@ -334,8 +334,8 @@ func randomID(id []byte) {
 	}
 }
 
-// callersSpan reads the headers of W3C Trace Context. Whatever is malformed counts as absent.
-func callersSpan(traceparent string, tracestate ...string) trace.SpanContext {
+// parseTraceparent reads the headers of W3C Trace Context. Whatever is malformed counts as absent.
+func parseTraceparent(traceparent string, tracestate ...string) trace.SpanContext {
 	if traceparent == "" {
 		return trace.SpanContext{}
 	}
@@ -394,13 +394,6 @@ func isCorrelationID(s string) bool {
 	})
 }
 
-const (
-	handlerBudget = 10 * time.Second // of the store and the embedder, for one request
-
-	// backgroundBudget is for a document of 8 MiB too, which may have 100,000 sections.
-	backgroundBudget = 5 * time.Minute
-)
-
 // timeLeft is how long whatever can block may still take: until ctx's deadline, else to the end of its request's budget,
 // else, where no request waits for it, backgroundBudget. A timer for every request would cost more than most of them.
 func timeLeft(ctx context.Context) time.Duration {
@@ -409,8 +402,8 @@ func timeLeft(ctx context.Context) time.Duration {
 	}
 	if s := currentScope(ctx); s != nil && s.record.job == "" {
 		begin := s.record.start
-		if !s.record.read.IsZero() {
-			begin = s.record.read
+		if !s.record.bodyReadAt.IsZero() {
+			begin = s.record.bodyReadAt
 		}
 		return handlerBudget - time.Since(begin)
 	}

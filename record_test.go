@@ -49,8 +49,8 @@ func TestTraceparentIsParsedAsW3CSays(t *testing.T) {
 		strings.Replace(good, "b7ad6b7169203331", strings.Repeat("0", 16), 1):                 false,
 		"": false,
 	} {
-		if got := callersSpan(text).IsValid(); got != want {
-			t.Errorf("callersSpan(%q) = %v, want %v", text, got, want)
+		if got := parseTraceparent(text).IsValid(); got != want {
+			t.Errorf("parseTraceparent(%q) = %v, want %v", text, got, want)
 		}
 	}
 }
@@ -152,7 +152,7 @@ func TestBodyThatComesSlowlyDoesNotTakeTheStoresTime(t *testing.T) {
 	rec.job = "test"
 	var read []bool
 	ts.store = storeStub{ts.store, func(ctx context.Context) error {
-		read = append(read, !currentScope(ctx).record.read.IsZero())
+		read = append(read, !currentScope(ctx).record.bodyReadAt.IsZero())
 		return nil
 	}}
 	ts.do("POST", "/mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search_docs","arguments":{"query":"a"}}}`, "Content-Type: application/json")

@@ -64,7 +64,7 @@ func (r *recorder) end(rec *record) {
 		return
 	}
 	r.recent.push(rec, recorderBytes/2, 300) // each one that is kept is marked by some turns of the garbage collector
-	if rec.streams == "" && rec.job == "" {
+	if rec.transport == "" && rec.job == "" {
 		r.slowest.insert(rec, recorderBytes/4, 50)
 	}
 }
@@ -213,7 +213,7 @@ func (r *recorder) find(id string) []view {
 	seen := make(map[*record]bool)
 	found := []view{}
 	for _, rec := range candidates {
-		if !seen[rec.record] && rec.isCalled(id) {
+		if !seen[rec.record] && rec.hasID(id) {
 			found = append(found, rec.view(true))
 		}
 		seen[rec.record] = true
@@ -222,8 +222,8 @@ func (r *recorder) find(id string) []view {
 	return found
 }
 
-// isCalled reports whether id is the record's correlation or trace id. A message's traceparent may change both in flight.
-func (rec *record) isCalled(id string) bool {
+// hasID reports whether id is the record's correlation or trace id. A message's traceparent may change both in flight.
+func (rec *record) hasID(id string) bool {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	return rec.correlation == id || rec.trace.String() == id

@@ -25,9 +25,6 @@ const schemaVersion = 1
 
 const leaseDuration = 30 * time.Second
 
-// maxDimensions is what pgvector's HNSW index takes of half-precision numbers.
-const maxDimensions = 4000
-
 // open creates the schema where there is none and checks that what is stored is of this program's making. Its errors
 // that are not errUnavailable are mended by whoever runs the program.
 func (p *postgres) open(ctx context.Context) error {
@@ -41,7 +38,7 @@ func (p *postgres) open(ctx context.Context) error {
 			err = p.embedder.check(ctx)
 		}
 		if err == nil {
-			err = p.attempt(ctx, "maintain", func(tx *transaction) error { return tx.createSchema(ctx, p.making()) })
+			err = p.attempt(ctx, "maintain", func(tx *transaction) error { return tx.createSchema(ctx, p.fingerprint()) })
 		}
 		if err == nil {
 			err = p.reload(ctx)
@@ -68,18 +65,18 @@ var startupAdvice = map[string]string{
 	"3D000":       "create the database that DATABASE_URL names with createdb",
 }
 
-// making is what the stored rows depend on beside the documents.
-type making struct {
+// fingerprint is what the stored rows depend on beside the documents.
+type fingerprint struct {
 	schema, analyzer int
 	model            string
 	dimensions       int
 }
 
-func (p *postgres) making() making {
-	return making{schemaVersion, analyzerVersion, p.embedder.model(), p.embedder.dimensions()}
+func (p *postgres) fingerprint() fingerprint {
+	return fingerprint{schemaVersion, analyzerVersion, p.embedder.model(), p.embedder.dimensions()}
 }
 
-func (stored making) check(want making) error {
+func (stored fingerprint) check(want fingerprint) error {
 	switch {
 	case stored == want:
 		return nil
@@ -106,7 +103,7 @@ func (tx *transaction) checkServer(ctx context.Context) error {
 }
 
 // createSchema checks the server and creates the tables, unless another replica has done so meanwhile.
-func (tx *transaction) createSchema(ctx context.Context, m making) error {
+func (tx *transaction) createSchema(ctx context.Context, m fingerprint) error {
 	const migrationLock = 0x76697472 // any number that all replicas agree on
 	if err := tx.exec(ctx, `SELECT pg_advisory_xact_lock($1)`, migrationLock); err != nil {
 		return err
@@ -215,7 +212,7 @@ func (p *postgres) recheck(ctx context.Context) {
 // database that is not of this program's making, or no longer.
 func (p *postgres) reload(ctx context.Context) error {
 	var changes int64
-	var stored making
+	var stored fingerprint
 	var f *frequencies
 	err := p.attempt(ctx, "maintain", func(tx *transaction) error {
 		err := tx.row(ctx, []any{&stored.schema, &stored.analyzer, &stored.model, &stored.dimensions, &changes},
@@ -229,9 +226,9 @@ func (p *postgres) reload(ctx context.Context) error {
 		return err
 	}
 	if stored.model == p.embedder.model() {
-		_ = p.embedder.learn(stored.dimensions) // lets us search while the API is away; if they differ, check says so
+		_ = p.embedder.setDimensions(stored.dimensions) // lets us search while the API is away; if they differ, check says so
 	}
-	if err := stored.check(p.making()); err != nil {
+	if err := stored.check(p.fingerprint()); err != nil {
 		p.setProblem(err.Error())
 		return err
 	}

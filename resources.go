@@ -110,7 +110,7 @@ func (s *server) getPrompt(ctx context.Context, m *message) (any, error) {
 	if m.Params.Name != "answer_from_docs" {
 		return nil, rpcErrorf(codeInvalidParams, "no prompt %.60q: prompts/list names them", m.Params.Name)
 	}
-	annotate(ctx, slog.String("gen_ai.prompt.name", m.Params.Name))
+	spanAttrs(ctx, slog.String("gen_ai.prompt.name", m.Params.Name))
 	args := arguments{values: m.Params.Arguments}
 	question := args.query("question")
 	if err := args.check("question"); err != nil {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"embed"
 	"errors"
 	"fmt"
 	"io"
@@ -15,32 +16,24 @@ import (
 	"time"
 )
 
-// Deadlines nest: what is outside waits longer than what is inside.
-const (
-	writeTimeout = 30 * time.Second
-	readTimeout  = 30 * time.Second
-
-	maxBodyBytes = 1 << 20
-)
-
 // server answers requests. Its fields are set before it serves.
 type server struct {
-	cfg     *settings
-	log     *slog.Logger
-	level   *logLevel
-	logs    *logWriter
-	observe *observer
-	profile *profiler
-	store   store
-	folder  *folder // nil: nothing is followed
-	limits  *limiter
-	strikes *limiter // failed tokens on the profiling routes
-	streams *streams
+	cfg          *settings
+	log          *slog.Logger
+	level        *logLevel
+	logs         *logWriter
+	observe      *observer
+	profile      *profiler
+	store        store
+	folder       *folder // nil: nothing is followed
+	limits       *limiter
+	authFailures *limiter // failed tokens on the profiling routes
+	streams      *streams
 
 	ready    atomic.Bool   // false before serving, and again once a drain has begun
 	stopping chan struct{} // closed when streams must end
 	metrics  http.Handler  // of /metrics
-	known    knownState
+	known    storeState
 }
 
 // newServer makes a server that needs no more than a store. It must be closed.
@@ -50,7 +43,7 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 	log := newLogger(logs, level, cfg)
 	s := &server{
 		cfg: cfg, log: log, level: level, logs: logs, observe: newObserver(cfg, log), profile: new(profiler),
-		limits: newLimiter(cfg.rateLimit, max(1, 2*cfg.rateLimit)), strikes: newLimiter(0.1, 5), streams: newStreams(cfg.maxStreams),
+		limits: newLimiter(cfg.rateLimit, max(1, 2*cfg.rateLimit)), authFailures: newLimiter(0.1, 5), streams: newStreams(cfg.maxStreams),
 		stopping: make(chan struct{}),
 	}
 	s.observe.client = s.clientName
@@ -143,38 +136,6 @@ func (s *server) httpServer(addr, serves string) *http.Server {
 	}
 }
 
-func (s *server) isStopping() bool {
-	select {
-	case <-s.stopping:
-		return true
-	default:
-		return false
-	}
-}
-
-// access says who may use a route.
-type access int
-
-const (
-	open      access = iota // anybody, never limited: probes
-	api                     // who has API_TOKEN, or anybody if there is none
-	admin                   // who has ADMIN_TOKEN
-	profiling               // the same, limited by a budget of its own instead of RATE_LIMIT
-)
-
-// route is a line of the route table.
-type route struct {
-	pattern string
-	access  access
-	maxBody int64 // bytes; noLimit for bulk loads and captures, which last; ownLimits where the handler sees to it
-	handler func(w http.ResponseWriter, r *http.Request) error
-}
-
-const (
-	noLimit   = -1
-	ownLimits = -2
-)
-
 // routes is the whole HTTP surface of a listener that serves "search", "admin" or both.
 func (s *server) routes(serves string) []route {
 	tables := map[string][]route{
@@ -247,9 +208,6 @@ func unmatched(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error
 	return headerError{userError{http.StatusMethodNotAllowed, "method not allowed here: use " + list}, "Allow", list}
 }
 
-// Header values that are the same in most answers, set without making them anew.
-var nosniff, noStore, jsonType = []string{"nosniff"}, []string{"no-store"}, []string{"application/json"}
-
 // handle guards a route and makes the answer of an error.
 func (s *server) handle(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -283,12 +241,15 @@ func (s *server) call(w http.ResponseWriter, r *http.Request, rt route) error {
 
 // answerError is the only place where an error becomes a response. The caller learns of his own faults, the log of ours.
 func (s *server) answerError(w http.ResponseWriter, r *http.Request, err error) {
-	note(r.Context(), slog.String("error", err.Error()))
+	logAttrs(r.Context(), slog.String("error", err.Error()))
 	if sent, ok := w.(*response); ok && sent.status != 0 { // too late for a status: the log tells
 		return
 	}
-	if told(err).status >= http.StatusInternalServerError {
+	if publicError(err).status >= http.StatusInternalServerError {
 		markFailed(r.Context(), err)
 	}
 	writeError(w, r, err)
 }
+
+//go:embed README.md RUNBOOK.md
+var ownDocuments embed.FS

@@ -54,6 +54,9 @@ type settings struct {
 // model names the embedder in telemetry.
 func (c *settings) model() string { return cmp.Or(c.embeddingModel, hashedModel) }
 
+// maxDimensions is what pgvector's HNSW index takes of half-precision numbers.
+const maxDimensions = 4000
+
 // variable is one environment variable: a line of the manual, of README's table and of what is checked at start-up.
 type variable struct {
 	name, standard string // standard: the value where it is unset or empty
@@ -66,41 +69,44 @@ type variable struct {
 // variables are all settings, each with a setter that checks a value and keeps it in c.
 func variables(c *settings) []variable {
 	return []variable{
-		{"ADDR", "127.0.0.1:8080", "", false, "address to listen on", into(&c.addr, parseAddr)},
-		{"ADMIN_ADDR", "", "127.0.0.1:9090", false, "address for /metrics and /debug/, which are then served there and only there", into(&c.adminAddr, parseAddr)},
-		{"DATABASE_URL", "", "postgres://u@db.example.com/v?sslmode=verify-full", true, "PostgreSQL 14 or later with pgvector 0.8; without it the store is in memory", into(&c.databaseURL, parseDatabaseURL)},
-		{"DB_MAX_CONNS", "20", "", false, "connections that requests may use; background work takes up to 2 more", into(&c.dbMaxConns, parseCount(1000))},
-		{"DOCS_DIR", "", "./docs", false, "folder of Markdown to serve; without it the program's own manual", into(&c.docsDir, parseText)},
-		{"DOCS_SYNC_INTERVAL", "10s", "", false, "how often the folder is looked through for changes", into(&c.docsSync, parseDuration(100*time.Millisecond))},
-		{"EMBEDDING_URL", "", "http://127.0.0.1:11434/v1/embeddings", false, "any OpenAI-compatible embeddings API; without it the built-in, lexical vectors", into(&c.embeddingURL, parseURL)},
-		{"EMBEDDING_MODEL", "", "nomic-embed-text", false, "model to name to the API", into(&c.embeddingModel, parseText)},
-		{"EMBEDDING_API_KEY", "", "a-key", true, "bearer token of the API", into(&c.embeddingKey, parseToken)},
-		{"EMBEDDING_DIMENSIONS", "", "512", false, "dimensions to ask the model for; unset: its own", into(&c.embeddingDimensions, parseCount(maxDimensions))},
-		{"EMBEDDING_QUERY_PREFIX", "", "query: ", false, "what the model wants before a question", into(&c.embeddingQueryPrefix, parseText)},
-		{"EMBEDDING_DOCUMENT_PREFIX", "", "passage: ", false, "what the model wants before a text", into(&c.embeddingDocumentPrefix, parseText)},
-		{"EMBEDDING_BATCH", "32", "", false, "texts a call", into(&c.embeddingBatch, parseCount(2048))},
-		{"EMBEDDING_CONCURRENCY", "4", "", false, "calls at once", into(&c.embeddingConcurrency, parseCount(100))},
-		{"EMBEDDING_MIN_COSINE", "0.3", "", false, "cosine from which on a text counts as found though it shares no word with the question", into(&c.embeddingMinCosine, parseNumber(-1, 1))},
-		{"VECTOR_WEIGHT", "0.5", "", false, "weight of the vectors beside the words (1) in the ranking; with EMBEDDING_URL 1.0", into(&c.vectorWeight, parseNumber(0, 100))},
-		{"API_TOKEN", "", "a-long-random-text", true, "bearer token for searching and reading; without it they are open to anybody", into(&c.apiToken, parseToken)},
-		{"ADMIN_TOKEN", "", "a-long-random-text", true, "token that opens everything, as bearer or Basic password; without it the admin routes are closed", into(&c.adminToken, parseToken)},
-		{"ALLOWED_HOSTS", "", "docs.example.com", false, "host names served, without ports, besides its own IP address; unset: the loopback names if ADDR is loopback, else any", into(&c.allowedHosts, parseList(parseHost))},
-		{"ALLOWED_ORIGINS", "", "https://app.example.com", false, "origins beside the request's own host whose pages may ask", into(&c.allowedOrigins, parseList(parseOrigin))},
-		{"TRUSTED_PROXIES", "", "10.0.0.0/8", false, "networks whose X-Forwarded-For is believed", into(&c.trustedProxies, parseList(netip.ParsePrefix))},
-		{"RATE_LIMIT", "50", "", false, "requests a second per client, in bursts of twice as many; 0: no limit", into(&c.rateLimit, parseRate)},
-		{"MAX_STREAMS", "10000", "", false, "SSE streams open at once, per client 100 of them", into(&c.maxStreams, parseCount(math.MaxInt32))},
-		{"ENABLE_PROFILING", "false", "", false, "true opens /debug/pprof/ and /debug/flight to whoever has ADMIN_TOKEN", into(&c.profiling, parseTrue)},
-		{"OTEL_TRACE_SAMPLE_RATE", "0.1", "", false, "share of the traces that are kept, 0 to 1; failed and slow ones are always kept", into(&c.sampleRate, parseNumber(0, 1))},
-		{"OTEL_TRACES_EXPORTER", "", "otlp", false, "otlp, console (standard error) or none; unset: otlp if OTEL_EXPORTER_OTLP_ENDPOINT is set", into(&c.tracesExporter, parseExporter)},
-		{"OTEL_RESOURCE_ATTRIBUTES", "", "k8s.pod.name=docs-1", false, "further attributes of the traces' resource", into(new(string), parseText)}, // the OpenTelemetry SDK reads it
-		{"OTEL_SERVICE_NAME", "vitrine", "", false, "name of the service in logs, metrics and traces", into(&c.serviceName, parseText)},
-		{"ENVIRONMENT", "development", "", false, "name of the environment in logs, metrics and traces", into(&c.environment, parseText)},
-		{"LOG_LEVEL", "info", "", false, "debug, info, warn or error", into(&c.logLevel, parseLevel)},
-		{"SLOW_REQUEST", "500ms", "", false, "requests that take longer are logged as warnings, and their traces kept", into(&c.slowRequest, parseDuration(0))},
-		{"DRAIN_DELAY", "0s", "", false, "pause between being no longer ready and closing", into(&c.drainDelay, parseDuration(0))},
-		{"OBSERVABILITY", "on", "", false, "off leaves out what is recorded of each request, to measure what that costs", into(&c.observability, parseOn)},
+		{"ADDR", "127.0.0.1:8080", "", false, "address to listen on", setter(&c.addr, parseAddr)},
+		{"ADMIN_ADDR", "", "127.0.0.1:9090", false, "address for /metrics and /debug/, which are then served there and only there", setter(&c.adminAddr, parseAddr)},
+		{"DATABASE_URL", "", "postgres://u@db.example.com/v?sslmode=verify-full", true, "PostgreSQL 14 or later with pgvector 0.8; without it the store is in memory", setter(&c.databaseURL, parseDatabaseURL)},
+		{"DB_MAX_CONNS", "20", "", false, "connections that requests may use; background work takes up to 2 more", setter(&c.dbMaxConns, parseCount(1000))},
+		{"DOCS_DIR", "", "./docs", false, "folder of Markdown to serve; without it the program's own manual", setter(&c.docsDir, parseText)},
+		{"DOCS_SYNC_INTERVAL", "10s", "", false, "how often the folder is looked through for changes", setter(&c.docsSync, parseDuration(100*time.Millisecond))},
+		{"EMBEDDING_URL", "", "http://127.0.0.1:11434/v1/embeddings", false, "any OpenAI-compatible embeddings API; without it the built-in, lexical vectors", setter(&c.embeddingURL, parseURL)},
+		{"EMBEDDING_MODEL", "", "nomic-embed-text", false, "model to name to the API", setter(&c.embeddingModel, parseText)},
+		{"EMBEDDING_API_KEY", "", "a-key", true, "bearer token of the API", setter(&c.embeddingKey, parseToken)},
+		{"EMBEDDING_DIMENSIONS", "", "512", false, "dimensions to ask the model for; unset: its own", setter(&c.embeddingDimensions, parseCount(maxDimensions))},
+		{"EMBEDDING_QUERY_PREFIX", "", "query: ", false, "what the model wants before a question", setter(&c.embeddingQueryPrefix, parseText)},
+		{"EMBEDDING_DOCUMENT_PREFIX", "", "passage: ", false, "what the model wants before a text", setter(&c.embeddingDocumentPrefix, parseText)},
+		{"EMBEDDING_BATCH", "32", "", false, "texts a call", setter(&c.embeddingBatch, parseCount(2048))},
+		{"EMBEDDING_CONCURRENCY", "4", "", false, "calls at once", setter(&c.embeddingConcurrency, parseCount(100))},
+		{"EMBEDDING_MIN_COSINE", "0.3", "", false, "cosine from which on a text counts as found though it shares no word with the question", setter(&c.embeddingMinCosine, parseNumber(-1, 1))},
+		{"VECTOR_WEIGHT", "0.5", "", false, "weight of the vectors beside the words (1) in the ranking; with EMBEDDING_URL 1.0", setter(&c.vectorWeight, parseNumber(0, 100))},
+		{"API_TOKEN", "", "a-long-random-text", true, "bearer token for searching and reading; without it they are open to anybody", setter(&c.apiToken, parseToken)},
+		{"ADMIN_TOKEN", "", "a-long-random-text", true, "token that opens everything, as bearer or Basic password; without it the admin routes are closed", setter(&c.adminToken, parseToken)},
+		{"ALLOWED_HOSTS", "", "docs.example.com", false, "host names served, without ports, besides its own IP address; unset: the loopback names if ADDR is loopback, else any", setter(&c.allowedHosts, parseList(parseHost))},
+		{"ALLOWED_ORIGINS", "", "https://app.example.com", false, "origins beside the request's own host whose pages may ask", setter(&c.allowedOrigins, parseList(parseOrigin))},
+		{"TRUSTED_PROXIES", "", "10.0.0.0/8", false, "networks whose X-Forwarded-For is believed", setter(&c.trustedProxies, parseList(netip.ParsePrefix))},
+		{"RATE_LIMIT", "50", "", false, "requests a second per client, in bursts of twice as many; 0: no limit", setter(&c.rateLimit, parseRate)},
+		{"MAX_STREAMS", "10000", "", false, "SSE streams open at once, per client 100 of them", setter(&c.maxStreams, parseCount(math.MaxInt32))},
+		{"ENABLE_PROFILING", "false", "", false, "true opens /debug/pprof/ and /debug/flight to whoever has ADMIN_TOKEN", setter(&c.profiling, parseTrue)},
+		{"OTEL_TRACE_SAMPLE_RATE", "0.1", "", false, "share of the traces that are kept, 0 to 1; failed and slow ones are always kept", setter(&c.sampleRate, parseNumber(0, 1))},
+		{"OTEL_TRACES_EXPORTER", "", "otlp", false, "otlp, console (standard error) or none; unset: otlp if OTEL_EXPORTER_OTLP_ENDPOINT is set", setter(&c.tracesExporter, parseExporter)},
+		{"OTEL_RESOURCE_ATTRIBUTES", "", "k8s.pod.name=docs-1", false, "further attributes of the traces' resource", setter(new(string), parseText)}, // the OpenTelemetry SDK reads it
+		{"OTEL_SERVICE_NAME", "vitrine", "", false, "name of the service in logs, metrics and traces", setter(&c.serviceName, parseText)},
+		{"ENVIRONMENT", "development", "", false, "name of the environment in logs, metrics and traces", setter(&c.environment, parseText)},
+		{"LOG_LEVEL", "info", "", false, "debug, info, warn or error", setter(&c.logLevel, parseLevel)},
+		{"SLOW_REQUEST", "500ms", "", false, "requests that take longer are logged as warnings, and their traces kept", setter(&c.slowRequest, parseDuration(0))},
+		{"DRAIN_DELAY", "0s", "", false, "pause between being no longer ready and closing", setter(&c.drainDelay, parseDuration(0))},
+		{"OBSERVABILITY", "on", "", false, "off leaves out what is recorded of each request, to measure what that costs", setter(&c.observability, parseOn)},
 	}
 }
+
+// errUsage is wrapped by errors that are mended by other settings or arguments.
+var errUsage = errors.New("vitrine -h prints the manual")
 
 // readSettings checks all variables and reports all that is wrong at once.
 func readSettings(env map[string]string) (*settings, error) {
@@ -234,8 +240,8 @@ func hostname(host string) string {
 	return strings.TrimSuffix(strings.ToLower(strings.Trim(host, "[]")), ".")
 }
 
-// into makes a setter of a parser.
-func into[T any](field *T, parse func(string) (T, error)) func(string) error {
+// setter makes a setter of a parser.
+func setter[T any](field *T, parse func(string) (T, error)) func(string) error {
 	return func(v string) (err error) {
 		*field, err = parse(v)
 		return err
@@ -278,8 +284,8 @@ func parseURL(v string) (string, error) {
 	return v, nil
 }
 
-// between makes a parser of values in a range, of a parser of all. NaN is in none.
-func between[T cmp.Ordered](kind string, least, most T, parse func(string) (T, error)) func(string) (T, error) {
+// inRange makes a parser of values in a range, of a parser of all. NaN is in none.
+func inRange[T cmp.Ordered](kind string, least, most T, parse func(string) (T, error)) func(string) (T, error) {
 	return func(v string) (T, error) {
 		value, err := parse(v)
 		if isInside := least <= value && value <= most; err != nil || !isInside {
@@ -290,15 +296,15 @@ func between[T cmp.Ordered](kind string, least, most T, parse func(string) (T, e
 }
 
 func parseCount(most int) func(string) (int, error) {
-	return between("number", 1, most, strconv.Atoi)
+	return inRange("number", 1, most, strconv.Atoi)
 }
 
 func parseNumber(least, most float64) func(string) (float64, error) {
-	return between("number", least, most, func(v string) (float64, error) { return strconv.ParseFloat(v, 64) })
+	return inRange("number", least, most, func(v string) (float64, error) { return strconv.ParseFloat(v, 64) })
 }
 
 func parseDuration(least time.Duration) func(string) (time.Duration, error) {
-	return between("duration", least, 365*24*time.Hour, time.ParseDuration)
+	return inRange("duration", least, 365*24*time.Hour, time.ParseDuration)
 }
 
 // parseRate refuses rates at which a token takes longer than anybody waits.
@@ -368,12 +374,12 @@ func oneOf[T any](words string, values map[string]T) func(string) (T, error) {
 }
 
 var (
-	parseTrue     = oneOf("true or false", map[string]bool{"true": true, "false": false})
-	parseOn       = oneOf("on or off", map[string]bool{"on": true, "off": false})
-	parseExporter = oneOf("otlp, console or none", map[string]string{"otlp": "otlp", "console": "console", "none": "none"})
-	parseLower    = oneOf("debug, info, warn or error", map[string]slog.Level{
+	parseTrue      = oneOf("true or false", map[string]bool{"true": true, "false": false})
+	parseOn        = oneOf("on or off", map[string]bool{"on": true, "off": false})
+	parseExporter  = oneOf("otlp, console or none", map[string]string{"otlp": "otlp", "console": "console", "none": "none"})
+	parseLevelName = oneOf("debug, info, warn or error", map[string]slog.Level{
 		"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
 	})
 )
 
-func parseLevel(v string) (slog.Level, error) { return parseLower(strings.ToLower(v)) }
+func parseLevel(v string) (slog.Level, error) { return parseLevelName(strings.ToLower(v)) }

@@ -289,7 +289,7 @@ func (s *server) serveStream(w http.ResponseWriter, r *http.Request, st *stream,
 			err = write([]byte(": keep-alive\n\n"))
 		}
 	}
-	note(r.Context(), slog.String("stream", st.transport), slog.String("stream_ended", ended))
+	logAttrs(r.Context(), slog.String("stream", st.transport), slog.String("stream_ended", ended))
 	return nil
 }
 

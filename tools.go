@@ -155,8 +155,8 @@ func (s *server) callTool(ctx context.Context, m *message) (_ any, err error) {
 	if i < 0 {
 		return nil, rpcErrorf(codeInvalidParams, "no tool %.60q: tools/list names them", m.Params.Name)
 	}
-	note(ctx, slog.String("tool", tools[i].Name))
-	annotate(ctx, slog.String("gen_ai.operation.name", "execute_tool"), slog.String("gen_ai.tool.name", tools[i].Name))
+	logAttrs(ctx, slog.String("tool", tools[i].Name))
+	spanAttrs(ctx, slog.String("gen_ai.operation.name", "execute_tool"), slog.String("gen_ai.tool.name", tools[i].Name))
 	ctx, restore := s.profile.label(ctx, "tool", tools[i].Name)
 	defer restore()
 	ctx, end := stage(ctx, "tool", slog.String("gen_ai.tool.name", tools[i].Name))
@@ -171,13 +171,13 @@ func (s *server) callTool(ctx context.Context, m *message) (_ any, err error) {
 	problem, isTools := errors.AsType[toolError](err)
 	failure := err
 	if !isTools {
-		user := explain(ctx, err)
+		user := reportError(ctx, err)
 		problem = toolError(user.message)
 		if failure = problem; user.status >= http.StatusInternalServerError {
 			failure = brokenToolError{problem, err}
 		}
 	}
-	note(ctx, slog.String("error", err.Error()))
+	logAttrs(ctx, slog.String("error", err.Error()))
 	result = textResult(markdown(problem))
 	result.IsError = true
 	return result, failure

@@ -26,24 +26,24 @@ func (p *postgres) maintain(ctx context.Context) {
 	indexed := false
 	for ctx.Err() == nil {
 		if p.incomplete.Swap(false) || time.Since(embedded) >= recheckInterval {
-			p.work(ctx, "embed_missing", p.embedMissing)
+			p.withLease(ctx, "embed_missing", p.embedMissing)
 			embedded = time.Now()
 		}
 		if modified := p.modified.Load(); modified > 0 && modified*10 >= int64(p.frequencies.Load().chunks) {
-			p.work(ctx, "analyze", p.analyze)
+			p.withLease(ctx, "analyze", p.analyze)
 		}
 		isLoading := p.seen.Load()-seen > 10*int64(maintainInterval/time.Second)
 		seen = p.seen.Load()
 		if !indexed && !isLoading && p.frequencies.Load().chunks > p.exactChunks {
-			indexed = p.work(ctx, "build_indexes", p.buildIndexes)
+			indexed = p.withLease(ctx, "build_indexes", p.buildIndexes)
 		}
 		pause(ctx, maintainInterval)
 	}
 }
 
-// work does a job of that name under its lease and reports whether it is done. Where another replica has the lease, it
+// withLease does a job of that name under its lease and reports whether it is done. Where another replica has the lease, it
 // does nothing.
-func (p *postgres) work(ctx context.Context, name string, do func(ctx context.Context) error) (done bool) {
+func (p *postgres) withLease(ctx context.Context, name string, do func(ctx context.Context) error) (done bool) {
 	var err error
 	ctx, end := p.observe.job(ctx, name)
 	defer end(&err)
@@ -107,14 +107,14 @@ func (p *postgres) embedMissing(ctx context.Context) error {
 			return failure
 		}
 		embedded += len(texts)
-		note(ctx, slog.Int("chunks", embedded))
+		logAttrs(ctx, slog.Int("chunks", embedded))
 	}
 }
 
 // analyze refreshes the statistics and lets all replicas know.
 func (p *postgres) analyze(ctx context.Context) error {
 	modified := p.modified.Load()
-	if err := p.run(ctx, `ANALYZE chunks (slots)`); err != nil {
+	if err := p.execLong(ctx, `ANALYZE chunks (slots)`); err != nil {
 		return err
 	}
 	p.modified.Add(-modified)
@@ -150,14 +150,14 @@ func (p *postgres) buildIndex(ctx context.Context, name, definition string, work
 		return err
 	}
 	megabytes := min(2000, 64+p.frequencies.Load().chunks*(2*p.embedder.dimensions()+500)>>20)
-	err = p.run(ctx, `SET statement_timeout = 0`,
+	err = p.execLong(ctx, `SET statement_timeout = 0`,
 		fmt.Sprintf(`SET maintenance_work_mem = '%dMB'`, megabytes), // an HNSW graph that does not fit is built ten times slower
 		fmt.Sprintf(`SET max_parallel_maintenance_workers = %d`, workers),
 		`DROP INDEX CONCURRENTLY IF EXISTS `+name,
 		`CREATE INDEX CONCURRENTLY `+name+` ON `+definition,
 		`RESET ALL`)
 	if err == nil {
-		note(ctx, slog.String("index", name))
+		logAttrs(ctx, slog.String("index", name))
 	}
 	return err
 }
@@ -171,7 +171,7 @@ func (p *postgres) reindex(ctx context.Context) error {
 	if err := p.open(ctx); errors.Is(err, errUnavailable) {
 		return err
 	} // any other error is what we are here for, or comes back below
-	err := p.run(ctx, `UPDATE settings SET model = ''`, `DROP INDEX IF EXISTS embeddings_embedding`,
+	err := p.execLong(ctx, `UPDATE settings SET model = ''`, `DROP INDEX IF EXISTS embeddings_embedding`,
 		fmt.Sprintf(`ALTER TABLE embeddings ALTER embedding TYPE halfvec(%d) USING NULL`, p.embedder.dimensions()))
 	if err != nil {
 		return advise(err)
@@ -183,7 +183,7 @@ func (p *postgres) reindex(ctx context.Context) error {
 	if err := p.embedMissing(ctx); err != nil {
 		return err
 	}
-	want := p.making()
+	want := p.fingerprint()
 	err = p.exec(ctx, "maintain", `UPDATE settings SET analyzer = $1, model = $2, dimensions = $3`, want.analyzer, want.model, want.dimensions)
 	if err != nil {
 		return err
