@@ -88,6 +88,8 @@ const legSize = 100
 
 // store keeps documents and finds them. An error of kind userError is the caller's fault; every other is the store's.
 type store interface {
+	// start opens the store and keeps it up in tasks until ctx ends. Its error is one that waiting does not mend.
+	start(ctx context.Context, tasks *sync.WaitGroup) error
 	// search returns at most q.limit documents, the best first, documents of equal score by id. degraded: the embedder
 	// did not answer, and the words alone ranked them.
 	search(ctx context.Context, q query) (hits []hit, degraded bool, err error)
@@ -107,9 +109,13 @@ type store interface {
 	folderIDs(ctx context.Context) ([]string, error)
 	// size counts documents and chunks.
 	size(ctx context.Context) (documents, chunks int, err error)
+	// pool returns the numbers of the connections to a database.
+	pool() poolStats
 	// watch calls changed after each change with the ids that changed, nil if any may have, until stop is called. changed
 	// must not block.
 	watch(changed func(ids []string)) (stop func())
+	// close ends what start opened, once its tasks have ended.
+	close()
 }
 
 // poolStats are the numbers of a connection pool; zero where there is none.

@@ -47,10 +47,7 @@ type remoteEmbedder struct {
 	slots   chan struct{} // EMBEDDING_CONCURRENCY calls at once
 	learned atomic.Int64  // the vectors' length, 0 before the first answer
 	cache   vectorCache
-
-	mu       sync.Mutex
-	failures int       // of calls, in a row
-	retryAt  time.Time // no call before, while it has failed
+	breaker breaker
 }
 
 func newRemoteEmbedder(cfg *settings) *remoteEmbedder {
@@ -202,7 +199,7 @@ func (e *remoteEmbedder) embedBatch(ctx context.Context, texts []string, vectors
 func (e *remoteEmbedder) callWithRetry(ctx context.Context, texts []string, attempts int) ([][]float32, error) {
 	backoff := 500 * time.Millisecond
 	for attempt := 1; ; attempt++ {
-		if !e.mayCall() {
+		if !e.breaker.allow(time.Now()) {
 			return nil, errEmbedderAway
 		}
 		vectors, err := e.call(ctx, texts)
@@ -211,7 +208,12 @@ func (e *remoteEmbedder) callWithRetry(ctx context.Context, texts []string, atte
 		}
 		refused, _ := errors.AsType[refusalError](err)
 		temporary := err != nil && refused.temporary()
-		isAway := e.called(!temporary || refused.status == http.StatusTooManyRequests)
+		isAway := false
+		if temporary && refused.status != http.StatusTooManyRequests {
+			isAway = e.breaker.failed(time.Now())
+		} else {
+			e.breaker.succeeded()
+		}
 		wait := backoff + rand.N(backoff/2)
 		if refused.after > 0 {
 			wait = refused.after
@@ -227,29 +229,6 @@ func (e *remoteEmbedder) callWithRetry(ctx context.Context, texts []string, atte
 }
 
 var errEmbedderAway = fmt.Errorf("%w: the embedding API has failed %d times in a row and is asked once a second", errUnavailable, breakerFailures)
-
-// mayCall lets one call a second through once the API has failed several times in a row.
-func (e *remoteEmbedder) mayCall() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.failures >= breakerFailures && time.Now().Before(e.retryAt) {
-		return false
-	}
-	e.retryAt = time.Now().Add(probeInterval)
-	return true
-}
-
-// called counts failures in a row and reports whether they are so many that the API is taken to be away.
-func (e *remoteEmbedder) called(answered bool) (isAway bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.failures++
-	if answered {
-		e.failures = 0
-	}
-	e.retryAt = time.Now().Add(probeInterval)
-	return e.failures >= breakerFailures
-}
 
 // refusalError is an answer of the API that is of no use: an error status, or vectors that cannot be right (status 200).
 // The zero value stands for no answer at all.

@@ -40,7 +40,7 @@ func TestEval(t *testing.T) {
 	if dir := os.Getenv("EVAL_DIR"); dir != "" {
 		set, least = directorySet(t, dir), 0
 	}
-	m := newMemory(nil, 0.5)
+	m := newMemory(nil, hashedEmbedder{}, 0.5, quietObserver())
 	if err := m.sync(t.Context(), time.Now(), set.documents, nil); err != nil {
 		t.Fatal(err)
 	}

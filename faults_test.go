@@ -251,7 +251,7 @@ func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
 				case !errors.Is(err, errUnavailable):
 					t.Errorf("put: %v", err)
 				default:
-					p.failures.Store(0) // nobody probes here
+					p.breaker.succeeded() // nobody probes here
 					time.Sleep(time.Millisecond)
 				}
 			}
@@ -264,12 +264,12 @@ func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
 	}
 	cancel()
 	writing.Wait()
-	p.failures.Store(0)
+	p.breaker.succeeded()
 	for w := range writers {
 		var d *document
 		waitFor(t, "it has recovered", func() bool {
 			d, err = p.document(t.Context(), fmt.Sprintf("%d.md", w))
-			p.failures.Store(0)
+			p.breaker.succeeded()
 			return err == nil
 		})
 		held, err := strconv.Atoi(strings.TrimPrefix(d.title, "word"))

@@ -35,7 +35,7 @@ func newScanned(t *testing.T, dir string) *scanned {
 	logs := new(logBuffer)
 	cfg := new(settings)
 	f := &folder{dir: dir, observe: newObserver(cfg, newLogger(logs, newLogLevel(0), cfg))}
-	s := &scanned{t, f, newMemory(f, 0.5), logs}
+	s := &scanned{t, f, newMemory(f, hashedEmbedder{}, 0.5, quietObserver()), logs}
 	s.scan()
 	return s
 }

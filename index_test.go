@@ -58,7 +58,7 @@ func heapBytes() uint64 {
 // documents has: go test -run '^$' -bench Search -cpu 1 .
 func BenchmarkSearch(b *testing.B) {
 	for _, chunks := range []int{10_000, 100_000} {
-		m := newMemory(nil, 0.5)
+		m := newMemory(nil, hashedEmbedder{}, 0.5, quietObserver())
 		if err := m.sync(b.Context(), time.Now(), syntheticDocuments(chunks/10), nil); err != nil {
 			b.Fatal(err)
 		}
@@ -92,7 +92,7 @@ func BenchmarkIndex(b *testing.B) {
 	documents := syntheticDocuments(500)
 	before := heapBytes()
 	for b.Loop() {
-		m := newMemory(nil, 0.5)
+		m := newMemory(nil, hashedEmbedder{}, 0.5, quietObserver())
 		started := time.Now()
 		if err := m.sync(b.Context(), time.Now(), documents, nil); err != nil {
 			b.Fatal(err)
@@ -111,7 +111,7 @@ func BenchmarkIndex(b *testing.B) {
 func BenchmarkSearchDuringPuts(b *testing.B) {
 	for _, writers := range []int{0, 1} {
 		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
-			m := newMemory(&folder{dir: b.TempDir()}, 0.5)
+			m := newMemory(&folder{dir: b.TempDir()}, hashedEmbedder{}, 0.5, quietObserver())
 			documents := syntheticDocuments(1000)
 			if err := m.sync(b.Context(), time.Now(), documents, nil); err != nil {
 				b.Fatal(err)

@@ -55,11 +55,55 @@ func (l *limiter) evict() {
 }
 
 const (
-	// breakerFailures in a row open the circuit breaker: requests are refused at once, and one probe a second finds
-	// out when the database is back.
 	breakerFailures = 3
 	probeInterval   = time.Second
 )
+
+// breaker is a circuit breaker for something that may be away: the database, the embeddings API. After breakerFailures
+// failures in a row it is open. Its zero value is closed.
+type breaker struct {
+	mu       sync.Mutex
+	failures int       // in a row
+	probeAt  time.Time // when an open breaker lets the next call through
+}
+
+// isOpen reports whether calls are refused, and how many have failed in a row.
+func (b *breaker) isOpen() (open bool, failures int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failures >= breakerFailures, b.failures
+}
+
+// allow reports whether a call may be made: any while the breaker is closed, one every probeInterval while it is open.
+func (b *breaker) allow(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failures >= breakerFailures && now.Before(b.probeAt) {
+		return false
+	}
+	b.probeAt = now.Add(probeInterval)
+	return true
+}
+
+// succeeded closes the breaker.
+func (b *breaker) succeeded() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failures = 0
+	b.probeAt = time.Time{}
+}
+
+// failed counts a failure and reports whether the breaker is open now.
+func (b *breaker) failed(now time.Time) (open bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failures++
+	b.probeAt = now.Add(probeInterval)
+	return b.failures >= breakerFailures
+}
+
+// recheckInterval is how often background work looks for what it was not told of.
+const recheckInterval = 30 * time.Second
 
 // pause reports whether ctx is still wanted after that time.
 func pause(ctx context.Context, duration time.Duration) bool {

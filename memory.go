@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"slices"
@@ -20,17 +19,35 @@ type memory struct {
 	folder       *folder // nil: read-only
 	embedder     embedder
 	vectorWeight float64
+	observe      *observer
 	current      atomic.Pointer[snapshot]
 
 	writing sync.Mutex           // held by whoever makes the next snapshot
 	written map[string]time.Time // when the API last wrote an id, for the scan that began before
 }
 
-func newMemory(f *folder, vectorWeight float64) *memory {
-	m := &memory{folder: f, embedder: hashedEmbedder{}, vectorWeight: vectorWeight, written: make(map[string]time.Time)}
+// newMemory returns an empty store. Without a folder it is read-only but for sync.
+func newMemory(f *folder, e embedder, vectorWeight float64, o *observer) *memory {
+	m := &memory{
+		folder:       f,
+		embedder:     e,
+		vectorWeight: vectorWeight,
+		observe:      o,
+		written:      make(map[string]time.Time),
+	}
 	m.current.Store(&snapshot{})
 	return m
 }
+
+// start embeds in the background what the embedder could not when it was written.
+func (m *memory) start(ctx context.Context, tasks *sync.WaitGroup) error {
+	tasks.Go(func() { m.embedMissing(ctx) })
+	return nil
+}
+
+func (m *memory) close() {}
+
+func (m *memory) pool() poolStats { return poolStats{} }
 
 // newEntries embeds and analyzes documents: the costly part of a write, done before any lock is taken.
 func (m *memory) newEntries(ctx context.Context, documents []*document) ([]*entry, error) {
@@ -51,27 +68,6 @@ func (m *memory) newEntries(ctx context.Context, documents []*document) ([]*entr
 		vectors = vectors[len(d.chunks):]
 	}
 	return entries, nil
-}
-
-// loadFiles fills the store with the Markdown files at the root of files.
-func (m *memory) loadFiles(ctx context.Context, files fs.FS) error {
-	names, err := fs.Glob(files, "*.md")
-	if err != nil {
-		return err
-	}
-	var documents []*document
-	for _, name := range names {
-		text, err := fs.ReadFile(files, name)
-		if err != nil {
-			return err
-		}
-		d, err := newDocument(name, string(text), time.Now())
-		if err != nil {
-			return err
-		}
-		documents = append(documents, d)
-	}
-	return m.sync(ctx, time.Now(), documents, nil)
 }
 
 // search ranks by the lexical and the vector leg and fuses the two.
@@ -248,9 +244,9 @@ func (m *memory) commit(changed []*entry, gone []string) {
 }
 
 // embedMissing embeds what the embedder refused when it was written, until ctx ends.
-func (m *memory) embedMissing(ctx context.Context, o *observer) {
+func (m *memory) embedMissing(ctx context.Context) {
 	for pause(ctx, recheckInterval) {
-		ctx, end := o.job(ctx, "embed_missing")
+		ctx, end := m.observe.job(ctx, "embed_missing")
 		var err error
 		for _, e := range m.current.Load().entries {
 			if err == nil && slices.Contains(e.scales, noVector) {

@@ -14,7 +14,7 @@ import (
 // newFilled returns a store with those documents, pairs of id and text.
 func newFilled(t *testing.T, pairs ...string) *memory {
 	t.Helper()
-	m := newMemory(&folder{dir: t.TempDir()}, 0.5)
+	m := newMemory(&folder{dir: t.TempDir()}, hashedEmbedder{}, 0.5, quietObserver())
 	for i := 0; i < len(pairs); i += 2 {
 		if _, err := m.put(t.Context(), mustDocument(t, pairs[i], pairs[i+1]), precondition{}); err != nil {
 			t.Fatal(err)
@@ -77,7 +77,7 @@ func TestNonsenseFindsNothing(t *testing.T) {
 }
 
 func TestPrefixFilterReturnsAllItsHits(t *testing.T) {
-	m := newMemory(nil, 0.5)
+	m := newMemory(nil, hashedEmbedder{}, 0.5, quietObserver())
 	var documents []*document
 	for i := range 1000 {
 		documents = append(documents, mustDocument(t, fmt.Sprintf("part%02d/%04d.md", i%20, i), fmt.Sprintf("# Page %d\n\nThe common subject, and number%d.", i, i)))

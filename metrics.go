@@ -236,10 +236,7 @@ func (c serverCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 		send(prometheus.GaugeValue, "vitrine_ready", "Whether the check of /readyz passes.", "check", ready)
 	}
-	var pool poolStats
-	if pooled, ok := c.store.(interface{ pool() poolStats }); ok {
-		pool = pooled.pool()
-	}
+	pool := c.store.pool()
 	send(prometheus.GaugeValue, "db_client_connection_count", "Connections of the database pool.", "db_client_connection_state",
 		sample{float64(pool.used), "used"}, sample{float64(pool.idle), "idle"})
 	gauge("db_client_connection_max", "Most connections that the database pool opens.", float64(pool.most))

@@ -36,7 +36,7 @@ func newLoadedServer(b *testing.B, observability, rate, collector string, stdout
 	if dir := os.Getenv("EVAL_DIR"); dir != "" {
 		set = directorySet(b, dir)
 	}
-	m := newMemory(nil, 0.5)
+	m := newMemory(nil, hashedEmbedder{}, 0.5, quietObserver())
 	if err := m.sync(b.Context(), time.Now(), set.documents, nil); err != nil {
 		b.Fatal(err)
 	}

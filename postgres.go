@@ -49,12 +49,12 @@ type postgres struct {
 	replica      string // names this process in leases and notifications
 
 	problem     atomic.Pointer[string] // why nothing can be asked yet; nil once open has succeeded
-	failures    atomic.Int32           // of the database, in a row
-	users       atomic.Int64           // who has a connection or waits for one
-	timeouts    atomic.Int64           // who waited in vain
-	seen        atomic.Int64           // settings.changes as far as the watchers know
-	modified    atomic.Int64           // chunks written here since the last ANALYZE
-	incomplete  atomic.Bool            // a document is stored without some of its vectors
+	breaker     breaker
+	users       atomic.Int64 // who has a connection or waits for one
+	timeouts    atomic.Int64 // who waited in vain
+	seen        atomic.Int64 // settings.changes as far as the watchers know
+	modified    atomic.Int64 // chunks written here since the last ANALYZE
+	incomplete  atomic.Bool  // a document is stored without some of its vectors
 	frequencies atomic.Pointer[frequencies]
 }
 
@@ -111,7 +111,7 @@ func (p *postgres) transact(ctx context.Context, name string, do func(tx *transa
 	if problem := p.problem.Load(); problem != nil {
 		return fmt.Errorf("%w: %s", errUnavailable, *problem)
 	}
-	if n := p.failures.Load(); n >= breakerFailures {
+	if open, n := p.breaker.isOpen(); open {
 		return fmt.Errorf("%w: the database has failed %d times in a row and is probed every %v", errUnavailable, n, probeInterval)
 	}
 	return p.attempt(ctx, name, do)
@@ -235,7 +235,7 @@ func (e *databaseError) Unwrap() []error   { return []error{e.err, e.kind} }
 func (p *postgres) classify(ctx context.Context, err error) error {
 	_, isUsers := errors.AsType[userError](err)
 	if err == nil || isUsers || errors.Is(err, sql.ErrNoRows) || errors.Is(err, errElsewhere) {
-		p.failures.Store(0)
+		p.breaker.succeeded()
 		return err
 	}
 	state := pq.As(err)
@@ -258,9 +258,9 @@ func (p *postgres) classify(ctx context.Context, err error) error {
 		class, kind = "connection", errUnavailable
 	}
 	if kind == nil {
-		p.failures.Store(0)
+		p.breaker.succeeded()
 	} else {
-		p.failures.Add(1)
+		p.breaker.failed(time.Now())
 	}
 	return &databaseError{class, err, kind}
 }
@@ -290,7 +290,7 @@ func (p *postgres) close() {
 // probe asks a database that has failed, once a second, until it answers.
 func (p *postgres) probe(ctx context.Context) {
 	for pause(ctx, probeInterval) {
-		if p.failures.Load() < breakerFailures {
+		if open, _ := p.breaker.isOpen(); !open {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(ctx, probeInterval)

@@ -20,7 +20,7 @@ import (
 // TestPostgresRanksLikeMemory compares the two stores on the manual in testdata, or on the set that EVAL_DIR names.
 func TestPostgresRanksLikeMemory(t *testing.T) {
 	set := evalSetOfTest(t)
-	m := newMemory(nil, 0.5)
+	m := newMemory(nil, hashedEmbedder{}, 0.5, quietObserver())
 	p := openPostgres(t, newDatabase(t))
 	loadSet(t, m, set)
 	loadSet(t, p, set)

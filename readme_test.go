@@ -91,8 +91,8 @@ func runCurls(t *testing.T, name string) {
 
 // TestReadmeShowsWhatItsFirstSearchAnswers asks the program's own documents, as README does.
 func TestReadmeShowsWhatItsFirstSearchAnswers(t *testing.T) {
-	m := newMemory(nil, 0.5)
-	if err := m.loadFiles(t.Context(), ownDocuments); err != nil {
+	m := newMemory(nil, hashedEmbedder{}, 0.5, quietObserver())
+	if err := loadOwnDocuments(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}
 	readme, err := os.ReadFile("README.md")

@@ -126,30 +126,6 @@ func (tx *transaction) createSchema(ctx context.Context, m fingerprint) error {
 	return err
 }
 
-// start opens the store and keeps it going until ctx ends. A database that is away is waited for: requests are
-// answered meanwhile with why there is no answer.
-func (p *postgres) start(ctx context.Context, working *sync.WaitGroup) error {
-	err := p.open(ctx)
-	if err != nil && !errors.Is(err, errUnavailable) {
-		return err
-	}
-	working.Go(func() {
-		for wait := time.Second; err != nil && ctx.Err() == nil; wait = min(2*wait, 8*time.Second) {
-			p.setProblem(err.Error())
-			p.observe.log.WarnContext(ctx, "database not ready", "error", err, "retry", wait.String())
-			pause(ctx, wait)
-			err = p.open(ctx)
-		}
-		var background sync.WaitGroup
-		background.Go(func() { p.listen(ctx) })
-		background.Go(func() { p.maintain(ctx) })
-		background.Go(func() { p.probe(ctx) })
-		background.Wait()
-		p.close()
-	})
-	return nil
-}
-
 // listen passes on what other replicas changed. After a lost connection, and every recheckInterval for the case that
 // notifications do not get through, it compares the count of changes.
 func (p *postgres) listen(ctx context.Context) {

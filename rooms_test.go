@@ -18,7 +18,7 @@ func TestImportsKeepTheWalls(t *testing.T) {
 		"github.com/lib/pq": {"postgres.go", "queries.go", "replicas.go", "upkeep.go"},
 		"os/signal":         {"main.go"},
 		"net":               {"guard.go", "main.go", "observe.go", "postgres.go", "settings.go", "traces.go"},
-		"io/fs":             {"folder.go", "memory.go"},
+		"io/fs":             {"folder.go"},
 		"encoding/json":     {"answers.go", "bulk.go", "embed_remote.go", "jsonrpc.go", "mcp.go", "resources.go", "tools.go"},
 		"math/rand/v2":      {"embed_remote.go", "record.go"},
 		"runtime/debug":     {"main.go", "observe.go", "settings.go"},

@@ -61,14 +61,18 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 
 // close sends off what was recorded.
 func (s *server) close() {
+	if s.store != nil {
+		s.store.close()
+	}
 	s.profile.close()
 	s.observe.close()
 	s.observe.traces.close(5 * time.Second)
 	s.logs.close(2 * time.Second)
 }
 
-// openStore opens the store that the settings name and begins to follow the folder.
-func (s *server) openStore(ctx context.Context, working *sync.WaitGroup) error {
+// openStore opens the store that the settings name and begins to follow the folder. Background work goes into tasks and
+// lasts until ctx ends.
+func (s *server) openStore(ctx context.Context, tasks *sync.WaitGroup) error {
 	e, err := s.openEmbedder(ctx)
 	if err != nil {
 		return err
@@ -76,28 +80,49 @@ func (s *server) openStore(ctx context.Context, working *sync.WaitGroup) error {
 	if s.cfg.docsDir != "" {
 		s.folder = &folder{dir: s.cfg.docsDir, observe: s.observe}
 	}
-	if s.cfg.databaseURL != "" {
+	if s.cfg.databaseURL == "" {
+		s.store = newMemory(s.folder, e, s.cfg.vectorWeight, s.observe)
+	} else {
 		p, err := newPostgres(s.cfg, e, s.observe)
 		if err != nil {
 			return fmt.Errorf("DATABASE_URL: %w", err)
 		}
-		if err := p.start(ctx, working); err != nil {
-			return err
-		}
 		s.store = p
-	} else {
-		m := newMemory(s.folder, s.cfg.vectorWeight)
-		m.embedder = e
-		s.store = m
-		if s.folder == nil {
-			return m.loadFiles(ctx, ownDocuments)
-		}
-		working.Go(func() { m.embedMissing(ctx, s.observe) })
 	}
-	if s.folder != nil {
-		working.Go(func() { s.folder.follow(ctx, s.store, s.cfg.docsSync) })
+	if err := s.store.start(ctx, tasks); err != nil {
+		return err
+	}
+	switch {
+	case s.folder != nil:
+		tasks.Go(func() { s.folder.follow(ctx, s.store, s.cfg.docsSync) })
+	case s.cfg.databaseURL == "":
+		return loadOwnDocuments(ctx, s.store)
 	}
 	return nil
+}
+
+//go:embed README.md RUNBOOK.md
+var ownDocuments embed.FS
+
+// loadOwnDocuments fills a store with the program's manual.
+func loadOwnDocuments(ctx context.Context, st store) error {
+	files, err := ownDocuments.ReadDir(".")
+	if err != nil {
+		return err
+	}
+	var documents []*document
+	for _, file := range files {
+		text, err := ownDocuments.ReadFile(file.Name())
+		if err != nil {
+			return err
+		}
+		d, err := newDocument(file.Name(), string(text), time.Now())
+		if err != nil {
+			return err
+		}
+		documents = append(documents, d)
+	}
+	return st.sync(ctx, time.Now(), documents, nil)
 }
 
 // openEmbedder returns the embedder that the settings name. An API that is away for the moment is a warning.
@@ -250,6 +275,3 @@ func (s *server) answerError(w http.ResponseWriter, r *http.Request, err error) 
 	}
 	writeError(w, r, err)
 }
-
-//go:embed README.md RUNBOOK.md
-var ownDocuments embed.FS

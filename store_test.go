@@ -14,7 +14,7 @@ import (
 
 func TestMemoryIsAStore(t *testing.T) {
 	testStore(t, func(t *testing.T) store {
-		return newMemory(&folder{dir: t.TempDir(), observe: quietObserver()}, 0.5)
+		return newMemory(&folder{dir: t.TempDir(), observe: quietObserver()}, hashedEmbedder{}, 0.5, quietObserver())
 	})
 }
 

@@ -272,7 +272,7 @@ func newMCPServer(t testing.TB, docs map[string]string, change func(*server)) *m
 	log := new(lockedBuffer)
 	s := newServerOf(t, map[string]string{"DOCS_DIR": dir, "RATE_LIMIT": "0", "ADMIN_TOKEN": "admin-token"}, log)
 	s.folder = &folder{dir: dir, observe: s.observe}
-	s.store = newMemory(s.folder, s.cfg.vectorWeight)
+	s.store = newMemory(s.folder, hashedEmbedder{}, s.cfg.vectorWeight, quietObserver())
 	if err := s.folder.scan(t.Context(), s.store); err != nil {
 		t.Fatal(err)
 	}

@@ -13,10 +13,28 @@ import (
 	"github.com/lib/pq"
 )
 
-const (
-	recheckInterval  = 30 * time.Second
-	maintainInterval = 5 * time.Second
-)
+const maintainInterval = 5 * time.Second
+
+// start opens the store and keeps it going until ctx ends. A database that is away is waited for: requests are
+// answered meanwhile with why there is no answer.
+func (p *postgres) start(ctx context.Context, tasks *sync.WaitGroup) error {
+	err := p.open(ctx)
+	if err != nil && !errors.Is(err, errUnavailable) {
+		return err
+	}
+	tasks.Go(func() {
+		for wait := time.Second; err != nil && ctx.Err() == nil; wait = min(2*wait, 8*time.Second) {
+			p.setProblem(err.Error())
+			p.observe.log.WarnContext(ctx, "database not ready", "error", err, "retry", wait.String())
+			pause(ctx, wait)
+			err = p.open(ctx)
+		}
+		tasks.Go(func() { p.listen(ctx) })
+		tasks.Go(func() { p.maintain(ctx) })
+		tasks.Go(func() { p.probe(ctx) })
+	})
+	return nil
+}
 
 // maintain does what need not be done within a request, one thing after the other: vectors that are missing, the
 // statistics behind the terms' frequencies, the indexes of a large collection.
