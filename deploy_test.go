@@ -199,7 +199,7 @@ func TestVersionsArePinned(t *testing.T) {
 		t.Error("the workflow may do more than read")
 	}
 	exact := regexp.MustCompile(`^(vitrine:\$\{VERSION:-devel\}|[a-z/-]+:v?\d+\.\d+\.\d+(-pg\d+)?)$`)
-	for _, file := range []string{"compose.yaml", "k8s.yaml", "k8s-postgres.yaml"} {
+	for _, file := range []string{"compose.yaml", "k8s.yaml", "deploy/k8s-postgres.yaml"} {
 		for _, m := range regexp.MustCompile(`(?m)^ +image: (\S+)`).FindAllStringSubmatch(readFile(t, file), -1) {
 			if !exact.MatchString(m[1]) {
 				t.Errorf("%s: image %s has no exact version", file, m[1])

@@ -1,7 +1,7 @@
 package main
 
-// dashboard.json, alerts.yaml and RUNBOOK.md name metrics, alerts and headings: here they are held to what there is, by
-// reading them, by promtool, and on a real Prometheus that scrapes a real loaded process.
+// deploy/dashboard.json, deploy/alerts.yaml and RUNBOOK.md name metrics, alerts and headings: here they are held to what
+// there is, by reading them, by promtool, and on a real Prometheus that scrapes a real loaded process.
 
 import (
 	"context"
@@ -49,21 +49,21 @@ type dashboardFile struct {
 
 func readDashboard(t *testing.T) (d dashboardFile) {
 	t.Helper()
-	if err := json.Unmarshal([]byte(readFile(t, "dashboard.json")), &d); err != nil {
+	if err := json.Unmarshal([]byte(readFile(t, "deploy/dashboard.json")), &d); err != nil {
 		t.Fatal(err)
 	}
 	return d
 }
 
-// alertRule is a rule of alerts.yaml; record or alert is empty.
+// alertRule is a rule of deploy/alerts.yaml; record or alert is empty.
 type alertRule struct{ record, alert, expr, text string }
 
-// readRules reads alerts.yaml line by line, which suffices for how it is written; promtool checks that it is YAML.
+// readRules reads deploy/alerts.yaml line by line, which suffices for how it is written; promtool checks that it is YAML.
 func readRules(t *testing.T) (rules []alertRule) {
 	t.Helper()
 	name := regexp.MustCompile(`^ +- (record|alert): (\S+)$`)
 	inBlock := false
-	for line := range strings.Lines(readFile(t, "alerts.yaml")) {
+	for line := range strings.Lines(readFile(t, "deploy/alerts.yaml")) {
 		line = strings.TrimRight(line, "\n")
 		if match := name.FindStringSubmatch(line); match != nil {
 			rules = append(rules, alertRule{})
@@ -145,17 +145,17 @@ func TestOpsEveryMetricExists(t *testing.T) {
 		}
 	}
 	for _, rule := range readRules(t) {
-		check("alerts.yaml: "+rule.alert+rule.record, rule.expr)
+		check("deploy/alerts.yaml: "+rule.alert+rule.record, rule.expr)
 		exists[rule.record] = rule.record != ""
 	}
 	d := readDashboard(t)
 	for _, panel := range d.Panels {
 		for _, target := range panel.Targets {
-			check("dashboard.json: "+panel.Title, target.Expr)
+			check("deploy/dashboard.json: "+panel.Title, target.Expr)
 		}
 	}
 	for _, annotation := range d.Annotations.List {
-		check("dashboard.json: annotation "+annotation.Name, annotation.Expr)
+		check("deploy/dashboard.json: annotation "+annotation.Name, annotation.Expr)
 	}
 	for _, name := range regexp.MustCompile(`\b(vitrine[_:]|http_server_|mcp_server_|db_client_|gen_ai_client_|process_|go_gc_|go_memstats_)[\w:]+`).FindAllString(readFile(t, "RUNBOOK.md"), -1) {
 		if _, isFamily := exists[name]; !isFamily && !strings.Contains(text, name+`="`) {
@@ -198,12 +198,12 @@ func TestOpsEveryAlertHasItsHeading(t *testing.T) {
 	}
 }
 
-// TestOpsEveryAlertIsSeenFiringAndNot fails unless alerts_test.yaml expects each alert at one time and not at another.
+// TestOpsEveryAlertIsSeenFiringAndNot fails unless deploy/alerts_test.yaml expects each alert at one time and not at another.
 func TestOpsEveryAlertIsSeenFiringAndNot(t *testing.T) {
 	fires, not := make(map[string]bool), make(map[string]bool)
 	alert := ""
 	name := regexp.MustCompile(`alertname(?:: |=")(\w+)`)
-	for line := range strings.Lines(readFile(t, "alerts_test.yaml")) {
+	for line := range strings.Lines(readFile(t, "deploy/alerts_test.yaml")) {
 		text := strings.TrimSpace(line)
 		switch match := name.FindStringSubmatch(text); {
 		case match != nil && strings.HasPrefix(text, "- "): // not that of an expected sample
@@ -218,7 +218,7 @@ func TestOpsEveryAlertIsSeenFiringAndNot(t *testing.T) {
 	}
 	for _, rule := range readRules(t) {
 		if rule.alert != "" && (!fires[rule.alert] || !not[rule.alert]) {
-			t.Errorf("alerts_test.yaml: %s fires: %v, does not: %v", rule.alert, fires[rule.alert], not[rule.alert])
+			t.Errorf("deploy/alerts_test.yaml: %s fires: %v, does not: %v", rule.alert, fires[rule.alert], not[rule.alert])
 		}
 	}
 }
@@ -278,7 +278,7 @@ func needTool(t *testing.T, name string) {
 
 func TestOpsRulesPassPromtool(t *testing.T) {
 	needTool(t, "promtool")
-	for _, args := range [][]string{{"check", "rules", "alerts.yaml"}, {"test", "rules", "alerts_test.yaml"}} {
+	for _, args := range [][]string{{"check", "rules", "deploy/alerts.yaml"}, {"test", "rules", "deploy/alerts_test.yaml"}} {
 		if out, err := exec.Command("promtool", args...).CombinedOutput(); err != nil {
 			t.Errorf("promtool %v: %v\n%s", args, err, out)
 		}
@@ -339,11 +339,11 @@ func (p realPrometheus) query(expr string) (found []promSeries) {
 	return found
 }
 
-// startPrometheus starts Prometheus on a free loopback port, with alerts.yaml evaluated every second.
+// startPrometheus starts Prometheus on a free loopback port, with deploy/alerts.yaml evaluated every second.
 func startPrometheus(t *testing.T, target string) realPrometheus {
 	t.Helper()
 	dir := t.TempDir()
-	rules := strings.ReplaceAll(readFile(t, "alerts.yaml"), "interval: 1m", "interval: 1s")
+	rules := strings.ReplaceAll(readFile(t, "deploy/alerts.yaml"), "interval: 1m", "interval: 1s")
 	config := fmt.Sprintf("global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [alerts.yaml]\n"+
 		"scrape_configs: [{job_name: vitrine, static_configs: [{targets: [%q]}]}]\n", strings.TrimPrefix(target, "http://"))
 	for name, text := range map[string]string{"alerts.yaml": rules, "prometheus.yml": config} {
@@ -479,7 +479,7 @@ func (p realPrometheus) checkRules() {
 		}
 	}
 	if want := len(readRules(p.t)); rules != want {
-		p.t.Errorf("Prometheus has %d rules, alerts.yaml %d", rules, want)
+		p.t.Errorf("Prometheus has %d rules, deploy/alerts.yaml %d", rules, want)
 	}
 }
 

@@ -27,7 +27,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-var update = flag.Bool("update", false, "write the generated part of k8s-monitoring.yaml anew")
+var update = flag.Bool("update", false, "write the generated part of deploy/k8s-monitoring.yaml anew")
 
 const root = "../../"
 
@@ -119,7 +119,7 @@ func workloads(objects []meta.Object) (found []workload) {
 	return found
 }
 
-var manifests = []string{"k8s.yaml", "k8s-postgres.yaml", "k8s-monitoring.yaml"}
+var manifests = []string{"k8s.yaml", "deploy/k8s-postgres.yaml", "deploy/k8s-monitoring.yaml"}
 
 func TestObjectsAreNamespaceNeutralAndNamed(t *testing.T) {
 	for _, name := range manifests {
@@ -297,13 +297,10 @@ func TestRollsOutWithoutLoss(t *testing.T) {
 	}
 }
 
-// TestMonitoringEqualsItsSources compares the rules with alerts.yaml and the dashboard with dashboard.json; -update writes them.
+// TestMonitoringEqualsItsSources compares the rules with deploy/alerts.yaml and the dashboard with deploy/dashboard.json; -update writes them.
 func TestMonitoringEqualsItsSources(t *testing.T) {
-	const name, marker = "k8s-monitoring.yaml", "# Generated from alerts.yaml and dashboard.json: (cd testdata/k8s && go test -count=1 . -update)\n"
-	if _, err := os.Stat(root + "alerts.yaml"); err != nil {
-		t.Skip("there is no alerts.yaml")
-	}
-	alerts, dashboard := read(t, "alerts.yaml"), read(t, "dashboard.json")
+	const name, marker = "deploy/k8s-monitoring.yaml", "# Generated from deploy/alerts.yaml and deploy/dashboard.json: (cd testdata/k8s && go test -count=1 . -update)\n"
+	alerts, dashboard := read(t, "deploy/alerts.yaml"), read(t, "deploy/dashboard.json")
 	if *update {
 		hand, _, found := strings.Cut(string(read(t, name)), marker)
 		if !found {
@@ -319,10 +316,10 @@ func TestMonitoringEqualsItsSources(t *testing.T) {
 	}
 	var want, got monitoring.PrometheusRuleSpec
 	if err := unmarshal(alerts, &want); err != nil {
-		t.Fatalf("alerts.yaml is not what a PrometheusRule may hold: %v", err)
+		t.Fatalf("deploy/alerts.yaml is not what a PrometheusRule may hold: %v", err)
 	}
 	if got = one[*monitoring.PrometheusRule](t, objects).Spec; !reflect.DeepEqual(got, want) {
-		t.Error("the rules differ from alerts.yaml: (cd testdata/k8s && go test -count=1 . -update)")
+		t.Error("the rules differ from deploy/alerts.yaml: (cd testdata/k8s && go test -count=1 . -update)")
 	}
 	var a, b any
 	if err := json.Unmarshal(dashboard, &a); err != nil {
@@ -330,7 +327,7 @@ func TestMonitoringEqualsItsSources(t *testing.T) {
 	}
 	config := one[*core.ConfigMap](t, objects)
 	if err := json.Unmarshal([]byte(config.Data["vitrine.json"]), &b); err != nil || !reflect.DeepEqual(a, b) {
-		t.Errorf("the dashboard differs from dashboard.json (%v): (cd testdata/k8s && go test -count=1 . -update)", err)
+		t.Errorf("the dashboard differs from deploy/dashboard.json (%v): (cd testdata/k8s && go test -count=1 . -update)", err)
 	}
 	if size := len(config.Data["vitrine.json"]); size > 200<<10 {
 		t.Errorf("the dashboard has %d bytes: kubectl apply keeps a copy in an annotation of at most 256 KiB", size)
@@ -343,7 +340,7 @@ func generated(t *testing.T, alerts, dashboard []byte) string {
 	b.WriteString("---\napiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: vitrine\n  labels: {app.kubernetes.io/name: vitrine}\nspec:\n")
 	_, groups, found := strings.Cut(string(alerts), "\ngroups:\n")
 	if !found {
-		t.Fatal("alerts.yaml has no groups")
+		t.Fatal("deploy/alerts.yaml has no groups")
 	}
 	for line := range strings.Lines("groups:\n" + strings.TrimRight(groups, "\n") + "\n") {
 		if line != "\n" {
