@@ -139,19 +139,47 @@ func (w *watchers) tell(ids []string) {
 	}
 }
 
-// queries are a store's operations as telemetry names them, the same in every store; some are those of a database alone.
-// Only reading: the slices are full.
-var queries = func() map[string][]slog.Attr {
-	named := make(map[string][]slog.Attr)
-	for operation, summaries := range map[string]string{
-		"SELECT": "search document list size known", "INSERT": "put sync", "DELETE": "remove", "UPDATE": "embed maintain",
-	} {
-		for summary := range strings.FieldsSeq(summaries) {
-			named[summary] = []slog.Attr{slog.String("db.operation.name", operation), slog.String("db.query.summary", summary)}
-		}
+// queryName is an operation of a store as telemetry names it, the same in every store. It is a number, because an untyped
+// string would convert to a string type: a misspelt name does not compile.
+type queryName uint8
+
+const (
+	querySearch queryName = iota
+	queryDocument
+	queryList
+	querySize
+	queryKnown
+	queryPut
+	querySync
+	queryRemove
+	queryEmbed
+	queryMaintain
+)
+
+// queryAttrs are the attributes of every queryName: first its operation, then its summary.
+var queryAttrs = [...][]slog.Attr{
+	querySearch:   newQueryAttrs("SELECT", "search"),
+	queryDocument: newQueryAttrs("SELECT", "document"),
+	queryList:     newQueryAttrs("SELECT", "list"),
+	querySize:     newQueryAttrs("SELECT", "size"),
+	queryKnown:    newQueryAttrs("SELECT", "known"),
+	queryPut:      newQueryAttrs("INSERT", "put"),
+	querySync:     newQueryAttrs("INSERT", "sync"),
+	queryRemove:   newQueryAttrs("DELETE", "remove"),
+	queryEmbed:    newQueryAttrs("UPDATE", "embed"),
+	queryMaintain: newQueryAttrs("UPDATE", "maintain"),
+}
+
+// newQueryAttrs returns a slice without spare capacity, so that append copies it.
+func newQueryAttrs(operation, summary string) []slog.Attr {
+	return []slog.Attr{
+		slog.String("db.operation.name", operation),
+		slog.String("db.query.summary", summary),
 	}
-	return named
-}()
+}
+
+// attrs returns the attributes of the query's stage without allocating. The caller must not change them.
+func (q queryName) attrs() []slog.Attr { return queryAttrs[q] }
 
 var errNotFound error = userError{http.StatusNotFound, "no such document: GET /documents lists them"}
 var errReadOnly = userError{http.StatusConflict, "these documents are read-only: set DOCS_DIR to a folder to keep your own"}

@@ -75,7 +75,7 @@ func (m *memory) search(ctx context.Context, q query) (hits []hit, degraded bool
 	v, embedErr := m.embedder.query(ctx, q.text)
 	s := m.current.Load()
 	low, high := s.within(q.prefix)
-	legs, end := stage(ctx, "db", queries["search"]...)
+	legs, end := stage(ctx, "db", querySearch.attrs()...)
 	lexical, err := s.lexicalLeg(legs, q.text, low, high)
 	var vector []candidate
 	if err == nil {
@@ -91,7 +91,7 @@ func (m *memory) search(ctx context.Context, q query) (hits []hit, degraded bool
 }
 
 func (m *memory) document(ctx context.Context, id string) (_ *document, err error) {
-	_, end := stage(ctx, "db", queries["document"]...)
+	_, end := stage(ctx, "db", queryDocument.attrs()...)
 	defer end(&err)
 	_, e := m.current.Load().find(id)
 	if e == nil {
@@ -101,7 +101,7 @@ func (m *memory) document(ctx context.Context, id string) (_ *document, err erro
 }
 
 func (m *memory) list(ctx context.Context, prefix, after string, limit int) (_ []documentInfo, err error) {
-	_, end := stage(ctx, "db", queries["list"]...)
+	_, end := stage(ctx, "db", queryList.attrs()...)
 	defer end(&err)
 	s := m.current.Load()
 	low, high := s.within(prefix)
@@ -127,7 +127,7 @@ func (m *memory) put(ctx context.Context, d *document, pre precondition) (create
 	if err != nil {
 		return false, err
 	}
-	ctx, end := stage(ctx, "db", queries["put"]...)
+	ctx, end := stage(ctx, "db", queryPut.attrs()...)
 	defer end(&err)
 	m.writing.Lock()
 	defer m.writing.Unlock()
@@ -142,7 +142,7 @@ func (m *memory) put(ctx context.Context, d *document, pre precondition) (create
 
 // remove removes the file and the document.
 func (m *memory) remove(ctx context.Context, id string, pre precondition) (err error) {
-	ctx, end := stage(ctx, "db", queries["remove"]...)
+	ctx, end := stage(ctx, "db", queryRemove.attrs()...)
 	defer end(&err)
 	if m.folder == nil {
 		return errReadOnly
@@ -190,7 +190,7 @@ func (m *memory) sync(ctx context.Context, began time.Time, changed []*document,
 	if err != nil {
 		return err
 	}
-	_, end := stage(ctx, "db", queries["sync"]...)
+	_, end := stage(ctx, "db", querySync.attrs()...)
 	defer end(&err)
 	m.writing.Lock()
 	defer m.writing.Unlock()

@@ -73,7 +73,7 @@ func newMetrics(cfg *settings) *metrics {
 	for _, t := range tools {
 		m.operations.with([3]string{"tools/call", t.Name, ""})
 	}
-	for _, attrs := range queries {
+	for _, attrs := range queryAttrs {
 		m.queries.with([3]string{attrs[0].Value.String(), attrs[1].Value.String(), ""})
 	}
 	for _, kind := range []string{"query", "batch"} {

@@ -105,9 +105,9 @@ type transaction struct {
 	changed []string // ids of which the watchers are told once it is committed
 }
 
-// transact does one of queries in one transaction, and tells what became of it: the time, the class of its
+// transact does a named query in one transaction, and tells what became of it: the time, the class of its
 // error, the rows. Every statement of a request goes through here.
-func (p *postgres) transact(ctx context.Context, name string, do func(tx *transaction) error) error {
+func (p *postgres) transact(ctx context.Context, name queryName, do func(tx *transaction) error) error {
 	if problem := p.problem.Load(); problem != nil {
 		return fmt.Errorf("%w: %s", errUnavailable, *problem)
 	}
@@ -118,8 +118,8 @@ func (p *postgres) transact(ctx context.Context, name string, do func(tx *transa
 }
 
 // attempt is transact whatever the state of the database.
-func (p *postgres) attempt(ctx context.Context, name string, do func(tx *transaction) error) (err error) {
-	ctx, end := stage(ctx, "db", append(queries[name], slog.String("db.system.name", "postgresql"))...)
+func (p *postgres) attempt(ctx context.Context, name queryName, do func(tx *transaction) error) (err error) {
+	ctx, end := stage(ctx, "db", append(name.attrs(), slog.String("db.system.name", "postgresql"))...)
 	defer end(&err)
 	ctx, cancel := context.WithTimeout(ctx, timeLeft(ctx))
 	defer cancel()
@@ -153,17 +153,17 @@ func (p *postgres) attempt(ctx context.Context, name string, do func(tx *transac
 }
 
 // exec runs one statement in a transaction of its own.
-func (p *postgres) exec(ctx context.Context, name, statement string, args ...any) error {
+func (p *postgres) exec(ctx context.Context, name queryName, statement string, args ...any) error {
 	return p.transact(ctx, name, func(tx *transaction) error { return tx.exec(ctx, statement, args...) })
 }
 
 // row asks for one row in a transaction of its own.
-func (p *postgres) row(ctx context.Context, name string, to []any, statement string, args ...any) error {
+func (p *postgres) row(ctx context.Context, name queryName, to []any, statement string, args ...any) error {
 	return p.transact(ctx, name, func(tx *transaction) error { return tx.row(ctx, to, statement, args...) })
 }
 
 // rows asks for any number of rows in a transaction of its own. columns says where in a T those of the statement go.
-func rows[T any](ctx context.Context, p *postgres, name string, columns func(row *T) []any, statement string, args ...any) ([]T, error) {
+func rows[T any](ctx context.Context, p *postgres, name queryName, columns func(row *T) []any, statement string, args ...any) ([]T, error) {
 	all := []T{}
 	err := p.transact(ctx, name, func(tx *transaction) error {
 		found, err := tx.QueryContext(ctx, tx.comment+statement, args...)
@@ -283,7 +283,7 @@ func (p *postgres) pool() poolStats {
 func (p *postgres) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = p.exec(ctx, "maintain", `UPDATE leases SET expires = now() WHERE holder = $1`, p.replica) // they expire anyway
+	_ = p.exec(ctx, queryMaintain, `UPDATE leases SET expires = now() WHERE holder = $1`, p.replica) // they expire anyway
 	_ = p.db.Close()
 }
 
@@ -294,7 +294,7 @@ func (p *postgres) probe(ctx context.Context) {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(ctx, probeInterval)
-		if p.attempt(ctx, "maintain", func(*transaction) error { return nil }) == nil {
+		if p.attempt(ctx, queryMaintain, func(*transaction) error { return nil }) == nil {
 			p.observe.log.InfoContext(ctx, "database answers again")
 		}
 		cancel()

@@ -19,7 +19,7 @@ func TestStatementsNameTheirRequest(t *testing.T) {
 	defer cancel()
 	failed := make(chan error)
 	go func() {
-		failed <- p.transact(ctx, "search", func(tx *transaction) error {
+		failed <- p.transact(ctx, querySearch, func(tx *transaction) error {
 			return tx.exec(ctx, "SELECT pg_sleep(60)")
 		})
 	}()
@@ -48,7 +48,7 @@ func TestServerEndsAStatementBeforeItsCallerDoes(t *testing.T) {
 	p := openPostgres(t, newDatabase(t))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	err := p.transact(ctx, "search", func(tx *transaction) error {
+	err := p.transact(ctx, querySearch, func(tx *transaction) error {
 		return tx.exec(context.WithoutCancel(ctx), "SELECT pg_sleep(60)")
 	})
 	if e, ok := errors.AsType[*databaseError](err); !ok || e.class != "57014" || !errors.Is(err, errUnavailable) {
@@ -64,7 +64,7 @@ func TestPendingIsExact(t *testing.T) {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), timeout)
 			defer cancel()
-			_ = p.transact(ctx, "search", func(*transaction) error {
+			_ = p.transact(ctx, querySearch, func(*transaction) error {
 				<-release
 				return nil
 			})

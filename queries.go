@@ -32,7 +32,7 @@ func (p *postgres) search(ctx context.Context, q query) (hits []hit, degraded bo
 	if q.prefix == "" {
 		exact = sql.NullBool{Bool: p.frequencies.Load().chunks <= p.exactChunks, Valid: true}
 	}
-	hits, err = rows(ctx, p, "search", func(h *hit) []any {
+	hits, err = rows(ctx, p, querySearch, func(h *hit) []any {
 		return []any{&h.Document, &h.Title, &h.Heading, &h.Line, &h.Score, &h.Text}
 	}, searchSQL, lexical, pq.Array(vector), likePrefix(q.prefix), exact, rarest, p.vectorWeight, p.embedder.minCosine(), q.limit, p.exactChunks)
 	return hits, degraded, err
@@ -84,7 +84,7 @@ ORDER BY f.score DESC, f.document`
 func (p *postgres) document(ctx context.Context, id string) (*document, error) {
 	var text string
 	var updated time.Time
-	err := p.row(ctx, "document", []any{&text, &updated}, `SELECT text, updated FROM documents WHERE id = $1`, id)
+	err := p.row(ctx, queryDocument, []any{&text, &updated}, `SELECT text, updated FROM documents WHERE id = $1`, id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, errNotFound
 	}
@@ -95,7 +95,7 @@ func (p *postgres) document(ctx context.Context, id string) (*document, error) {
 }
 
 func (p *postgres) list(ctx context.Context, prefix, after string, limit int) ([]documentInfo, error) {
-	return rows(ctx, p, "list", func(d *documentInfo) []any {
+	return rows(ctx, p, queryList, func(d *documentInfo) []any {
 		return []any{&d.ID, &d.Title, &d.Bytes, &d.Chunks, &d.Updated}
 	}, `SELECT id, title, bytes, chunks, updated FROM documents WHERE id LIKE $1 AND id > $2 ORDER BY id LIMIT $3`, likePrefix(prefix), after, limit)
 }
@@ -112,7 +112,7 @@ func (p *postgres) put(ctx context.Context, d *document, pre precondition) (crea
 	if err != nil {
 		return false, err
 	}
-	err = p.transact(ctx, "put", func(tx *transaction) error {
+	err = p.transact(ctx, queryPut, func(tx *transaction) error {
 		old, err := tx.lock(ctx, d.id)
 		if err == nil && old.source == fromFolder {
 			err = errFromFolder
@@ -130,7 +130,7 @@ func (p *postgres) put(ctx context.Context, d *document, pre precondition) (crea
 }
 
 func (p *postgres) remove(ctx context.Context, id string, pre precondition) error {
-	return p.transact(ctx, "remove", func(tx *transaction) error {
+	return p.transact(ctx, queryRemove, func(tx *transaction) error {
 		old, err := tx.lock(ctx, id)
 		switch {
 		case err != nil:
@@ -161,7 +161,7 @@ func (p *postgres) sync(ctx context.Context, _ time.Time, changed []*document, g
 		if !isNew {
 			continue
 		}
-		err := p.transact(ctx, "sync", func(tx *transaction) error {
+		err := p.transact(ctx, querySync, func(tx *transaction) error {
 			old, err := tx.lock(ctx, d.id)
 			if err != nil || old.source == fromAPI || old.etag == d.etag {
 				return err
@@ -175,7 +175,7 @@ func (p *postgres) sync(ctx context.Context, _ time.Time, changed []*document, g
 			return err
 		}
 	}
-	return p.transact(ctx, "sync", func(tx *transaction) error { return tx.finish(ctx, gone, changed == nil) })
+	return p.transact(ctx, querySync, func(tx *transaction) error { return tx.finish(ctx, gone, changed == nil) })
 }
 
 // finish removes the documents whose files have gone. At the end of a scan it says that there has been one.
@@ -199,7 +199,7 @@ func (tx *transaction) finish(ctx context.Context, gone []string, ended bool) er
 
 // folderIDs claims the folder for this replica.
 func (p *postgres) folderIDs(ctx context.Context) (ids []string, err error) {
-	err = p.transact(ctx, "sync", func(tx *transaction) error {
+	err = p.transact(ctx, querySync, func(tx *transaction) error {
 		mine, finished, err := tx.claim(ctx, "folder")
 		switch {
 		case err != nil:
@@ -215,7 +215,7 @@ func (p *postgres) folderIDs(ctx context.Context) (ids []string, err error) {
 }
 
 func (p *postgres) size(ctx context.Context) (documents, chunks int, err error) {
-	err = p.row(ctx, "size", []any{&documents, &chunks}, `SELECT documents, chunks FROM settings`)
+	err = p.row(ctx, querySize, []any{&documents, &chunks}, `SELECT documents, chunks FROM settings`)
 	return documents, chunks, err
 }
 
@@ -267,7 +267,7 @@ func (p *postgres) unstored(ctx context.Context, documents []*document) ([]*docu
 	for _, d := range documents {
 		ids, etags = append(ids, d.id), append(etags, d.etag)
 	}
-	err := p.row(ctx, "known", []any{pq.Array(&same)}, `SELECT array_agg(id) FROM documents
+	err := p.row(ctx, queryKnown, []any{pq.Array(&same)}, `SELECT array_agg(id) FROM documents
 		JOIN unnest($1::text[], $2::text[]) AS new (id, etag) USING (id, etag)`, pq.Array(ids), pq.Array(etags))
 	return slices.DeleteFunc(slices.Clone(documents), func(d *document) bool { return slices.Contains(same, d.id) }), err
 }
@@ -287,7 +287,7 @@ func (p *postgres) known(ctx context.Context, texts []string) ([][]float32, erro
 		sum := sha256.Sum256([]byte(text))
 		inputs[i] = sum[:]
 	}
-	found, err := rows(ctx, p, "known", func(k *known) []any { return []any{&k.text, pq.Array(&k.vector)} }, `SELECT i, e.embedding::real[]
+	found, err := rows(ctx, p, queryKnown, func(k *known) []any { return []any{&k.text, pq.Array(&k.vector)} }, `SELECT i, e.embedding::real[]
 		FROM unnest($1::bytea[]) WITH ORDINALITY AS new (input, i), LATERAL (
 			SELECT embedding FROM embeddings WHERE input = new.input AND embedding IS NOT NULL LIMIT 1
 		) AS e`, pq.Array(inputs))

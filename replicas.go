@@ -28,7 +28,7 @@ const leaseDuration = 30 * time.Second
 // open creates the schema where there is none and checks that what is stored is of this program's making. Its errors
 // that are not errUnavailable are mended by whoever runs the program.
 func (p *postgres) open(ctx context.Context) error {
-	err := p.attempt(ctx, "maintain", func(tx *transaction) error { return tx.checkServer(ctx) })
+	err := p.attempt(ctx, queryMaintain, func(tx *transaction) error { return tx.checkServer(ctx) })
 	if err == nil {
 		err = p.reload(ctx)
 	}
@@ -38,7 +38,7 @@ func (p *postgres) open(ctx context.Context) error {
 			err = p.embedder.check(ctx)
 		}
 		if err == nil {
-			err = p.attempt(ctx, "maintain", func(tx *transaction) error { return tx.createSchema(ctx, p.fingerprint()) })
+			err = p.attempt(ctx, queryMaintain, func(tx *transaction) error { return tx.createSchema(ctx, p.fingerprint()) })
 		}
 		if err == nil {
 			err = p.reload(ctx)
@@ -190,7 +190,7 @@ func (p *postgres) reload(ctx context.Context) error {
 	var changes int64
 	var stored fingerprint
 	var f *frequencies
-	err := p.attempt(ctx, "maintain", func(tx *transaction) error {
+	err := p.attempt(ctx, queryMaintain, func(tx *transaction) error {
 		err := tx.row(ctx, []any{&stored.schema, &stored.analyzer, &stored.model, &stored.dimensions, &changes},
 			`SELECT schema, analyzer, model, dimensions, changes FROM settings`)
 		if err == nil {

@@ -109,7 +109,7 @@ POST /documents (server) client.address=127.0.0.1 documents=1 http.request.metho
 `},
 		{"failing store", func(ts *testServer) {
 			ts.store = storeStub{ts.store, func(ctx context.Context) error {
-				_, end := stage(ctx, "db", queries["search"]...)
+				_, end := stage(ctx, "db", querySearch.attrs()...)
 				err := fmt.Errorf("secret cause: %w", errUnavailable)
 				end(&err)
 				return err
@@ -123,7 +123,7 @@ GET /search (server) ERROR client.address=127.0.0.1 error.type=unavailable error
 		{"cancelled request", func(ts *testServer) {
 			ctx, cancel := context.WithCancel(t.Context())
 			ts.store = storeStub{ts.store, func(ctx context.Context) error {
-				_, end := stage(ctx, "db", queries["search"]...)
+				_, end := stage(ctx, "db", querySearch.attrs()...)
 				cancel() // the client goes while the store works
 				<-ctx.Done()
 				err := ctx.Err()
@@ -194,7 +194,7 @@ func TestTracingKeepsFailedRequestsWholeAtRateZero(t *testing.T) {
 	inner := ts.store
 	ts.store = storeStub{inner, func(ctx context.Context) error {
 		if fails++; fails%100 == 0 {
-			_, end := stage(ctx, "db", queries["search"]...)
+			_, end := stage(ctx, "db", querySearch.attrs()...)
 			err := errors.New("broken")
 			end(&err)
 			return err

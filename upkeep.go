@@ -66,7 +66,7 @@ func (p *postgres) withLease(ctx context.Context, name string, do func(ctx conte
 	ctx, end := p.observe.job(ctx, name)
 	defer end(&err)
 	claim := func() (mine bool, err error) {
-		err = p.transact(ctx, "maintain", func(tx *transaction) error {
+		err = p.transact(ctx, queryMaintain, func(tx *transaction) error {
 			mine, _, err = tx.claim(ctx, name)
 			return err
 		})
@@ -99,7 +99,7 @@ func (p *postgres) embedMissing(ctx context.Context) error {
 		var documents, texts []string
 		var positions []int64
 		var inputs [][]byte
-		err := p.row(ctx, "embed", []any{pq.Array(&documents), pq.Array(&positions), pq.Array(&inputs), pq.Array(&texts)}, `
+		err := p.row(ctx, queryEmbed, []any{pq.Array(&documents), pq.Array(&positions), pq.Array(&inputs), pq.Array(&texts)}, `
 			SELECT array_agg(document), array_agg(position), array_agg(input), array_agg(text) FROM (
 				SELECT e.document, e.position, e.input, concat_ws(E'\n', d.title, c.heading, c.text) AS text
 				FROM embeddings AS e JOIN chunks AS c ON c.document = e.document AND c.position = e.position JOIN documents AS d ON d.id = e.document
@@ -114,7 +114,7 @@ func (p *postgres) embedMissing(ctx context.Context) error {
 		for i, v := range vectors {
 			embeddings[i] = v
 		}
-		err = p.exec(ctx, "embed", `UPDATE embeddings AS e SET embedding = new.embedding::real[]::halfvec, attempted = now()
+		err = p.exec(ctx, queryEmbed, `UPDATE embeddings AS e SET embedding = new.embedding::real[]::halfvec, attempted = now()
 			FROM unnest($1::text[], $2::int[], $3::bytea[], $4::text[]) AS new (document, position, input, embedding)
 			WHERE e.document = new.document AND e.position = new.position AND e.input = new.input`,
 			pq.Array(documents), pq.Array(positions), pq.Array(inputs), pq.Array(embeddings))
@@ -139,7 +139,7 @@ func (p *postgres) analyze(ctx context.Context) error {
 	if err := p.reload(ctx); err != nil {
 		return err
 	}
-	return p.exec(ctx, "maintain", `SELECT pg_notify('vitrine', $1)`, p.replica)
+	return p.exec(ctx, queryMaintain, `SELECT pg_notify('vitrine', $1)`, p.replica)
 }
 
 // buildIndexes builds the indexes that a large collection is searched by, which is far faster after a bulk load than
@@ -163,7 +163,7 @@ func (p *postgres) buildIndexes(ctx context.Context) error {
 
 func (p *postgres) buildIndex(ctx context.Context, name, definition string, workers int) error {
 	var isBuilt bool
-	err := p.row(ctx, "maintain", []any{&isBuilt}, `SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass($1) AND indisvalid)`, name)
+	err := p.row(ctx, queryMaintain, []any{&isBuilt}, `SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass($1) AND indisvalid)`, name)
 	if err != nil || isBuilt {
 		return err
 	}
@@ -202,7 +202,7 @@ func (p *postgres) reindex(ctx context.Context) error {
 		return err
 	}
 	want := p.fingerprint()
-	err = p.exec(ctx, "maintain", `UPDATE settings SET analyzer = $1, model = $2, dimensions = $3`, want.analyzer, want.model, want.dimensions)
+	err = p.exec(ctx, queryMaintain, `UPDATE settings SET analyzer = $1, model = $2, dimensions = $3`, want.analyzer, want.model, want.dimensions)
 	if err != nil {
 		return err
 	}
@@ -212,7 +212,7 @@ func (p *postgres) reindex(ctx context.Context) error {
 // rechunk stores every document again with what the analyzer of this program makes of it.
 func (p *postgres) rechunk(ctx context.Context) error {
 	var ids []string
-	if err := p.row(ctx, "maintain", []any{pq.Array(&ids)}, `SELECT array_agg(id) FROM documents`); err != nil {
+	if err := p.row(ctx, queryMaintain, []any{pq.Array(&ids)}, `SELECT array_agg(id) FROM documents`); err != nil {
 		return err
 	}
 	for _, id := range ids {
@@ -223,7 +223,7 @@ func (p *postgres) rechunk(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = p.transact(ctx, "maintain", func(tx *transaction) error {
+		err = p.transact(ctx, queryMaintain, func(tx *transaction) error {
 			old, err := tx.lock(ctx, id)
 			if err != nil || old.etag != d.etag {
 				return err
