@@ -1,6 +1,7 @@
 package main
 
-// What callers are told: JSON, text, and errors.
+// What callers are told: JSON, text, and problems. Every error that reaches a caller goes through publicError, whether
+// over HTTP, in a bulk load or over MCP.
 
 import (
 	"context"
@@ -15,7 +16,55 @@ import (
 	"time"
 )
 
-// userError is the caller's fault. Its message is lower-case, says what to do, and goes to the caller.
+// statusClientClosed is nginx's status for a client that went away before its answer. Only the log shows it.
+const statusClientClosed = 499
+
+// Codes of JSON-RPC errors: those of JSON-RPC 2.0, then those of MCP.
+const (
+	codeParse              = -32700
+	codeInvalidRequest     = -32600
+	codeMethodNotFound     = -32601
+	codeInvalidParams      = -32602
+	codeInternal           = -32603
+	codeResourceNotFound   = -32002 // initialize era; later revisions use codeInvalidParams
+	codeHeaderMismatch     = -32020
+	codeUnsupportedVersion = -32022
+)
+
+// problem is what a caller is told of an error.
+type problem struct {
+	status  int    // of HTTP
+	code    int    // of JSON-RPC
+	message string // what is wrong and what to do next
+	data    any    // of JSON-RPC: details for the client program, nil for none
+	header  string // name of a header that the status calls for, empty for none
+	value   string // of that header
+}
+
+// publicError returns what the caller is told of err. Errors that know their problem tell it; of the others the caller
+// learns no more than whether to try again.
+func publicError(err error) problem {
+	known, ok := errors.AsType[interface {
+		error
+		problem() problem
+	}](err)
+	if ok {
+		return known.problem()
+	}
+	tooLarge, isTooLarge := errors.AsType[*http.MaxBytesError](err)
+	e := userError{http.StatusInternalServerError, "internal error: try once more; the log says more under this correlation_id"}
+	switch {
+	case isTooLarge:
+		e = userError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)}
+	case errors.Is(err, context.Canceled):
+		e = userError{statusClientClosed, "the client went away"}
+	case errors.Is(err, errUnavailable), errors.Is(err, context.DeadlineExceeded):
+		e = userError{http.StatusServiceUnavailable, "cannot answer right now: try again in a moment; /readyz?verbose says more"}
+	}
+	return e.problem()
+}
+
+// userError is a mistake of the caller. Its message is lower-case, says what to do, and goes to the caller.
 type userError struct {
 	status  int
 	message string
@@ -23,52 +72,65 @@ type userError struct {
 
 func (e userError) Error() string { return e.message }
 
+func (e userError) problem() problem {
+	p := problem{
+		status:  e.status,
+		code:    codeInvalidRequest,
+		message: e.message,
+	}
+	switch {
+	case e.status == http.StatusBadRequest, e.status == http.StatusNotFound:
+		p.code = codeInvalidParams
+	case e.status >= http.StatusInternalServerError:
+		p.code = codeInternal
+	}
+	if e.status == http.StatusServiceUnavailable {
+		p.header = "Retry-After"
+		p.value = "1"
+	}
+	return p
+}
+
 // headerError is a userError with a header that its status calls for.
 type headerError struct {
 	userError
-	key, value string
+	header string
+	value  string
 }
 
 func (e headerError) Unwrap() error { return e.userError }
 
-func tooManyRequests(wait time.Duration, message string) error {
-	return headerError{userError{http.StatusTooManyRequests, message}, "Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds())))}
+func (e headerError) problem() problem {
+	p := e.userError.problem()
+	p.header = e.header
+	p.value = e.value
+	return p
 }
 
-// errUnavailable wraps what keeps the store from answering for the moment: 503.
+// tooManyRequests is a 429 with the time to wait, rounded up to seconds.
+func tooManyRequests(wait time.Duration, message string) error {
+	seconds := int(math.Ceil(wait.Seconds()))
+	return headerError{userError{http.StatusTooManyRequests, message}, "Retry-After", strconv.Itoa(seconds)}
+}
+
+// errUnavailable is wrapped by errors that last for a moment only: the store or the embedder is away (503).
 var errUnavailable = errors.New("unavailable")
 
-// publicError is what a caller is told of err.
-func publicError(err error) userError {
-	user, isUsers := errors.AsType[userError](err)
-	tooLarge, isTooLarge := errors.AsType[*http.MaxBytesError](err)
-	switch {
-	case isUsers:
-		return user
-	case isTooLarge:
-		return userError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)}
-	case errors.Is(err, context.Canceled):
-		return userError{statusClientClosed, "the client went away"}
-	case errors.Is(err, errUnavailable), errors.Is(err, context.DeadlineExceeded):
-		return userError{http.StatusServiceUnavailable, "cannot answer right now: try again in a moment; /readyz?verbose says more"}
-	}
-	return userError{http.StatusInternalServerError, "internal error: try once more; the log says more under this correlation_id"}
-}
-
-// errorType classifies err for error.type: a small set, never a message.
+// errorType classifies err for the attribute error.type: a small set of values, never a message.
 func errorType(err error) string {
 	if err == nil {
 		return ""
 	}
-	if typed, ok := errors.AsType[interface {
+	typed, ok := errors.AsType[interface {
 		error
 		errorType() string
-	}](err); ok {
+	}](err)
+	if ok {
 		return typed.errorType()
 	}
-	user, isUsers := errors.AsType[userError](err)
+	user, isUser := errors.AsType[userError](err)
 	switch {
-	case isUsers:
+	case isUser:
 		return strconv.Itoa(user.status)
 	case errors.Is(err, context.Canceled):
 		return "canceled"
@@ -80,60 +142,63 @@ func errorType(err error) string {
 	return "_OTHER"
 }
 
-// errorBody is the JSON form of an error.
+// bodyError is the error of a body that could not be read: too large (413), or cut off.
+func bodyError(err error) error {
+	if _, isTooLarge := errors.AsType[*http.MaxBytesError](err); isTooLarge {
+		return err
+	}
+	return userError{http.StatusBadRequest, "the body was cut off: send it again"}
+}
+
+// Header values that most responses share, so that they are not allocated each time.
+var (
+	nosniff  = []string{"nosniff"}
+	noStore  = []string{"no-store"}
+	jsonType = []string{"application/json"}
+)
+
+// errorBody is the JSON form of a problem.
 type errorBody struct {
-	Code          string `json:"code"`
+	Code          string `json:"code"` // the status in words, such as not_found
 	Message       string `json:"message"`
 	CorrelationID string `json:"correlation_id"`
 }
 
-// writeError answers with what a caller is told of err.
-func writeError(w http.ResponseWriter, r *http.Request, err error) {
-	user, h := publicError(err), w.Header()
-	h.Del("ETag")
-	h.Set("Cache-Control", "no-store")
-	if user.status == http.StatusServiceUnavailable {
-		h.Set("Retry-After", "1")
-	}
-	if special, ok := errors.AsType[headerError](err); ok {
-		h.Set(special.key, special.value)
-	}
-	if speaksJSONRPC(r) {
-		writeJSON(w, user.status, refusal(user, h.Get("X-Correlation-Id")))
-		return
-	}
-	code := "client_closed_request" // the one status without a text
-	if text := http.StatusText(user.status); text != "" {
+// writeProblem answers over HTTP. It replaces what a handler has set for the answer that it did not give.
+func writeProblem(w http.ResponseWriter, p problem) {
+	p.setHeader(w.Header())
+	code := "client_closed_request" // the one status without a text in net/http
+	if text := http.StatusText(p.status); text != "" {
 		code = strings.ReplaceAll(strings.ToLower(text), " ", "_")
 	}
-	writeJSON(w, user.status, map[string]errorBody{"error": {code, user.message, h.Get("X-Correlation-Id")}})
+	body := errorBody{code, p.message, w.Header().Get("X-Correlation-Id")}
+	writeJSON(w, p.status, map[string]errorBody{"error": body})
 }
 
-// writeJSON answers with v. That the client may have gone is seen by whoever writes the log line.
+// setHeader sets the headers of an answer that tells of p.
+func (p problem) setHeader(h http.Header) {
+	h.Del("ETag")
+	h["Cache-Control"] = noStore
+	if p.header != "" {
+		h.Set(p.header, p.value)
+	}
+}
+
+// writeJSON answers with v. A client that has gone is noticed when the request is reported.
 func writeJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
+	w.Header()["Content-Type"] = jsonType
 	w.WriteHeader(status)
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)
 	_ = encoder.Encode(v)
 }
 
+// writeText answers with plain text that is made for this moment.
 func writeText(w http.ResponseWriter, status int, text string) error {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h["Cache-Control"] = noStore
 	w.WriteHeader(status)
 	_, err := io.WriteString(w, text)
 	return err
 }
-
-// bodyError is the error of a body that could not be read: too large (413, made by answerError) or cut off.
-func bodyError(err error) error {
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		return err
-	}
-	return userError{http.StatusBadRequest, "the body was cut off: send it again"}
-}
-
-// Header values that are the same in most answers, set without making them anew.
-var nosniff, noStore, jsonType = []string{"nosniff"}, []string{"no-store"}, []string{"application/json"}

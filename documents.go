@@ -118,13 +118,6 @@ type store interface {
 	close()
 }
 
-// poolStats are the numbers of a connection pool; zero where there is none.
-type poolStats struct {
-	used, idle, most, pending int
-	waited                    time.Duration
-	timeouts                  int64
-}
-
 // watchers are whom a store tells of its changes.
 type watchers struct{ called sync.Map } // of *func(ids []string)
 

@@ -34,7 +34,7 @@ func newScanned(t *testing.T, dir string) *scanned {
 	t.Helper()
 	logs := new(logBuffer)
 	cfg := new(settings)
-	f := &folder{dir: dir, observe: newObserver(cfg, newLogger(logs, newLogLevel(0), cfg))}
+	f := &folder{dir: dir, observe: newTestObserver(cfg, newLogger(logs, newLogLevel(0), cfg))}
 	s := &scanned{t, f, newMemory(f, hashedEmbedder{}, 0.5, quietObserver()), logs}
 	s.scan()
 	return s

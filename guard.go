@@ -1,6 +1,6 @@
 package main
 
-// What is refused before a route's handler is called: hosts, origins, tokens, and clients that ask too often.
+// What is refused before a route's handler is called: hosts, origins, tokens, bodies, and clients above their rate.
 
 import (
 	"crypto/sha256"
@@ -15,13 +15,36 @@ import (
 	"time"
 )
 
+// access says who may use a route.
+type access int
+
+const (
+	open      access = iota // everybody, without a rate limit
+	api                     // holders of API_TOKEN; everybody if there is none
+	admin                   // holders of ADMIN_TOKEN
+	profiling               // holders of ADMIN_TOKEN, within a budget of its own instead of RATE_LIMIT
+)
+
+// route is a line of the route table.
+type route struct {
+	pattern string
+	access  access
+	maxBody int64 // bytes; 0 if the handler limits the body itself
+	stream  bool  // the answer lasts: it is neither slow nor part of the latency metrics
+	probe   bool  // machines ask it every few seconds: logged at debug alone
+	handler handlerFunc
+}
+
+// handlerFunc answers a request, or returns the error that the caller is told of.
+type handlerFunc func(w http.ResponseWriter, r *http.Request) error
+
 // guard refuses what may not reach the route's handler.
-func (s *server) guard(w http.ResponseWriter, r *http.Request, rt route) error {
+func (s *server) guard(w http.ResponseWriter, r *http.Request, rt *route) error {
 	if err := s.checkOrigin(w, r); err != nil {
 		return err
 	}
-	if host := hostname(r.Host); !allows(s.cfg.allowedHosts, host) && !isOwnAddress(r, host) {
-		return userError{http.StatusForbidden, fmt.Sprintf("host %.100q is not served here: add it to ALLOWED_HOSTS", host)}
+	if err := s.checkHost(r); err != nil {
+		return err
 	}
 	if rt.access == api || rt.access == admin {
 		if err := s.limit(r); err != nil {
@@ -29,35 +52,30 @@ func (s *server) guard(w http.ResponseWriter, r *http.Request, rt route) error {
 		}
 	}
 	if err := s.authorize(r, rt.access); err != nil {
-		if rt.access == profiling {
-			if wait := s.authFailures.take(s.client(r), time.Now()); wait > 0 {
-				return tooManyRequests(wait, "too many failed tokens: wait as long as Retry-After says")
-			}
-		}
 		return err
 	}
-	switch encoding := r.Header.Get("Content-Encoding"); {
-	case encoding != "" && !strings.EqualFold(encoding, "identity"):
-		return userError{http.StatusUnsupportedMediaType, "the body must not be compressed: leave Content-Encoding out"}
-	case strings.HasPrefix(strings.ToLower(r.Header.Get("Content-Type")), "multipart/"):
-		return userError{http.StatusUnsupportedMediaType, "the body must not be multipart: with curl use --data-binary or -T instead of -F"}
-	}
-	return nil
+	return checkBodyType(r.Header)
 }
 
-// limit counts one request of r's client.
-func (s *server) limit(r *http.Request) error {
-	if s.limits.rate == 0 {
+// checkHost refuses names that are not served, which is what stops DNS rebinding.
+func (s *server) checkHost(r *http.Request) error {
+	host := hostname(r.Host)
+	if allows(s.cfg.allowedHosts, host) || isOwnAddress(r, host) {
 		return nil
 	}
-	if wait := s.limits.take(s.client(r), time.Now()); wait > 0 {
-		return tooManyRequests(wait, "too many requests: wait as long as Retry-After says, or raise RATE_LIMIT")
-	}
-	return nil
+	return userError{http.StatusForbidden, fmt.Sprintf("host %.100q is not served here: add it to ALLOWED_HOSTS", host)}
 }
 
-// checkOrigin refuses requests that a page of another origin makes unless that is allowed, whatever the host, and sets the
-// CORS headers where it is.
+// isOwnAddress reports whether host is the address that r came in on, which is how probes and scrapes ask. DNS
+// rebinding comes with a name.
+func isOwnAddress(r *http.Request, host string) bool {
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap() == local.AddrPort().Addr().Unmap().WithZone("")
+}
+
+// checkOrigin refuses requests from pages of an origin that is not allowed, and sets the CORS headers for those that
+// are. Requests without an Origin come from no page.
 func (s *server) checkOrigin(w http.ResponseWriter, r *http.Request) error {
 	origin := r.Header.Get("Origin")
 	if origin == "" {
@@ -68,53 +86,82 @@ func (s *server) checkOrigin(w http.ResponseWriter, r *http.Request) error {
 	if !isOwn && !allows(s.cfg.allowedOrigins, strings.ToLower(origin)) {
 		return userError{http.StatusForbidden, fmt.Sprintf("origin %.100q is not allowed: add it to ALLOWED_ORIGINS", origin)}
 	}
+
 	h := w.Header()
 	h.Add("Vary", "Origin")
 	h.Set("Access-Control-Allow-Origin", origin)
-	h.Set("Access-Control-Expose-Headers", "ETag, X-Correlation-ID, Retry-After, Server-Timing, Mcp-Session-Id, Mcp-Protocol-Version")
+	h.Set("Access-Control-Expose-Headers", exposedHeaders)
 	if r.Method == http.MethodOptions {
 		h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE")
-		h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, If-Match, If-None-Match, Last-Event-ID, Mcp-Method, Mcp-Name, "+
-			"Mcp-Protocol-Version, Mcp-Session-Id, Traceparent, Tracestate, X-Correlation-ID")
+		h.Set("Access-Control-Allow-Headers", allowedHeaders)
 		h.Set("Access-Control-Max-Age", "600")
 	}
 	return nil
 }
 
+// Headers that pages of allowed origins may read and send.
+const (
+	exposedHeaders = "ETag, X-Correlation-ID, Retry-After, Server-Timing, Mcp-Session-Id, Mcp-Protocol-Version"
+	allowedHeaders = "Authorization, Content-Type, If-Match, If-None-Match, Last-Event-ID, Mcp-Method, Mcp-Name, " +
+		"Mcp-Protocol-Version, Mcp-Session-Id, Traceparent, Tracestate, X-Correlation-ID"
+)
+
 func allows(list []string, value string) bool {
 	return slices.Contains(list, "*") || slices.Contains(list, value)
 }
 
-// isOwnAddress reports whether host is the very address that r came in on, which is how probes and scrapes ask: DNS rebinding
-// comes with a name.
-func isOwnAddress(r *http.Request, host string) bool {
-	local, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap() == local.AddrPort().Addr().Unmap().WithZone("")
+// limit takes a token from the bucket of r's client.
+func (s *server) limit(r *http.Request) error {
+	if s.limits.rate == 0 {
+		return nil
+	}
+	wait := s.limits.take(s.proxies.prefix(r), time.Now())
+	if wait > 0 {
+		return tooManyRequests(wait, "too many requests: wait as long as Retry-After says, or raise RATE_LIMIT")
+	}
+	return nil
 }
 
-// authorize checks the bearer token, or the password of Basic credentials.
+// authorize checks the token. On the profiling routes, which have no other rate limit, a client that keeps failing
+// gets 429 instead of 401.
 func (s *server) authorize(r *http.Request, needed access) error {
+	err := s.checkToken(r, needed)
+	if err == nil || needed != profiling {
+		return err
+	}
+	wait := s.authFailures.take(s.proxies.prefix(r), time.Now())
+	if wait > 0 {
+		return tooManyRequests(wait, "too many failed tokens: wait as long as Retry-After says")
+	}
+	return err
+}
+
+func (s *server) checkToken(r *http.Request, needed access) error {
 	if needed == open || needed == api && s.cfg.apiToken == "" {
 		return nil
 	}
 	if needed >= admin && s.cfg.adminToken == "" {
 		return userError{http.StatusForbidden, "this route is closed: set ADMIN_TOKEN to open it to whoever has the token"}
 	}
-	token := bearer(r)
-	isAPI, challenge := sameToken(token, s.cfg.apiToken), `Bearer realm="vitrine"`
-	switch {
-	case needed == api && isAPI || sameToken(token, s.cfg.adminToken):
+
+	token := requestToken(r)
+	isAPI := sameToken(token, s.cfg.apiToken)
+	if needed == api && isAPI || sameToken(token, s.cfg.adminToken) {
 		return nil
-	case isAPI:
+	}
+	if isAPI {
 		return userError{http.StatusForbidden, "API_TOKEN does not open this route: use ADMIN_TOKEN"}
-	case needed >= admin:
+	}
+	challenge := `Bearer realm="vitrine"`
+	if needed >= admin {
 		challenge += `, Basic realm="vitrine"`
 	}
-	return headerError{userError{http.StatusUnauthorized, "no valid token: send the header Authorization: Bearer TOKEN"}, "WWW-Authenticate", challenge}
+	noToken := userError{http.StatusUnauthorized, "no valid token: send the header Authorization: Bearer TOKEN"}
+	return headerError{noToken, "WWW-Authenticate", challenge}
 }
 
-func bearer(r *http.Request) string {
+// requestToken returns the bearer token, or the password of Basic credentials, which is how go tool pprof sends it.
+func requestToken(r *http.Request) string {
 	if _, password, ok := r.BasicAuth(); ok {
 		return password
 	}
@@ -125,16 +172,43 @@ func bearer(r *http.Request) string {
 	return strings.TrimSpace(token)
 }
 
-// sameToken compares in a time that tells nothing of the token, its length included. An empty token is nobody's.
+// sameToken compares in a time that reveals nothing of the token, not even its length. An empty token matches nothing.
 func sameToken(given, want string) bool {
-	a, b := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(want))
+	a := sha256.Sum256([]byte(given))
+	b := sha256.Sum256([]byte(want))
 	return subtle.ConstantTimeCompare(a[:], b[:]) == 1 && want != ""
 }
 
-// client returns the address that r is counted under: the peer's, or what a trusted proxy says of it. An IPv6 client
-// counts by its /64, which is what one subscriber gets.
-func (s *server) client(r *http.Request) netip.Prefix {
-	addr := s.address(r)
+// checkBodyType refuses encodings of the body that no handler reads.
+func checkBodyType(h http.Header) error {
+	encoding := h.Get("Content-Encoding")
+	if encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return userError{http.StatusUnsupportedMediaType, "the body must not be compressed: leave Content-Encoding out"}
+	}
+	if strings.HasPrefix(strings.ToLower(h.Get("Content-Type")), "multipart/") {
+		return userError{http.StatusUnsupportedMediaType, "the body must not be multipart: with curl use --data-binary or -T instead of -F"}
+	}
+	return nil
+}
+
+// proxies are the networks whose X-Forwarded-For is believed.
+type proxies []netip.Prefix
+
+// name returns the client as logs and traces show it: what a trusted proxy says, else the peer with its port.
+func (p proxies) name(r *http.Request) string {
+	if len(p) == 0 {
+		return r.RemoteAddr
+	}
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !p.contains(peer.Addr().Unmap()) {
+		return r.RemoteAddr
+	}
+	return p.addr(r).String()
+}
+
+// prefix returns the network that r counts under: an IPv4 address, or an IPv6 /64, which is what one subscriber gets.
+func (p proxies) prefix(r *http.Request) netip.Prefix {
+	addr := p.addr(r)
 	bits := 32
 	if addr.Is6() {
 		bits = 64
@@ -143,59 +217,27 @@ func (s *server) client(r *http.Request) netip.Prefix {
 	return prefix
 }
 
-// clientName is how logs and traces name who asks.
-func (s *server) clientName(r *http.Request) string {
-	if len(s.cfg.trustedProxies) == 0 {
-		return r.RemoteAddr
-	}
-	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil && s.isTrusted(peer.Addr().Unmap()) {
-		return s.address(r).String()
-	}
-	return r.RemoteAddr
-}
-
-// address returns the peer's address, or what a trusted proxy says of it.
-func (s *server) address(r *http.Request) netip.Addr {
+// addr returns the address of the client: the peer's, or the last one in X-Forwarded-For that is not a trusted proxy's.
+func (p proxies) addr(r *http.Request) netip.Addr {
 	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
 	addr := peer.Addr().Unmap().WithZone("")
-	if !s.isTrusted(addr) {
+	if !p.contains(addr) {
 		return addr
 	}
-	for _, before := range slices.Backward(splitList(strings.Join(r.Header.Values("X-Forwarded-For"), ","))) {
-		forwarded, err := netip.ParseAddr(before)
+	hops := splitList(strings.Join(r.Header.Values("X-Forwarded-For"), ","))
+	for _, hop := range slices.Backward(hops) {
+		forwarded, err := netip.ParseAddr(hop)
 		if err != nil {
 			break
 		}
-		if addr = forwarded.Unmap().WithZone(""); !s.isTrusted(addr) {
+		addr = forwarded.Unmap().WithZone("")
+		if !p.contains(addr) {
 			break
 		}
 	}
 	return addr
 }
 
-func (s *server) isTrusted(addr netip.Addr) bool {
-	return slices.ContainsFunc(s.cfg.trustedProxies, func(p netip.Prefix) bool { return p.Contains(addr) })
+func (p proxies) contains(addr netip.Addr) bool {
+	return slices.ContainsFunc(p, func(network netip.Prefix) bool { return network.Contains(addr) })
 }
-
-// access says who may use a route.
-type access int
-
-const (
-	open      access = iota // anybody, never limited: probes
-	api                     // who has API_TOKEN, or anybody if there is none
-	admin                   // who has ADMIN_TOKEN
-	profiling               // the same, limited by a budget of its own instead of RATE_LIMIT
-)
-
-// route is a line of the route table.
-type route struct {
-	pattern string
-	access  access
-	maxBody int64 // bytes; noLimit for bulk loads and captures, which last; ownLimits where the handler sees to it
-	handler func(w http.ResponseWriter, r *http.Request) error
-}
-
-const (
-	noLimit   = -1
-	ownLimits = -2
-)

@@ -16,8 +16,6 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
-
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 const (
@@ -150,7 +148,7 @@ func (s *server) handlePut(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return bodyError(err)
 	}
-	bodyRead(r.Context())
+	markBodyRead(r.Context())
 	d, err := newDocument(r.PathValue("id"), string(body), time.Now())
 	if err != nil {
 		return err
@@ -231,16 +229,8 @@ func wantsJSON(r *http.Request) bool {
 
 func (s *server) handleMetrics(w http.ResponseWriter, r *http.Request) error {
 	s.observe.report() // so that nothing that has finished is missing
-	s.metrics.ServeHTTP(w, r)
+	s.scrape.ServeHTTP(w, r)
 	return nil
-}
-
-// metricsHandler answers GET /metrics. Scrapes that come together share one collection.
-func (s *server) metricsHandler() http.Handler {
-	return promhttp.HandlerFor(s.observe.metrics.registry, promhttp.HandlerOpts{
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn), ErrorHandling: promhttp.ContinueOnError,
-		EnableOpenMetrics: true, MaxRequestsInFlight: 8, Timeout: 5 * time.Second, CoalesceGather: true,
-	})
 }
 
 func (s *server) handleLogLevel(w http.ResponseWriter, _ *http.Request) error {

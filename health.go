@@ -1,90 +1,136 @@
 package main
 
-// Whether the process is alive and can serve.
+// Whether the process is alive and can serve, and the gauges that /metrics reads from the server.
 
 import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
 
+// handleLive answers as long as the process does, whatever it depends on.
 func (s *server) handleLive(w http.ResponseWriter, _ *http.Request) error {
 	return writeText(w, http.StatusOK, "ok\n")
 }
 
+// handleReady answers 503 while requests should go to another replica, with ?verbose one line per check.
 func (s *server) handleReady(w http.ResponseWriter, r *http.Request) error {
-	status, lines := http.StatusOK, ""
+	status := http.StatusOK
+	var lines strings.Builder
 	for _, c := range s.state(r.Context()).checks {
-		state := "ok"
-		if c.problem != "" {
-			status, state = http.StatusServiceUnavailable, "not ready: "+c.problem
+		if c.problem == "" {
+			fmt.Fprintf(&lines, "%s ok%s\n", c.name, c.detail)
+			continue
 		}
-		lines += fmt.Sprintf("%s %s%s\n", c.name, state, c.detail)
+		status = http.StatusServiceUnavailable
+		fmt.Fprintf(&lines, "%s not ready: %s%s\n", c.name, c.problem, c.detail)
 	}
-	switch {
-	case status != http.StatusOK:
+	if status == http.StatusOK && !r.URL.Query().Has("verbose") {
+		return writeText(w, status, "ok\n")
+	}
+	if status != http.StatusOK {
 		w.Header().Set("Retry-After", "1")
-	case !r.URL.Query().Has("verbose"):
-		lines = "ok\n"
 	}
-	return writeText(w, status, lines)
+	return writeText(w, status, lines.String())
 }
 
-// state is what is known of the server: for /readyz and for the metrics.
-type state struct {
-	checks            []check
-	documents, chunks int
-	indexed           time.Time // when the index was last in step with the folder
+// serverState is what /readyz and the metrics show of the server.
+type serverState struct {
+	checks    []check
+	documents int
+	chunks    int
+	indexed   time.Time // when the index was last in step with the folder
 }
 
 // check is one line of /readyz?verbose.
 type check struct {
-	name    string
-	problem string // empty: fine
+	name    string // a value of the label check
+	problem string // why the server is not ready, empty if this check passes
 	detail  string
 }
 
-// storeState is what the store said a moment ago: it is asked once a second, however often others ask.
-type storeState struct {
-	mu                sync.Mutex
-	asked             time.Time
-	documents, chunks int
-	err               error
+// storeSize is the size of the store as it was last asked for, at most a second ago.
+type storeSize struct {
+	mu        sync.Mutex
+	asked     time.Time
+	documents int
+	chunks    int
+	err       error
 }
 
-// state tells what must be fine for the server to be sent requests.
-func (s *server) state(ctx context.Context) state {
-	k := &s.known
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if time.Since(k.asked) > time.Second {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		documents, chunks, err := s.store.size(ctx)
-		if err == nil {
-			k.documents, k.chunks = documents, chunks
-		}
-		k.asked, k.err = time.Now(), err
+// maxSizeAge is how long the size of the store is reused. Probes and scrapes of any number ask the store once a second.
+const maxSizeAge = time.Second
+
+// ask returns the size of the store, or of the last time that it answered with why it does not.
+func (z *storeSize) ask(ctx context.Context, st store) (documents, chunks int, err error) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if time.Since(z.asked) <= maxSizeAge {
+		return z.documents, z.chunks, z.err
 	}
-	serving, index, stored := check{name: "serving"}, check{name: "index"}, check{name: "store"}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	documents, chunks, err = st.size(ctx)
+	z.asked = time.Now()
+	z.err = err
+	if err == nil {
+		z.documents = documents
+		z.chunks = chunks
+	}
+	return z.documents, z.chunks, z.err
+}
+
+// state runs the checks that must pass for the server to be sent requests.
+func (s *server) state(ctx context.Context) serverState {
+	documents, chunks, err := s.size.ask(ctx, s.store)
+	serving := check{name: "serving"}
 	if !s.ready.Load() {
 		serving.problem = "starting or stopping"
 	}
-	if k.err != nil {
-		stored.problem = k.err.Error()
-	} else {
-		stored.detail = fmt.Sprintf(": %d documents, %d chunks", k.documents, k.chunks)
-	}
-	indexed := time.Now() // what is never changed is never stale
+	index := check{name: "index"}
+	indexed := time.Now() // documents that are never changed are never stale
 	if s.folder != nil {
 		index.problem, index.detail = s.folder.status()
 		indexed = time.UnixMilli(s.folder.synced.Load())
 	}
-	return state{[]check{serving, index, stored}, k.documents, k.chunks, indexed}
+	stored := check{name: "store"}
+	if err != nil {
+		stored.problem = err.Error()
+	} else {
+		stored.detail = fmt.Sprintf(": %d documents, %d chunks", documents, chunks)
+	}
+	return serverState{
+		checks:    []check{serving, index, stored},
+		documents: documents,
+		chunks:    chunks,
+		indexed:   indexed,
+	}
 }
 
+// gauges returns what a scrape reads from the server itself.
+func (s *server) gauges() gauges {
+	state := s.state(context.Background())
+	ready := make(map[string]bool, len(state.checks))
+	for _, c := range state.checks {
+		ready[c.name] = c.problem == ""
+	}
+	return gauges{
+		activeRequests:  s.observe.recent.requestsInFlight(),
+		openConnections: s.observe.connections.Load(),
+		documents:       state.documents,
+		chunks:          state.chunks,
+		indexed:         state.indexed,
+		ready:           ready,
+		pool:            s.store.pool(),
+		logLinesDropped: s.logs.dropped.Load(),
+		traces:          s.observe.traces.stats(),
+	}
+}
+
+// isStopping reports whether the server wants its streams to end.
 func (s *server) isStopping() bool {
 	select {
 	case <-s.stopping:

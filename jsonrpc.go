@@ -5,11 +5,9 @@ package main
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
@@ -27,18 +25,6 @@ const (
 // legacyVersions are the revisions that begin with initialize, the newest first.
 var legacyVersions = []string{"2025-11-25", "2025-06-18", batchVersion, sseVersion}
 
-// Codes of JSON-RPC errors.
-const (
-	codeParse              = -32700
-	codeInvalidRequest     = -32600
-	codeMethodNotFound     = -32601
-	codeInvalidParams      = -32602
-	codeInternal           = -32603
-	codeResourceNotFound   = -32002 // legacy; modern: codeInvalidParams
-	codeHeaderMismatch     = -32020
-	codeUnsupportedVersion = -32022
-)
-
 // rpcError is the error object of a JSON-RPC response.
 type rpcError struct {
 	Code    int    `json:"code"`
@@ -50,7 +36,11 @@ func rpcErrorf(code int, format string, args ...any) rpcError {
 	return rpcError{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-func (e rpcError) Error() string     { return e.Message }
+func (e rpcError) Error() string { return e.Message }
+func (e rpcError) problem() problem {
+	return problem{status: http.StatusBadRequest, code: e.Code, message: e.Message, data: e.Data}
+}
+
 func (e rpcError) errorType() string { return strconv.Itoa(e.Code) }
 
 // message is a JSON-RPC message with the params of all methods in one: so it is decoded in one go.
@@ -192,49 +182,28 @@ type errorResponse struct {
 	Error   rpcError        `json:"error"`
 }
 
-// refusal is what becomes of an error that kept the message from being read.
-func refusal(user userError, correlation string) errorResponse {
-	code := codeInvalidRequest
-	if user.status >= 500 {
-		code = codeInternal
+// writeRPCProblem answers a request whose message was not read: what is wrong is the request, not its params.
+func writeRPCProblem(w http.ResponseWriter, p problem) {
+	p.setHeader(w.Header())
+	if p.code == codeInvalidParams {
+		p.code = codeInvalidRequest
 	}
-	return errorResponse{"2.0", nil, rpcError{code, user.message, map[string]string{"correlation_id": correlation}}}
+	data := map[string]string{"correlation_id": w.Header().Get("X-Correlation-Id")}
+	writeJSON(w, p.status, errorResponse{JSONRPC: "2.0", Error: rpcError{p.code, p.message, data}})
 }
 
 // speaksJSONRPC reports whether r's errors must be in JSON-RPC form.
 func speaksJSONRPC(r *http.Request) bool { return r.URL.Path == "/mcp" || r.URL.Path == "/messages" }
 
-// responseError returns the error object for err and the HTTP status of the response. Legacy clients take any status
-// but 200 for a broken transport: they get it wherever there was a request that could be understood.
-func responseError(ctx context.Context, m *message, err error) (rpcError, int) {
-	e, isRPC := errors.AsType[rpcError](err)
-	status := http.StatusBadRequest
-	if !isRPC {
-		user := reportError(ctx, err)
-		e, status = rpcError{Code: codeInternal, Message: user.message}, user.status
-		switch status {
-		case http.StatusBadRequest, http.StatusNotFound:
-			e.Code = codeInvalidParams
-		case http.StatusNotAcceptable, http.StatusTooManyRequests, statusClientClosed:
-			e.Code = codeInvalidRequest
-		}
-	}
-	logAttrs(ctx, slog.String("error", err.Error()))
+// rpcStatus returns the HTTP status of an error response to m. Initialize-era clients take any status but 200 for a broken
+// transport: they get 200 wherever there was a request that could be understood.
+func rpcStatus(m *message, p problem) int {
 	understood := []int{codeMethodNotFound, codeInvalidParams, codeResourceNotFound, codeInternal}
 	switch {
-	case !m.isModern() && slices.Contains(understood, e.Code):
-		status = http.StatusOK
-	case e.Code == codeMethodNotFound:
-		status = http.StatusNotFound
+	case !m.isModern() && slices.Contains(understood, p.code):
+		return http.StatusOK
+	case p.code == codeMethodNotFound:
+		return http.StatusNotFound
 	}
-	return e, status
-}
-
-// reportError returns what the caller is told of err. What is ours fails the record, whose log line has it whole.
-func reportError(ctx context.Context, err error) userError {
-	user := publicError(err)
-	if user.status >= http.StatusInternalServerError {
-		markFailed(ctx, err)
-	}
-	return user
+	return p.status
 }

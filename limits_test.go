@@ -8,7 +8,7 @@ import (
 
 func TestLimiterIsBoundedAndRefills(t *testing.T) {
 	l := newLimiter(10, 2)
-	l.max = 100
+	l.maxClients = 100
 	now := time.Now()
 	client := func(i int) netip.Prefix {
 		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 32)
@@ -18,8 +18,8 @@ func TestLimiterIsBoundedAndRefills(t *testing.T) {
 			t.Fatalf("client %d waits %v", i, wait)
 		}
 	}
-	if len(l.buckets) > l.max {
-		t.Errorf("%d buckets, want at most %d", len(l.buckets), l.max)
+	if len(l.fullAt) > l.maxClients {
+		t.Errorf("%d buckets, want at most %d", len(l.fullAt), l.maxClients)
 	}
 	l.take(client(1), now)
 	l.take(client(1), now)

@@ -12,65 +12,96 @@ import (
 	"time"
 )
 
-// logLine writes the one line of a record.
-func (o *observer) logLine(rec *record) {
-	level, message := slog.LevelInfo, "request"
+// logRecord writes the one line of a finished record.
+func logRecord(log *slog.Logger, rec *record) {
+	level := rec.logLevel()
+	handler := log.Handler()
+	ctx := context.Background() // recordHandler adds no ids: they stand first among the attributes below
+	if rec.policy.off && level < slog.LevelWarn || !handler.Enabled(ctx, level) {
+		return
+	}
+	message := "request"
 	if rec.job != "" {
 		message = "job"
 	}
-	switch {
-	case rec.job != "" && rec.failure != "":
-		level = slog.LevelWarn
-	case rec.failure != "":
-		level = slog.LevelError
-	case rec.isSlow():
-		level = slog.LevelWarn
-	case rec.job != "" && len(rec.attrs) == 0, isProbe(rec.route):
-		level = slog.LevelDebug
-	}
-	ctx := context.Background() // the ids are given below, in their place before the other attributes
-	handler := o.log.Handler()
-	if o.off && level < slog.LevelWarn || !handler.Enabled(ctx, level) {
-		return
-	}
 	var room [24]slog.Attr
+	line := slog.NewRecord(rec.start.Add(rec.took), level, message, 0)
+	line.AddAttrs(rec.appendLogAttrs(room[:0])...)
+	_ = handler.Handle(ctx, line) // the writer counts the lines that it loses
+}
+
+func (rec *record) logLevel() slog.Level {
+	switch {
+	case rec.failure != "" && rec.job != "":
+		return slog.LevelWarn
+	case rec.failure != "":
+		return slog.LevelError
+	case rec.isSlow():
+		return slog.LevelWarn
+	case rec.probe, rec.isIdleJob():
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
+}
+
+// appendLogAttrs appends what a line says, in the order in which it says it.
+func (rec *record) appendLogAttrs(attrs []slog.Attr) []slog.Attr {
 	ids := rec.ids()
-	attrs := append(room[:0], ids[:]...)
+	attrs = append(attrs, ids[:]...)
 	if rec.job != "" {
 		attrs = append(attrs, slog.String("job", rec.job))
 	} else {
-		attrs = append(attrs, slog.String("method", rec.method), slog.String("route", rec.route))
-		if rec.path != rec.route {
-			attrs = append(attrs, slog.String("path", rec.path))
-		}
-		attrs = append(attrs, slog.Int("status", rec.status), slog.Int64("bytes", rec.bytes), slog.String("client", rec.client))
-		if rec.userAgent != "" {
-			attrs = append(attrs, slog.String("user_agent", rec.userAgent))
-		}
+		attrs = rec.appendRequestAttrs(attrs)
 	}
 	attrs = append(attrs, slog.Float64("took_ms", milliseconds(rec.took)))
-	var sums [8]duration
-	for _, d := range rec.durations(sums[:0]) { // the waterfall has the others; a float costs what five strings do
+
+	// The waterfall has the other stages: a float costs as much as five strings.
+	var room [8]kindDuration
+	for _, d := range rec.durations(room[:0]) {
 		switch {
 		case d.took < time.Microsecond:
-		case d.name == "db":
+		case d.kind == stageDB:
 			attrs = append(attrs, slog.Float64("db_ms", milliseconds(d.took)))
-		case d.name == "embed":
+		case d.kind == stageEmbed:
 			attrs = append(attrs, slog.Float64("embed_ms", milliseconds(d.took)))
 		}
 	}
 	if rec.kept != "" {
 		attrs = append(attrs, slog.String("kept", rec.kept))
 	}
+
 	rec.mu.Lock()
+	defer rec.mu.Unlock()
 	if rec.summed > 0 {
 		attrs = append(attrs, slog.Int("stages_summed", rec.summed))
 	}
-	attrs = append(attrs, rec.attrs...)
-	rec.mu.Unlock()
-	line := slog.NewRecord(rec.start.Add(rec.took), level, message, 0)
-	line.AddAttrs(attrs...)
-	_ = handler.Handle(ctx, line) // a log that cannot be written counts its own losses
+	return append(attrs, rec.attrs...)
+}
+
+func (rec *record) appendRequestAttrs(attrs []slog.Attr) []slog.Attr {
+	attrs = append(attrs,
+		slog.String("method", rec.method),
+		slog.String("route", rec.route))
+	if rec.path != rec.route {
+		attrs = append(attrs, slog.String("path", rec.path))
+	}
+	attrs = append(attrs,
+		slog.Int("status", rec.status),
+		slog.Int64("bytes", rec.bytes),
+		slog.String("client", rec.client))
+	if rec.userAgent != "" {
+		attrs = append(attrs, slog.String("user_agent", rec.userAgent))
+	}
+	return attrs
+}
+
+// ids returns the three attributes that lead from a log line to everything else.
+func (rec *record) ids() [3]slog.Attr {
+	return [3]slog.Attr{
+		slog.String("correlation_id", rec.correlation),
+		slog.String("trace_id", rec.traceID()),
+		slog.String("span_id", rec.span.String()),
+	}
 }
 
 // newLogger returns a logger of JSON lines that carry the ids of the record their context stands in.

@@ -53,7 +53,7 @@ func (s *server) handleMCP(w http.ResponseWriter, r *http.Request) error {
 		err = errNotAcceptable
 	}
 	if h, ok := errors.AsType[headerError](err); ok {
-		w.Header().Set(h.key, h.value)
+		w.Header().Set(h.header, h.value)
 	}
 	return writeMessage(w, s.answer(ctx, buf, m, err), buf)
 }
@@ -68,7 +68,7 @@ func readMessage(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer) erro
 	if _, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, maxBodyBytes)); err != nil {
 		return bodyError(err)
 	}
-	bodyRead(r.Context())
+	markBodyRead(r.Context())
 	return nil
 }
 
@@ -173,10 +173,10 @@ func (s *server) answer(ctx context.Context, buf *bytes.Buffer, m *message, err 
 		return http.StatusOK
 	}
 	buf.Reset()
-	response := errorResponse{JSONRPC: "2.0", ID: m.ID}
-	response.Error, status = responseError(ctx, m, err)
+	p := reportError(ctx, err)
+	response := errorResponse{JSONRPC: "2.0", ID: m.ID, Error: rpcError{p.code, p.message, p.data}}
 	_ = encodeJSON(buf, response) // of strings and numbers alone: cannot fail
-	return status
+	return rpcStatus(m, p)
 }
 
 // callMethod calls the method that m names if its era has it.

@@ -357,14 +357,14 @@ func (s *mcpServer) waitForLog(want string) {
 // TestMCPStages expects the stages of a message in the record: their attributes, errors and the message's own trace.
 func TestMCPStages(t *testing.T) {
 	s := newMCPServer(t, goldenDocuments, nil)
-	rec := s.observe.newRecord(nil)
-	ctx := rec.scope(t.Context(), -1)
+	rec := s.observe.policy.newRecord(nil)
+	ctx := rec.newScope(t.Context(), -1)
 	m, err := parseMessage([]byte(`{"jsonrpc":"2.0","id":"x","method":"tools/call","params":{"name":"get_document","arguments":{"id":"none.md"},"_meta":{"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}}}`))
 	m.version = "2025-11-25"
 	if status := s.answer(ctx, new(bytes.Buffer), m, err); status != http.StatusOK {
 		t.Error(status)
 	}
-	got := fmt.Sprint(rec.stages[0].name, rec.stages[0].attrs, rec.stages[1].name, rec.stages[1].attrs)
+	got := fmt.Sprint(rec.stages[0].kind, rec.stages[0].attrs, rec.stages[1].kind, rec.stages[1].attrs)
 	if want := "mcp[mcp.method.name=tools/call mcp.protocol.version=2025-11-25 network.transport=tcp jsonrpc.request.id=x gen_ai.operation.name=execute_tool gen_ai.tool.name=get_document]tool[gen_ai.tool.name=get_document]"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -373,14 +373,14 @@ func TestMCPStages(t *testing.T) {
 	}
 	for _, st := range rec.stages[:2] {
 		if failed, ok := st.err.(interface{ errorType() string }); !ok || failed.errorType() != "tool_error" {
-			t.Error(st.name, st.err)
+			t.Error(st.kind, st.err)
 		}
 	}
 	m.Method = "no/such"
 	s.answer(ctx, new(bytes.Buffer), m, nil)
 	last := rec.stages[len(rec.stages)-1]
 	if failed, ok := errors.AsType[rpcError](last.err); !ok || failed.errorType() != "-32601" {
-		t.Error(last.name, last.err)
+		t.Error(last.kind, last.err)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 )
@@ -161,13 +162,56 @@ func TestMetricsStayBoundedWhateverClientsSend(t *testing.T) {
 	}
 }
 
-func TestMetricsFoldCombinationsBeyondTheirCap(t *testing.T) {
-	h := newCappedHistogram("test_seconds", "A test.", []float64{1}, 10, "a", "b", "c")
+func TestRefusalsBeyondTheirCapShareASeries(t *testing.T) {
+	opts := prometheus.HistogramOpts{Name: "test_seconds", Help: "A test."}
+	h := newCappedHistogram(opts, 10, isErrorRefusal, "a", "b", "error_type")
 	for i := range 1000 {
-		h.observe(time.Second, nil, strconv.Itoa(i), "b", "c")
+		h.with(strconv.Itoa(i), "b", "tool_error").ObserveWithExemplar(1, nil)
 	}
-	if len(h.seen) != 11 { // and the one that the others are folded into
-		t.Errorf("%d combinations, want 11", len(h.seen))
+	if len(h.series) != 11 { // the last one is that of all others
+		t.Errorf("%d series, want 11", len(h.series))
+	}
+}
+
+// TestFailuresOfOursAlwaysHaveTheirSeries makes more kinds of refusals than have a series of their own, and expects every
+// failure of ours under its own labels all the same.
+func TestFailuresOfOursAlwaysHaveTheirSeries(t *testing.T) {
+	ts := newTestServer(t)
+	h := ts.observe.metrics.operations
+	refusals := []string{"-32700", "-32600", "-32601", "-32602", "-32002", "-32020", "-32022", "tool_error", "400", "404", "429"}
+	for method := range methods {
+		for _, refusal := range refusals {
+			h.with(method, "", refusal).ObserveWithExemplar(1, nil)
+		}
+	}
+	if text := ts.get("/metrics").body; !strings.Contains(text, `error_type="other"`) {
+		t.Error("no refusal was folded: the test does not reach the cap")
+	}
+	for _, own := range ownOutcomes {
+		h.with("tools/call", "search_docs", own).ObserveWithExemplar(1, nil)
+	}
+	text := ts.get("/metrics").body
+	for _, own := range ownOutcomes {
+		want := fmt.Sprintf(`mcp_server_operation_duration_seconds_count{error_type=%q,gen_ai_tool_name="search_docs",mcp_method_name="tools/call"} 1`, own)
+		if !strings.Contains(text, want) {
+			t.Errorf("/metrics has no %s", want)
+		}
+	}
+}
+
+func TestSQLStatesAreAClosedSet(t *testing.T) {
+	for class, want := range map[string]string{
+		"57014":    "57014", // a state of its own
+		"53300":    "53300",
+		"53999":    "53000", // the first of its class
+		"57P99":    "57000",
+		"99999":    "_OTHER",
+		"timeout":  "timeout",
+		"canceled": "canceled",
+	} {
+		if got := outcome(&databaseError{class: class, err: errUnavailable}); got != want {
+			t.Errorf("%s counts as %s, want %s", class, got, want)
+		}
 	}
 }
 
@@ -201,7 +245,7 @@ func TestMetricsCountStreams(t *testing.T) {
 func TestRefusalsLeaveRoomForWhatSucceeds(t *testing.T) {
 	ts := newTestServer(t)
 	for i := range 500 {
-		ts.observe.metrics.requests.observe(time.Millisecond, nil, "GET", fmt.Sprint(i), "403")
+		ts.observe.metrics.requests.with("GET", fmt.Sprint(i), "403").ObserveWithExemplar(.001, nil)
 	}
 	ts.get("/search?q=a")
 	if want := `http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="200",http_route="/search"} 1`; !strings.Contains(ts.get("/metrics").body, want) {

@@ -1,15 +1,13 @@
 package main
 
-// The outermost handler gives each request its record and reports it once it has finished; jobs do the same for
-// background work.
+// The outermost handler gives each request its record and reports it when the request ends; jobs do the same for
+// background work. Reporting makes the four views of a record, off the request's path.
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,119 +16,118 @@ import (
 )
 
 const (
-	// reportPause is how long a finished record waits for others. Reported together they cost a third less: the code and
-	// the data of one are at hand for the next.
-	reportPause = 5 * time.Millisecond
+	// reportDelay is how long a finished record waits for others. Reported together they cost a third less, because code
+	// and data are still in the CPU's cache for the next one.
+	reportDelay = 5 * time.Millisecond
 
-	// maxFinished is how many wait: whoever adds the last one reports them all.
+	// maxFinished bounds how many records wait. Whoever adds the last one reports them.
 	maxFinished = 1024
+
+	// maxPathBytes and maxUserAgentBytes bound what a record keeps of a request.
+	maxPathBytes      = 256
+	maxUserAgentBytes = 256
 )
 
 // observer makes the records and reports them.
 type observer struct {
-	log     *slog.Logger
-	slow    time.Duration                // from here on a request is worth a warning and is kept
-	off     bool                         // OBSERVABILITY=off: only what fails is reported
-	ratio   uint64                       // records whose trace id is below are kept
-	callers *limiter                     // of records kept for their callers' sake
-	closing atomic.Bool                  // a drain has begun: answers tell clients to close their connection
-	open    atomic.Int64                 // connections
-	client  func(r *http.Request) string // the address of who asks
-	metrics *metrics
-	traces  *traceExport // nil: none
-	recent  *recorder
+	log        *slog.Logger
+	policy     *recordPolicy
+	clientName func(r *http.Request) string // for logs and traces
+	metrics    *metrics
+	traces     *traceExport // nil: spans are not exported
+	recent     *recorder
 
-	reporting sync.Mutex // held by whoever reports
-	wake      chan struct{}
-	ended     chan struct{}
+	closing     atomic.Bool  // a drain has begun: responses tell clients to close their connection
+	connections atomic.Int64 // open ones
+
+	reporting sync.Mutex    // held during a report
+	wake      chan struct{} // there is something to report
+	ended     chan struct{} // closed when run has ended
 
 	mu       sync.Mutex // guards the following
 	finished []*record  // to be reported
 	closed   bool
 }
 
-func newObserver(cfg *settings, log *slog.Logger) *observer {
+// newObserver returns an observer that reports in the background until it is closed.
+func newObserver(cfg *settings, log *slog.Logger, m *metrics, clientName func(r *http.Request) string) *observer {
 	o := &observer{
-		log: log, slow: cfg.slowRequest, off: !cfg.observability, ratio: uint64(cfg.sampleRate * (1 << 63)),
-		callers: newLimiter(maxSampledByCaller, maxSampledByCaller), metrics: newMetrics(cfg), recent: newRecorder(),
-		client: func(r *http.Request) string { return r.RemoteAddr }, wake: make(chan struct{}, 1), ended: make(chan struct{}),
+		log: log,
+		policy: &recordPolicy{
+			off:         !cfg.observability,
+			slow:        cfg.slowRequest,
+			ratio:       uint64(cfg.sampleRate * (1 << 63)),
+			byCaller:    newLimiter(maxSampledByCaller, maxSampledByCaller),
+			countStage:  func(st *stageRecord) { m.stage(st, nil) },
+			countStream: m.streamBegan,
+		},
+		clientName: clientName,
+		metrics:    m,
+		recent:     newRecorder(),
+		wake:       make(chan struct{}, 1),
+		ended:      make(chan struct{}),
 	}
 	go o.run()
 	return o
 }
 
-// observe is the outermost handler: it gives each request its record and reports it, whatever becomes of the request.
-func (o *observer) observe(next http.Handler) http.Handler {
+// middleware is the outermost handler: it gives each request its record and finishes it, even after a panic.
+func (o *observer) middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rec := o.newRecord(r.Header)
-		w.Header().Set("X-Correlation-Id", rec.correlation)
-		r = r.WithContext(rec.scope(r.Context(), -1))
+		rec := o.policy.newRecord(r.Header)
+		rec.method = r.Method
+		rec.path = truncate(r.URL.Path, maxPathBytes)
 		rec.header = w.Header()
-		rec.method, rec.path = r.Method, truncate(r.URL.Path, 256)
-		rw := &response{ResponseWriter: w, record: rec}
-		if !o.off {
+		rec.header.Set("X-Correlation-Id", rec.correlation)
+		if !o.policy.off {
 			o.recent.begin(rec)
 		}
+
+		r = r.WithContext(rec.newScope(r.Context(), -1))
+		recorded := &response{ResponseWriter: w, record: rec, closing: &o.closing}
 		defer func() {
-			broken := recover()
-			if broken != nil && broken != http.ErrAbortHandler {
-				err := fmt.Errorf("panic: %v", broken)
-				o.log.ErrorContext(r.Context(), "handler panicked", "error", err, "stack", string(debug.Stack()))
-				markFailed(r.Context(), err)
-				if rw.status == 0 {
-					writeError(rw, r, err)
-					broken = nil
-				}
-			}
-			rec.describe(r, rw)
+			o.describe(rec, r, recorded)
 			o.finish(rec)
-			if broken != nil {
-				panic(http.ErrAbortHandler) // the answer is cut off: the client must not take it for whole
-			}
 		}()
-		next.ServeHTTP(rw, r)
+		next.ServeHTTP(recorded, r)
 	})
 }
 
-// countConnection keeps the number of open connections.
-func (o *observer) countConnection(_ net.Conn, state http.ConnState) {
-	switch state {
-	case http.StateNew:
-		o.open.Add(1)
-	case http.StateClosed, http.StateHijacked:
-		o.open.Add(-1)
-	default: // between requests and in them it stays open
-	}
-}
-
-// describe takes from r what is reported: the request itself is not kept.
-func (rec *record) describe(r *http.Request, w *response) {
+// describe copies what is reported of a request and its response: neither is kept.
+func (o *observer) describe(rec *record, r *http.Request, w *response) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	rec.route, rec.client, rec.userAgent = routeOf(r), rec.observer.client(r), truncate(r.UserAgent(), 256)
-	rec.status, rec.bytes = w.status, w.bytes
+	rec.route = routeOf(r)
+	rec.client = o.clientName(r)
+	rec.userAgent = truncate(r.UserAgent(), maxUserAgentBytes)
+	rec.bytes = w.bytes
+	rec.status = w.status
 	if rec.status == 0 {
 		rec.status = http.StatusOK
 		if r.Context().Err() != nil {
 			rec.status = statusClientClosed
 		}
 	}
-	if rec.status >= http.StatusInternalServerError && rec.failure == "" && !isProbe(rec.route) { // not ready is no failure
+	if rec.status >= http.StatusInternalServerError && rec.failure == "" && !rec.probe { // not being ready is no failure
 		rec.failure = strconv.Itoa(rec.status)
 	}
 }
 
-// job begins a record for background work; on a stream it continues the stream's trace under the same id. end reports it:
-// failures as warnings, what noted something at info, the rest at debug.
-func (o *observer) job(ctx context.Context, name string) (_ context.Context, end func(*error)) {
-	rec := o.newRecord(nil)
-	rec.job = name
-	if outer := currentScope(ctx); outer != nil {
-		rec.correlation, rec.isTraceID, rec.trace, rec.parent = outer.record.correlation, outer.record.isTraceID, outer.record.trace, outer.record.span
-		rec.sampled, rec.kept = outer.record.sampled, outer.record.kept
+// routeOf returns the pattern that r matched, without its method: one of a closed set.
+func routeOf(r *http.Request) string {
+	_, path, _ := strings.Cut(r.Pattern, " ")
+	if path == "" {
+		return "unmatched"
 	}
-	inside := rec.scope(ctx, -1)
-	if !o.off {
+	return path
+}
+
+// job begins the record of background work. end reports it: failures as warnings, jobs with attributes at info, the
+// rest at debug.
+func (o *observer) job(ctx context.Context, name string) (_ context.Context, end func(*error)) {
+	rec := o.policy.newJobRecord(ctx, name)
+	inside := rec.newScope(ctx, -1)
+	if !o.policy.off {
 		o.recent.begin(rec)
 	}
 	return inside, func(err *error) {
@@ -142,10 +139,12 @@ func (o *observer) job(ctx context.Context, name string) (_ context.Context, end
 	}
 }
 
-// finish ends a record. Its views are made a moment later.
+// finish ends a record and decides whether its trace is kept. Its views are made a moment later.
 func (o *observer) finish(rec *record) {
 	rec.mu.Lock()
-	rec.took, rec.scopes, rec.header = time.Since(rec.start), nil, nil
+	rec.took = time.Since(rec.start)
+	rec.scopeRoom = nil
+	rec.header = nil
 	switch {
 	case rec.kept != "":
 	case rec.failure != "":
@@ -154,26 +153,27 @@ func (o *observer) finish(rec *record) {
 		rec.kept = "slow"
 	}
 	rec.mu.Unlock()
+
 	if o.enqueue(rec) == maxFinished {
 		o.report()
 	}
 }
 
-// enqueue adds a finished record to those to be reported and, if it is kept, to those to be exported. It returns how many are
-// to be reported.
+// enqueue adds a finished record to those to be reported and, if its trace is kept, to those to be exported. It returns
+// how many are to be reported.
 func (o *observer) enqueue(rec *record) int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed { // the log may still be open
-		o.logLine(rec)
+		logRecord(o.log, rec)
 		return 0
 	}
 	o.finished = append(o.finished, rec)
 	select {
 	case o.wake <- struct{}{}:
-	default: // it is awake
+	default: // run is awake already
 	}
-	if rec.kept != "" && !o.off && o.traces != nil {
+	if rec.kept != "" && !o.policy.off && o.traces != nil {
 		o.traces.add(rec)
 	}
 	return len(o.finished)
@@ -183,29 +183,30 @@ func (o *observer) enqueue(rec *record) int {
 func (o *observer) run() {
 	defer close(o.ended)
 	for range o.wake {
-		time.Sleep(reportPause)
+		time.Sleep(reportDelay)
 		o.report()
 	}
 }
 
-// report makes the views of what has finished so far.
+// report makes the views of the records that have finished so far.
 func (o *observer) report() {
 	o.reporting.Lock()
 	defer o.reporting.Unlock()
 	o.mu.Lock()
 	finished := o.finished
-	o.finished = make([]*record, 0, len(finished)) // as many are to be expected again
+	o.finished = make([]*record, 0, len(finished)) // the next report is likely to be about as long
 	o.mu.Unlock()
+
 	for _, rec := range finished {
-		o.logLine(rec)
-		if !o.off {
+		logRecord(o.log, rec)
+		if !o.policy.off {
 			o.metrics.record(rec)
 			o.recent.end(rec)
 		}
 	}
 }
 
-// close reports what has finished. What finishes later is only logged.
+// close reports what has finished. Records that finish later are only logged.
 func (o *observer) close() {
 	o.mu.Lock()
 	o.closed = true
@@ -215,55 +216,66 @@ func (o *observer) close() {
 	o.report()
 }
 
-// routeOf returns the pattern that r matched, without its method: a closed set.
-func routeOf(r *http.Request) string {
-	_, path, _ := strings.Cut(r.Pattern, " ")
-	if path == "" {
-		return "unmatched"
+// countConnection counts the open connections, for http.Server.ConnState.
+func (o *observer) countConnection(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		o.connections.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		o.connections.Add(-1)
+	default: // active or idle: it stays open
 	}
-	return path
-}
-
-// isProbe reports whether a route is asked every few seconds by a machine: such lines are for debugging alone.
-func isProbe(route string) bool {
-	switch route {
-	case "/livez", "/healthz", "/readyz", "/metrics":
-		return true
-	}
-	return false
 }
 
 // response is a ResponseWriter that remembers what was answered.
 type response struct {
 	http.ResponseWriter
-	record *record
-	status int
-	bytes  int64
+	record  *record
+	closing *atomic.Bool
+	status  int // 0: not answered yet
+	bytes   int64
 }
 
-// WriteHeader adds the headers that are known only now and remembers the status, but for informational ones.
+// hasBegun reports whether a response has been sent at least in part.
+func hasBegun(w http.ResponseWriter) bool {
+	recorded, ok := w.(*response)
+	return ok && recorded.status != 0
+}
+
+// WriteHeader remembers the status and adds the headers that are known only now. Informational statuses pass through; a
+// second final one is ignored.
 func (w *response) WriteHeader(status int) {
 	if w.status != 0 {
-		return // what is sent cannot be changed
+		return
 	}
 	if status >= http.StatusOK {
 		w.status = status
-		if w.record.observer.closing.Load() {
-			w.Header().Set("Connection", "close")
-		}
-		text := make([]byte, 0, 128)
-		var room [8]duration
-		for _, d := range w.record.durations(room[:0]) {
-			text = append(append(text, d.name...), ";dur="...)
-			text = append(strconv.AppendFloat(text, milliseconds(d.took), 'f', 3, 64), ", "...)
-		}
-		if len(text) > 0 {
-			w.Header().Set("Server-Timing", string(text[:len(text)-len(", ")]))
-		}
+		w.setHeader()
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
+// setHeader sets Connection while the server drains, and Server-Timing (w3.org/TR/server-timing).
+func (w *response) setHeader() {
+	if w.closing.Load() {
+		w.Header().Set("Connection", "close")
+	}
+	var room [8]kindDuration
+	text := make([]byte, 0, 128)
+	for _, d := range w.record.durations(room[:0]) {
+		if len(text) > 0 {
+			text = append(text, ", "...)
+		}
+		text = append(text, d.kind.String()...)
+		text = append(text, ";dur="...)
+		text = strconv.AppendFloat(text, milliseconds(d.took), 'f', 3, 64)
+	}
+	if len(text) > 0 {
+		w.Header().Set("Server-Timing", string(text))
+	}
+}
+
+// Write answers with 200 if no status was set before.
 func (w *response) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)

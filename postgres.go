@@ -274,7 +274,7 @@ func (p *postgres) setProblem(text string) { p.problem.Store(&text) }
 func (p *postgres) pool() poolStats {
 	stats := p.db.Stats()
 	return poolStats{
-		used: stats.InUse, idle: stats.Idle, most: stats.MaxOpenConnections, pending: max(0, int(p.users.Load())-stats.InUse),
+		used: stats.InUse, idle: stats.Idle, max: stats.MaxOpenConnections, pending: max(0, int(p.users.Load())-stats.InUse),
 		waited: stats.WaitDuration, timeouts: p.timeouts.Load(),
 	}
 }

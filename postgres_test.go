@@ -14,8 +14,8 @@ import (
 func TestStatementsNameTheirRequest(t *testing.T) {
 	url := newDatabase(t)
 	p := openPostgres(t, url)
-	rec := quietObserver().newRecord(http.Header{"X-Correlation-Id": {"find-me-42"}})
-	ctx, cancel := context.WithCancel(rec.scope(t.Context(), -1))
+	rec := quietObserver().policy.newRecord(http.Header{"X-Correlation-Id": {"find-me-42"}})
+	ctx, cancel := context.WithCancel(rec.newScope(t.Context(), -1))
 	defer cancel()
 	failed := make(chan error)
 	go func() {
@@ -30,7 +30,7 @@ func TestStatementsNameTheirRequest(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	waitFor(t, "a cancelled request leaves nothing running", func() bool { return count(t, url, running) == 0 })
-	if len(rec.stages) != 1 || rec.stages[0].name != "db" {
+	if len(rec.stages) != 1 || rec.stages[0].kind != "db" {
 		t.Fatalf("stages are %+v", rec.stages)
 	}
 	st := rec.stages[0]

@@ -1,7 +1,7 @@
 package main
 
-// Profiling in production: closed unless ENABLE_PROFILING, for who has ADMIN_TOKEN, within a budget, and each capture with
-// a line in the log.
+// Profiling in production: closed unless ENABLE_PROFILING, for holders of ADMIN_TOKEN, within a budget, and every capture
+// leaves a line in the log.
 
 import (
 	"context"
@@ -13,33 +13,59 @@ import (
 	rpprof "runtime/pprof"
 	"runtime/trace"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
 
-const maxCaptureSeconds = 60
+const (
+	maxCaptureSeconds = 60
+
+	// A continuous profiler fetches five profiles every ten seconds: captures a second, and at once.
+	captureRate  = 1
+	captureBurst = 10
+
+	// blockProfileRate and mutexProfileFraction sample contention: one event per 100 µs of blocking, one in 100 of the
+	// contended mutexes.
+	blockProfileRate     = 100 * time.Microsecond
+	mutexProfileFraction = 100
+
+	// The flight recorder keeps at least the last ten seconds, within 16 MiB.
+	flightMinAge   = 10 * time.Second
+	flightMaxBytes = 16 << 20
+)
 
 // profiler captures profiles. Its zero value is off.
 type profiler struct {
-	enabled bool
-	log     *slog.Logger
-	client  func(r *http.Request) string
-	budget  *limiter // of captures, all clients together: five every ten seconds go through
-	flight  *trace.FlightRecorder
+	enabled    bool
+	log        *slog.Logger
+	clientName func(r *http.Request) string // for the log
+	budget     *limiter                     // captures of all clients together
+	flight     *trace.FlightRecorder
 
 	mu      sync.Mutex
-	running map[string]time.Time // until when a capture of that kind runs
+	running map[string]time.Time // until when a capture of that name runs
 }
 
-// newProfiler turns on what costs a little all the time: the mutex and block profiles and the flight recorder.
-func newProfiler(log *slog.Logger, client func(*http.Request) string) (*profiler, error) {
-	runtime.SetMutexProfileFraction(100)
-	runtime.SetBlockProfileRate(int(100 * time.Microsecond))
-	flight := trace.NewFlightRecorder(trace.FlightRecorderConfig{MinAge: 10 * time.Second, MaxBytes: 16 << 20})
+// newProfiler turns on what profiling costs all the time: the mutex and block profiles and the flight recorder.
+func newProfiler(log *slog.Logger, clientName func(*http.Request) string) (*profiler, error) {
+	runtime.SetMutexProfileFraction(mutexProfileFraction)
+	runtime.SetBlockProfileRate(int(blockProfileRate))
+	flight := trace.NewFlightRecorder(trace.FlightRecorderConfig{
+		MinAge:   flightMinAge,
+		MaxBytes: flightMaxBytes,
+	})
 	if err := flight.Start(); err != nil {
 		return nil, fmt.Errorf("starting the flight recorder: %w", err)
 	}
-	return &profiler{enabled: true, log: log, client: client, budget: newLimiter(1, 10), flight: flight, running: make(map[string]time.Time)}, nil
+	return &profiler{
+		enabled:    true,
+		log:        log,
+		clientName: clientName,
+		budget:     newLimiter(captureRate, captureBurst),
+		flight:     flight,
+		running:    make(map[string]time.Time),
+	}, nil
 }
 
 func (p *profiler) close() {
@@ -48,43 +74,42 @@ func (p *profiler) close() {
 	}
 }
 
-// routes are those of the profiles, none if profiling is off.
-func (p *profiler) routes() []route {
+// handlers returns the handlers of the profiling routes by their path, none if profiling is off. Tools to read what they
+// answer: go tool pprof, and for trace and flight go tool trace.
+func (p *profiler) handlers() map[string]func(http.ResponseWriter, *http.Request) error {
 	if !p.enabled {
 		return nil
 	}
-	routes := []route{
-		{"GET /debug/pprof/{$}", profiling, maxBodyBytes, p.handleIndex},
-		{"GET /debug/pprof/profile", profiling, noLimit, p.capture("profile", 30, pprof.Profile)}, // go tool pprof http://x:$ADMIN_TOKEN@localhost:8080/debug/pprof/profile
-		{"GET /debug/pprof/trace", profiling, noLimit, p.capture("trace", 1, pprof.Trace)},
-		{"GET /debug/flight", profiling, noLimit, p.capture("flight", 0, p.writeFlight)}, // the last seconds: go tool trace
+	const prefix = "/debug/pprof/"
+	handlers := map[string]func(http.ResponseWriter, *http.Request) error{
+		prefix + "{$}":     p.handleIndex,
+		prefix + "profile": p.capture("profile", 30, pprof.Profile),
+		prefix + "trace":   p.capture("trace", 1, pprof.Trace),
+		"/debug/flight":    p.capture("flight", 0, p.writeFlight),
 	}
 	for _, name := range []string{"heap", "allocs", "goroutine", "block", "mutex", "threadcreate"} {
-		routes = append(routes, route{"GET /debug/pprof/" + name, profiling, noLimit, p.capture(name, 0, pprof.Handler(name).ServeHTTP)})
+		handlers[prefix+name] = p.capture(name, 0, pprof.Handler(name).ServeHTTP)
 	}
-	return routes
+	return handlers
 }
 
 func (p *profiler) handleIndex(w http.ResponseWriter, _ *http.Request) error {
-	text := "profiles: profile?seconds=30 trace?seconds=1 heap allocs goroutine block mutex threadcreate, and /debug/flight\n"
+	var text strings.Builder
+	text.WriteString("profiles: profile?seconds=30 trace?seconds=1 heap allocs goroutine block mutex threadcreate, and /debug/flight\n")
 	for _, profile := range rpprof.Profiles() {
-		text += fmt.Sprintf("%-14s %d\n", profile.Name(), profile.Count())
+		fmt.Fprintf(&text, "%-14s %d\n", profile.Name(), profile.Count())
 	}
-	return writeText(w, http.StatusOK, text)
+	return writeText(w, http.StatusOK, text.String())
 }
 
-// capture guards a handler of net/http/pprof, which extends the write deadline itself. seconds is how long it takes unless the
-// request says otherwise; 0: a moment, unless it asks for a difference over some seconds.
-func (p *profiler) capture(name string, seconds int, serve http.HandlerFunc) func(http.ResponseWriter, *http.Request) error {
+// capture guards a handler of net/http/pprof, which extends the write deadline itself. defaultSeconds is the length of
+// the capture without ?seconds=; 0 for a snapshot, of which ?seconds= asks for the difference over that time.
+func (p *profiler) capture(name string, defaultSeconds int, serve http.HandlerFunc) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		markStream(r.Context(), captureStream)
-		seconds := seconds
-		if text := r.URL.Query().Get("seconds"); text != "" {
-			n, err := strconv.Atoi(text)
-			if err != nil || n < 1 || n > maxCaptureSeconds {
-				return userError{http.StatusBadRequest, fmt.Sprintf("seconds=%.20q is not a number from 1 to %d", text, maxCaptureSeconds)}
-			}
-			seconds = n
+		seconds, err := captureSeconds(r, defaultSeconds)
+		if err != nil {
+			return err
 		}
 		if wait := p.budget.take(anyClient, time.Now()); wait > 0 {
 			return tooManyRequests(wait, "too many captures: wait as long as Retry-After says")
@@ -94,24 +119,39 @@ func (p *profiler) capture(name string, seconds int, serve http.HandlerFunc) fun
 			return err
 		}
 		defer done()
-		p.log.InfoContext(r.Context(), "profile captured", "profile", name, "seconds", seconds, "client", p.client(r))
-		w.Header().Set("Cache-Control", "no-store")
+
+		p.log.InfoContext(r.Context(), "profile captured", "profile", name, "seconds", seconds, "client", p.clientName(r))
+		w.Header()["Cache-Control"] = noStore
 		serve(w, r)
 		return nil
 	}
 }
 
-// begin says that a capture of that kind runs, or until when the one that does.
+// captureSeconds reads ?seconds=.
+func captureSeconds(r *http.Request, defaultSeconds int) (int, error) {
+	text := r.URL.Query().Get("seconds")
+	if text == "" {
+		return defaultSeconds, nil
+	}
+	seconds, err := strconv.Atoi(text)
+	if err != nil || seconds < 1 || seconds > maxCaptureSeconds {
+		return 0, userError{http.StatusBadRequest, fmt.Sprintf("seconds=%.20q is not a number from 1 to %d", text, maxCaptureSeconds)}
+	}
+	return seconds, nil
+}
+
+// begin registers a capture until done is called. The runtime has one CPU profile, one execution trace and one flight
+// recorder: a second capture is refused with the time at which the first one ends.
 func (p *profiler) begin(name string, duration time.Duration) (done func(), err error) {
-	if duration == 0 && name != "flight" { // of which there is one
+	if duration == 0 && name != "flight" { // snapshots do not disturb each other
 		return func() {}, nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if until, busy := p.running[name]; busy {
-		wait := strconv.Itoa(int(time.Until(until).Seconds()) + 1)
-		message := "another " + name + " is being captured until " + until.UTC().Format(time.RFC3339) + ": try again then"
-		return nil, headerError{userError{http.StatusConflict, message}, "Retry-After", wait}
+	if until, isRunning := p.running[name]; isRunning {
+		message := fmt.Sprintf("another %s is being captured until %s: try again then", name, until.UTC().Format(time.RFC3339))
+		seconds := int(time.Until(until).Seconds()) + 1
+		return nil, headerError{userError{http.StatusConflict, message}, "Retry-After", strconv.Itoa(seconds)}
 	}
 	p.running[name] = time.Now().Add(duration)
 	return func() {
@@ -121,6 +161,7 @@ func (p *profiler) begin(name string, duration time.Duration) (done func(), err 
 	}, nil
 }
 
+// writeFlight answers with the execution trace of the last seconds.
 func (p *profiler) writeFlight(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Content-Disposition", `attachment; filename="flight.trace"`)
@@ -129,7 +170,8 @@ func (p *profiler) writeFlight(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// label marks the goroutine's CPU samples until restore is called, if profiling is on.
+// label puts a label on the goroutine's CPU samples until restore is called. Without profiling it does nothing and
+// returns ctx itself.
 func (p *profiler) label(ctx context.Context, key, value string) (_ context.Context, restore func()) {
 	if !p.enabled {
 		return ctx, func() {}

@@ -118,7 +118,7 @@ func TestSecondCPUProfileIsToldUntilWhenToWait(t *testing.T) {
 func TestProfilingHasItsOwnBudgets(t *testing.T) {
 	ts := newTestServer(t, "ENABLE_PROFILING=true", "RATE_LIMIT=1")
 	for range 3 { // a continuous profiler's round: five paths
-		delete(ts.profile.budget.buckets, anyClient)
+		delete(ts.profile.budget.fullAt, anyClient)
 		for _, name := range []string{"heap", "allocs", "goroutine", "block", "mutex"} {
 			if a := ts.get("/debug/pprof/" + name); a.status != 200 {
 				t.Errorf("%s: %d %s", name, a.status, a.body)
@@ -134,7 +134,7 @@ func TestProfilingHasItsOwnBudgets(t *testing.T) {
 	if status != http.StatusTooManyRequests {
 		t.Errorf("twenty captures at once: %d, want 429", status)
 	}
-	delete(ts.profile.budget.buckets, anyClient)
+	delete(ts.profile.budget.fullAt, anyClient)
 	for range 10 {
 		status = ts.get("/debug/pprof/heap", "Authorization: Bearer wrong").status
 	}

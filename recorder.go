@@ -60,7 +60,7 @@ func (r *recorder) end(rec *record) {
 	if rec.failure != "" {
 		r.failed.push(rec, recorderBytes/4, 100)
 	}
-	if isProbe(rec.route) || rec.job != "" && len(rec.attrs) == 0 {
+	if rec.probe || rec.isIdleJob() {
 		return
 	}
 	r.recent.push(rec, recorderBytes/2, 300) // each one that is kept is marked by some turns of the garbage collector
@@ -220,13 +220,6 @@ func (r *recorder) find(id string) []view {
 	}
 	slices.SortFunc(found, func(a, b view) int { return a.Started.Compare(b.Started) })
 	return found
-}
-
-// hasID reports whether id is the record's correlation or trace id. A message's traceparent may change both in flight.
-func (rec *record) hasID(id string) bool {
-	rec.mu.Lock()
-	defer rec.mu.Unlock()
-	return rec.correlation == id || rec.trace.String() == id
 }
 
 const (

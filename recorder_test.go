@@ -63,9 +63,9 @@ func TestWaterfall(t *testing.T) {
 		correlation: "order-7", trace: [16]byte{1}, method: "GET", route: "/search", status: 503, failure: "unavailable", kept: "failed",
 		start: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC), took: ms(100),
 		stages: []stageRecord{
-			{name: "search", parent: -1, start: ms(10), end: ms(90)},
-			{name: "embed", parent: 0, start: ms(10), end: ms(30), attrs: []slog.Attr{slog.String("gen_ai.request.model", "m")}},
-			{name: "db", parent: 0, start: ms(30), end: ms(90), attrs: []slog.Attr{slog.String("db.query.summary", "search"), slog.Int("rows", 3)}, err: errUnavailable},
+			{kind: "search", parent: -1, start: ms(10), end: ms(90)},
+			{kind: "embed", parent: 0, start: ms(10), end: ms(30), attrs: []slog.Attr{slog.String("gen_ai.request.model", "m")}},
+			{kind: "db", parent: 0, start: ms(30), end: ms(90), attrs: []slog.Attr{slog.String("db.query.summary", "search"), slog.Int("rows", 3)}, err: errUnavailable},
 		},
 	}
 	var got strings.Builder
@@ -125,10 +125,10 @@ func BenchmarkRecorderMemory(b *testing.B) {
 	for b.Loop() {
 		before := heapBytes()
 		cfg := &settings{observability: true}
-		o := newObserver(cfg, slog.New(slog.DiscardHandler))
+		o := newTestObserver(cfg, slog.New(slog.DiscardHandler))
 		for i := range 20_000 {
-			rec := o.newRecord(nil)
-			ctx := rec.scope(b.Context(), -1)
+			rec := o.policy.newRecord(nil)
+			ctx := rec.newScope(b.Context(), -1)
 			for range 5 {
 				_, end := stage(ctx, "db", slog.String("db.query.summary", fmt.Sprint(i)), slog.Int("rows", i))
 				end(nil)

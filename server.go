@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,48 +19,76 @@ import (
 
 // server answers requests. Its fields are set before it serves.
 type server struct {
-	cfg          *settings
-	log          *slog.Logger
-	level        *logLevel
-	logs         *logWriter
-	observe      *observer
-	profile      *profiler
-	store        store
-	folder       *folder // nil: nothing is followed
-	limits       *limiter
-	authFailures *limiter // failed tokens on the profiling routes
-	streams      *streams
+	cfg     *settings
+	log     *slog.Logger
+	level   *logLevel  // of log
+	logs    *logWriter // where log writes
+	observe *observer
+	profile *profiler
 
+	store   store
+	folder  *folder // nil: no folder is followed
+	streams *streams
+
+	proxies      proxies  // who may name the client's address
+	limits       *limiter // requests a second, by client
+	authFailures *limiter // failed tokens on the profiling routes, by client
+
+	scrape   http.Handler  // answers GET /metrics
 	ready    atomic.Bool   // false before serving, and again once a drain has begun
 	stopping chan struct{} // closed when streams must end
-	metrics  http.Handler  // of /metrics
-	known    storeState
+	size     storeSize     // what the store held a moment ago
 }
 
-// newServer makes a server that needs no more than a store. It must be closed.
+// newServer makes a server without a store: see openStore. It must be closed.
 func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 	level := newLogLevel(cfg.logLevel)
 	logs := newLogWriter(stdout, newLogger(stdout, slog.LevelWarn, cfg))
 	log := newLogger(logs, level, cfg)
+	proxies := proxies(cfg.trustedProxies)
 	s := &server{
-		cfg: cfg, log: log, level: level, logs: logs, observe: newObserver(cfg, log), profile: new(profiler),
-		limits: newLimiter(cfg.rateLimit, max(1, 2*cfg.rateLimit)), authFailures: newLimiter(0.1, 5), streams: newStreams(cfg.maxStreams),
-		stopping: make(chan struct{}),
+		cfg:          cfg,
+		log:          log,
+		level:        level,
+		logs:         logs,
+		observe:      newObserver(cfg, log, newMetrics(cfg, labelsFor(cfg)), proxies.name),
+		profile:      new(profiler),
+		streams:      newStreams(cfg.maxStreams),
+		proxies:      proxies,
+		limits:       newLimiter(cfg.rateLimit, max(1, 2*cfg.rateLimit)),
+		authFailures: newLimiter(0.1, 5),
+		stopping:     make(chan struct{}),
 	}
-	s.observe.client = s.clientName
-	s.observe.metrics.registry.MustRegister(serverCollector{s})
-	s.metrics = s.metricsHandler()
+	s.observe.metrics.collect(s.gauges)
+	s.scrape = s.observe.metrics.handler(log)
+
 	var err error
-	if s.observe.traces, err = newTraceExport(context.Background(), cfg, log); err != nil {
+	s.observe.traces, err = newTraceExport(context.Background(), cfg, log)
+	if err != nil {
 		return nil, err
 	}
 	if cfg.profiling {
-		s.profile, err = newProfiler(log, s.clientName)
+		s.profile, err = newProfiler(log, proxies.name)
 	}
 	return s, err
 }
 
-// close sends off what was recorded.
+// labelsFor returns the closed sets of label values whose series exist from the start.
+func labelsFor(cfg *settings) metricLabels {
+	labels := metricLabels{model: cfg.embeddingModel}
+	if cfg.embeddingURL == "" {
+		labels.model = hashedModel
+	}
+	for _, attrs := range queryAttrs {
+		labels.queries = append(labels.queries, [2]string{attrs[0].Value.String(), attrs[1].Value.String()})
+	}
+	for _, t := range tools {
+		labels.tools = append(labels.tools, t.Name)
+	}
+	return labels
+}
+
+// close closes the store and then flushes what was recorded.
 func (s *server) close() {
 	if s.store != nil {
 		s.store.close()
@@ -70,8 +99,8 @@ func (s *server) close() {
 	s.logs.close(2 * time.Second)
 }
 
-// openStore opens the store that the settings name and begins to follow the folder. Background work goes into tasks and
-// lasts until ctx ends.
+// openStore opens the store that the settings name and begins to follow the folder. Background work runs in tasks until
+// ctx ends.
 func (s *server) openStore(ctx context.Context, tasks *sync.WaitGroup) error {
 	e, err := s.openEmbedder(ctx)
 	if err != nil {
@@ -92,6 +121,7 @@ func (s *server) openStore(ctx context.Context, tasks *sync.WaitGroup) error {
 	if err := s.store.start(ctx, tasks); err != nil {
 		return err
 	}
+
 	switch {
 	case s.folder != nil:
 		tasks.Go(func() { s.folder.follow(ctx, s.store, s.cfg.docsSync) })
@@ -99,6 +129,20 @@ func (s *server) openStore(ctx context.Context, tasks *sync.WaitGroup) error {
 		return loadOwnDocuments(ctx, s.store)
 	}
 	return nil
+}
+
+// openEmbedder returns the embedder that the settings name. An API that is away for the moment is a warning.
+func (s *server) openEmbedder(ctx context.Context) (embedder, error) {
+	if s.cfg.embeddingURL == "" {
+		return hashedEmbedder{}, nil
+	}
+	e := newRemoteEmbedder(s.cfg)
+	err := e.check(ctx)
+	if errors.Is(err, errUnavailable) {
+		s.log.Warn("searches are lexical until the embedding API answers", "error", err)
+		err = nil
+	}
+	return e, err
 }
 
 //go:embed README.md RUNBOOK.md
@@ -125,26 +169,22 @@ func loadOwnDocuments(ctx context.Context, st store) error {
 	return st.sync(ctx, time.Now(), documents, nil)
 }
 
-// openEmbedder returns the embedder that the settings name. An API that is away for the moment is a warning.
-func (s *server) openEmbedder(ctx context.Context) (embedder, error) {
-	if s.cfg.embeddingURL == "" {
-		return hashedEmbedder{}, nil
-	}
-	e := newRemoteEmbedder(s.cfg)
-	err := e.check(ctx)
-	if errors.Is(err, errUnavailable) {
-		s.log.Warn("searches are lexical until the embedding API answers", "error", err)
-		err = nil
-	}
-	return e, err
-}
+// Each listener serves a part of the routes, or both parts.
+const (
+	servesSearch = "search"
+	servesAdmin  = "admin"
+	servesBoth   = servesSearch + " " + servesAdmin
+)
 
 // httpServers returns the server of ADDR, and that of ADMIN_ADDR if it is set.
 func (s *server) httpServers() []*http.Server {
 	if s.cfg.adminAddr == "" {
-		return []*http.Server{s.httpServer(s.cfg.addr, "search admin")}
+		return []*http.Server{s.httpServer(s.cfg.addr, servesBoth)}
 	}
-	return []*http.Server{s.httpServer(s.cfg.addr, "search"), s.httpServer(s.cfg.adminAddr, "admin")}
+	return []*http.Server{
+		s.httpServer(s.cfg.addr, servesSearch),
+		s.httpServer(s.cfg.adminAddr, servesAdmin),
+	}
 }
 
 func (s *server) httpServer(addr, serves string) *http.Server {
@@ -161,59 +201,65 @@ func (s *server) httpServer(addr, serves string) *http.Server {
 	}
 }
 
-// routes is the whole HTTP surface of a listener that serves "search", "admin" or both.
+// routes is the whole HTTP surface of a listener.
 func (s *server) routes(serves string) []route {
-	tables := map[string][]route{
-		"search": {
-			{"POST /mcp", api, ownLimits, s.handleMCP},                         // claude mcp add --transport http docs http://127.0.0.1:8080/mcp
-			{"GET /mcp", api, ownLimits, s.handleNotifications},                // curl -N -H 'Accept: text/event-stream' :8080/mcp
-			{"GET /sse", api, ownLimits, s.handleSSE},                          // curl -N :8080/sse
-			{"POST /messages", api, ownLimits, s.handleMessages},               // curl -H 'Content-Type: application/json' -d … ':8080/messages?sessionId=…'
-			{"GET /search", api, maxBodyBytes, s.handleSearch},                 // curl ':8080/search?q=install'
-			{"GET /documents", api, maxBodyBytes, s.handleList},                // curl ':8080/documents?prefix=guide/'
-			{"POST /documents", admin, noLimit, s.handleBulk},                  // curl --data-binary @docs.ndjson
-			{"GET /documents/{id...}", api, maxBodyBytes, s.handleGet},         // curl :8080/documents/README.md
-			{"PUT /documents/{id...}", admin, maxDocumentBytes, s.handlePut},   // curl -T install.md
-			{"DELETE /documents/{id...}", admin, maxBodyBytes, s.handleDelete}, // curl -X DELETE
-		},
-		"admin": append(s.profile.routes(), []route{
-			{"GET /metrics", open, maxBodyBytes, s.handleMetrics},              // curl :8080/metrics
-			{"GET /debug/requests", admin, maxBodyBytes, s.handleRequests},     // curl -u :$ADMIN_TOKEN :8080/debug/requests
-			{"GET /debug/requests/{id}", admin, maxBodyBytes, s.handleRequest}, // the waterfall of a correlation or trace id
-			{"GET /debug/loglevel", admin, maxBodyBytes, s.handleLogLevel},     // curl -u :$ADMIN_TOKEN :8080/debug/loglevel
-			{"PUT /debug/loglevel", admin, maxBodyBytes, s.handleSetLogLevel},  // curl -X PUT -d debug ':8080/debug/loglevel?for=10m'
-		}...),
-	}
+	const small, document = maxBodyBytes, maxDocumentBytes
 	routes := []route{
-		{"GET /{$}", open, maxBodyBytes, s.handleIndex(serves)}, // curl :8080, or a browser
-		{"GET /livez", open, maxBodyBytes, s.handleLive},        // curl :8080/livez
-		{"GET /healthz", open, maxBodyBytes, s.handleLive},      // the same, by its older name
-		{"GET /readyz", open, maxBodyBytes, s.handleReady},      // curl ':8080/readyz?verbose'
+		{pattern: "GET /{$}", access: open, maxBody: small, handler: s.handleIndex(serves)},         // curl :8080, or a browser
+		{pattern: "GET /livez", access: open, maxBody: small, probe: true, handler: s.handleLive},   // curl :8080/livez
+		{pattern: "GET /healthz", access: open, maxBody: small, probe: true, handler: s.handleLive}, // the same, by its older name
+		{pattern: "GET /readyz", access: open, maxBody: small, probe: true, handler: s.handleReady}, // curl ':8080/readyz?verbose'
 	}
-	for name := range strings.FieldsSeq(serves) {
-		routes = append(routes, tables[name]...)
+	if strings.Contains(serves, servesSearch) {
+		routes = append(routes, []route{
+			{pattern: "POST /mcp", access: api, handler: s.handleMCP},                                      // claude mcp add --transport http docs http://127.0.0.1:8080/mcp
+			{pattern: "GET /mcp", access: api, handler: s.handleNotifications},                             // curl -N -H 'Accept: text/event-stream' :8080/mcp
+			{pattern: "GET /sse", access: api, handler: s.handleSSE},                                       // curl -N :8080/sse
+			{pattern: "POST /messages", access: api, handler: s.handleMessages},                            // curl -H 'Content-Type: application/json' -d … ':8080/messages?sessionId=…'
+			{pattern: "GET /search", access: api, maxBody: small, handler: s.handleSearch},                 // curl ':8080/search?q=install'
+			{pattern: "GET /documents", access: api, maxBody: small, handler: s.handleList},                // curl ':8080/documents?prefix=guide/'
+			{pattern: "POST /documents", access: admin, stream: true, handler: s.handleBulk},               // curl --data-binary @docs.ndjson
+			{pattern: "GET /documents/{id...}", access: api, maxBody: small, handler: s.handleGet},         // curl :8080/documents/README.md
+			{pattern: "PUT /documents/{id...}", access: admin, maxBody: document, handler: s.handlePut},    // curl -T install.md
+			{pattern: "DELETE /documents/{id...}", access: admin, maxBody: small, handler: s.handleDelete}, // curl -X DELETE
+		}...)
+	}
+	if strings.Contains(serves, servesAdmin) {
+		routes = append(routes, []route{
+			{pattern: "GET /metrics", access: open, maxBody: small, probe: true, handler: s.handleMetrics}, // curl :8080/metrics
+			{pattern: "GET /debug/requests", access: admin, maxBody: small, handler: s.handleRequests},     // curl -u :$ADMIN_TOKEN :8080/debug/requests
+			{pattern: "GET /debug/requests/{id}", access: admin, maxBody: small, handler: s.handleRequest}, // the waterfall of a correlation or trace id
+			{pattern: "GET /debug/loglevel", access: admin, maxBody: small, handler: s.handleLogLevel},     // curl -u :$ADMIN_TOKEN :8080/debug/loglevel
+			{pattern: "PUT /debug/loglevel", access: admin, maxBody: small, handler: s.handleSetLogLevel},  // curl -X PUT -d debug ':8080/debug/loglevel?for=10m'
+		}...)
+		for path, handler := range s.profile.handlers() { // go tool pprof http://x:$ADMIN_TOKEN@localhost:8080/debug/pprof/profile
+			routes = append(routes, route{pattern: "GET " + path, access: profiling, handler: handler})
+		}
 	}
 	return routes
 }
 
-// handler returns the handler of a listener that serves "search", "admin" or both.
+// handler returns the outermost handler of a listener.
 func (s *server) handler(serves string) http.Handler {
 	mux := http.NewServeMux()
 	for _, rt := range s.routes(serves) {
 		mux.Handle(rt.pattern, s.handle(rt))
 	}
-	// A catch-all would turn each 405 into a 404, so this one finds out which it is. Without "/documents" PUT /documents
-	// would be redirected, and without those of HEAD a stream's GET would answer it.
+	// Fallbacks, because the mux itself answers in plain text. "/documents" keeps the mux from redirecting PUT
+	// /documents to /documents/; the HEAD patterns keep a GET route from opening a stream for HEAD.
 	for _, pattern := range []string{"/", "/documents", "HEAD /mcp", "HEAD /sse"} {
-		mux.Handle(pattern, s.handle(route{pattern, open, maxBodyBytes, func(w http.ResponseWriter, r *http.Request) error {
-			return unmatched(mux, w, r)
-		}}))
+		mux.Handle(pattern, s.handle(route{
+			pattern: pattern,
+			access:  open,
+			maxBody: maxBodyBytes,
+			handler: func(w http.ResponseWriter, r *http.Request) error { return unmatched(mux, w, r) },
+		}))
 	}
-	return s.observe.observe(mux)
+	return s.observe.middleware(mux)
 }
 
-// unmatched answers a request that no route answers: a CORS preflight, which the guard has let through, with 204; others
-// with 405 if another method would do, else 404.
+// unmatched answers a request that no route matches: a CORS preflight, which the guard has let through, with 204; others
+// with 405 if the path has another method, else with 404.
 func unmatched(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
 		w.WriteHeader(http.StatusNoContent)
@@ -222,7 +268,9 @@ func unmatched(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error
 	var allowed []string
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE"} {
 		other := http.Request{Method: method, Host: r.Host, URL: r.URL}
-		if _, pattern := mux.Handler(&other); strings.Contains(pattern, " ") && !strings.HasPrefix(pattern, "HEAD") {
+		_, pattern := mux.Handler(&other)
+		isRoute := strings.Contains(pattern, " ") && !strings.HasPrefix(pattern, "HEAD ")
+		if isRoute {
 			allowed = append(allowed, method)
 		}
 	}
@@ -233,45 +281,70 @@ func unmatched(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error
 	return headerError{userError{http.StatusMethodNotAllowed, "method not allowed here: use " + list}, "Allow", list}
 }
 
-// handle guards a route and makes the answer of an error.
+// handle guards a route, calls its handler, and answers with its error or panic.
 func (s *server) handle(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer s.answerPanic(w, r)
 		w.Header()["X-Content-Type-Options"] = nosniff
-		err := s.guard(w, r, rt)
+		if rt.probe {
+			markProbe(r.Context())
+		}
+		err := s.guard(w, r, &rt)
 		if err == nil {
-			err = s.call(w, r, rt)
+			err = s.call(w, r, &rt)
 		}
 		if err != nil {
-			s.answerError(w, r, err)
+			answerError(w, r, err)
 		}
 	})
 }
 
 // call calls the route's handler within its limits.
-func (s *server) call(w http.ResponseWriter, r *http.Request, rt route) error {
+func (s *server) call(w http.ResponseWriter, r *http.Request, rt *route) error {
 	ctx, restore := s.profile.label(r.Context(), "route", rt.pattern)
 	defer restore()
-	switch rt.maxBody {
-	case ownLimits:
-	case noLimit:
+	if rt.stream {
 		markStream(ctx, bulkStream)
-	default:
+	}
+	if rt.maxBody > 0 {
 		r.Body = http.MaxBytesReader(w, r.Body, rt.maxBody)
 	}
-	if ctx != r.Context() { // a copy of the request is not for nothing
+	if ctx != r.Context() { // WithContext copies the request: skip it unless profiling set a label
 		r = r.WithContext(ctx)
 	}
 	return rt.handler(w, r)
 }
 
-// answerError is the only place where an error becomes a response. The caller learns of his own faults, the log of ours.
-func (s *server) answerError(w http.ResponseWriter, r *http.Request, err error) {
-	logAttrs(r.Context(), slog.String("error", err.Error()))
-	if sent, ok := w.(*response); ok && sent.status != 0 { // too late for a status: the log tells
+// answerError is the only place where an error becomes a response. Once a response has begun, the log alone has the
+// error.
+func answerError(w http.ResponseWriter, r *http.Request, err error) {
+	if hasBegun(w) {
+		logAttrs(r.Context(), slog.String("error", err.Error()))
 		return
 	}
-	if publicError(err).status >= http.StatusInternalServerError {
-		markFailed(r.Context(), err)
+	p := reportError(r.Context(), err)
+	if speaksJSONRPC(r) {
+		writeRPCProblem(w, p)
+		return
 	}
-	writeError(w, r, err)
+	writeProblem(w, p)
+}
+
+// answerPanic turns a panic of the handler into an internal error. A response that has begun is cut off instead: the
+// client must not take it for complete.
+func (s *server) answerPanic(w http.ResponseWriter, r *http.Request) {
+	cause := recover()
+	if cause == nil {
+		return
+	}
+	if cause == http.ErrAbortHandler {
+		panic(cause)
+	}
+	err := fmt.Errorf("panic: %v", cause)
+	s.log.ErrorContext(r.Context(), "handler panicked", "error", err, "stack", string(debug.Stack()))
+	if hasBegun(w) {
+		markFailed(r.Context(), err)
+		panic(http.ErrAbortHandler)
+	}
+	answerError(w, r, err)
 }

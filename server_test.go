@@ -184,10 +184,11 @@ func TestPanicIsAnInternalErrorWithTheID(t *testing.T) {
 
 func TestPanicAfterTheAnswerBeganCutsItOff(t *testing.T) {
 	ts := newTestServer(t)
-	h := ts.observe.observe(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	half := func(w http.ResponseWriter, _ *http.Request) error {
 		_, _ = io.WriteString(w, strings.Repeat("half an answer ", 1000))
 		panic("too late")
-	}))
+	}
+	h := ts.observe.middleware(ts.handle(route{pattern: "/", handler: half}))
 	hs := httptest.NewServer(h)
 	defer hs.Close()
 	resp, err := http.Get(hs.URL) //nolint:noctx // a plain request is enough

@@ -234,7 +234,7 @@ func (s *server) handleSSE(w http.ResponseWriter, r *http.Request) error {
 // serveStream sends hello and then what comes up, until the client goes, is too slow or idle, or the server wants it
 // to come again, which it tells with goodbye. Its error is that st may not be opened.
 func (s *server) serveStream(w http.ResponseWriter, r *http.Request, st *stream, hello, goodbye []byte) error {
-	client := s.client(r)
+	client := s.proxies.prefix(r)
 	if err := s.streams.add(client, st); err != nil {
 		return err
 	}

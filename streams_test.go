@@ -167,7 +167,7 @@ func (s *mcpServer) waitForStreams(n int) {
 func TestStreamsAreCapped(t *testing.T) {
 	s := newMCPServer(t, goldenDocuments, func(s *server) {
 		s.streams.most, s.streams.mostPerClient = 3, 2
-		s.cfg.trustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		s.proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	})
 	for _, step := range []struct {
 		client string
@@ -222,7 +222,7 @@ func TestStreamsLeaveNothing(t *testing.T) {
 		t.Skip("opens 10,000 streams")
 	}
 	s := newMCPServer(t, goldenDocuments, func(s *server) {
-		s.cfg.trustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		s.proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	})
 	s.log.discard()
 	goroutines, heap := runtime.NumGoroutine(), heapBytes()

@@ -236,7 +236,7 @@ func quietObserver() *observer {
 	if err != nil {
 		panic(err) // the standard values are valid
 	}
-	return newObserver(cfg, slog.New(slog.DiscardHandler))
+	return newTestObserver(cfg, slog.New(slog.DiscardHandler))
 }
 
 // mcpServer is a server over a folder of documents, reached through its outermost handler over real connections.
@@ -387,4 +387,10 @@ func readFile(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// newTestObserver returns an observer that names clients by their address.
+func newTestObserver(cfg *settings, log *slog.Logger) *observer {
+	clientName := func(r *http.Request) string { return r.RemoteAddr }
+	return newObserver(cfg, log, newMetrics(cfg, labelsFor(cfg)), clientName)
 }

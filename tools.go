@@ -171,13 +171,15 @@ func (s *server) callTool(ctx context.Context, m *message) (_ any, err error) {
 	problem, isTools := errors.AsType[toolError](err)
 	failure := err
 	if !isTools {
-		user := reportError(ctx, err)
-		problem = toolError(user.message)
-		if failure = problem; user.status >= http.StatusInternalServerError {
+		told := reportError(ctx, err)
+		problem = toolError(told.message)
+		if failure = problem; told.status >= http.StatusInternalServerError {
 			failure = brokenToolError{problem, err}
 		}
 	}
-	logAttrs(ctx, slog.String("error", err.Error()))
+	if isTools {
+		logAttrs(ctx, slog.String("error", err.Error()))
+	}
 	result = textResult(markdown(problem))
 	result.IsError = true
 	return result, failure

@@ -78,6 +78,31 @@ func startTraceExport(exporter sdktrace.SpanExporter, res *resource.Resource, lo
 	return e
 }
 
+// traceStats are the numbers of an export, zero where there is none.
+type traceStats struct {
+	queued      int   // records
+	exported    int64 // spans
+	dropped     int64 // spans for which the queue had no room
+	failed      int64 // spans that could not be exported
+	lastSuccess time.Time
+}
+
+func (e *traceExport) stats() traceStats {
+	if e == nil {
+		return traceStats{}
+	}
+	stats := traceStats{
+		queued:   len(e.queue),
+		exported: e.exported.Load(),
+		dropped:  e.dropped.Load(),
+		failed:   e.failed.Load(),
+	}
+	if ms := e.lastSuccess.Load(); ms > 0 {
+		stats.lastSuccess = time.UnixMilli(ms)
+	}
+	return stats
+}
+
 // add queues a finished record, or drops it whole if the queue is full.
 func (e *traceExport) add(rec *record) {
 	select {
@@ -252,26 +277,26 @@ func (rec *record) appendHTTP(attrs []attribute.KeyValue) []attribute.KeyValue {
 
 // spanName follows the semantic conventions for what the stage is.
 func (st *stageRecord) spanName() string {
-	switch st.name {
-	case "db":
+	switch st.kind {
+	case stageDB:
 		return st.text("db.query.summary")
-	case "mcp":
+	case stageMCP:
 		return strings.TrimSpace(st.text("mcp.method.name") + " " + st.text("gen_ai.tool.name") + st.text("gen_ai.prompt.name"))
-	case "tool":
+	case stageTool:
 		return "execute_tool " + st.text("gen_ai.tool.name")
-	case "embed":
+	case stageEmbed:
 		return "embeddings " + st.text("gen_ai.request.model")
-	case "search":
+	case stageSearch:
 		return "retrieval documents"
 	}
-	return st.name
+	return st.kind.String()
 }
 
 func (st *stageRecord) spanKind() trace.SpanKind {
-	switch st.name {
-	case "mcp":
+	switch st.kind {
+	case stageMCP:
 		return trace.SpanKindServer
-	case "db", "embed", "search":
+	case stageDB, stageEmbed, stageSearch:
 		return trace.SpanKindClient
 	}
 	return trace.SpanKindInternal
