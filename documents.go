@@ -1,9 +1,8 @@
 package main
 
-// Documents, and what a store must do. Whatever holds documents passes testStore.
+// Documents, the rules for their ids and texts, and the interface of a store. Every store passes testStore.
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -19,30 +18,53 @@ import (
 	"unicode/utf8"
 )
 
-// document is one Markdown text with what is derived from it. It is never changed after newDocument made it.
+var errNotFound error = userError{
+	http.StatusNotFound,
+	"no such document: GET /documents lists them",
+}
+
+var errReadOnly = userError{
+	http.StatusConflict,
+	"these documents are read-only: set DOCS_DIR to a folder to keep your own",
+}
+
+// document is a Markdown text and what is derived from it. Stores share documents between
+// requests, so nothing changes one after newDocument has returned it.
 type document struct {
 	id      string
 	title   string
 	text    string
-	etag    string // SHA-256 of the text in hex, quoted: a strong entity tag
+	etag    string // see entityTag
 	updated time.Time
 	chunks  []chunk
 }
 
-// newDocument checks id and text and cuts the text into chunks. Its errors are the caller's (400, 413).
+// newDocument checks id and text and cuts the text into chunks. A document without a title is named
+// after its file. The errors are of kind userError, with status 400 or 413.
 func newDocument(id, text string, updated time.Time) (*document, error) {
-	if err := cmp.Or(checkID(id), checkText(text)); err != nil {
+	if err := checkID(id); err != nil {
 		return nil, err
 	}
-	d := &document{id: id, text: text, etag: entityTag(text), updated: updated}
-	d.title, d.chunks = chunkMarkdown(text)
-	if d.title == "" {
-		d.title = strings.TrimSuffix(path.Base(id), ".md")
+	if err := checkText(text); err != nil {
+		return nil, err
 	}
-	return d, nil
+
+	title, chunks := chunkMarkdown(text)
+	if title == "" {
+		title = strings.TrimSuffix(path.Base(id), ".md")
+	}
+
+	return &document{
+		id:      id,
+		title:   title,
+		text:    text,
+		etag:    entityTag(text),
+		updated: updated,
+		chunks:  chunks,
+	}, nil
 }
 
-// inputs returns what is embedded for each chunk.
+// inputs returns the text to embed for each chunk: title, heading and the chunk's own text.
 func (d *document) inputs() []string {
 	texts := make([]string, len(d.chunks))
 	for i, c := range d.chunks {
@@ -51,13 +73,13 @@ func (d *document) inputs() []string {
 	return texts
 }
 
-// entityTag returns the strong entity tag of a text.
+// entityTag returns the strong entity tag of a text: its SHA-256 in hex, in double quotes.
 func entityTag(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return `"` + hex.EncodeToString(sum[:]) + `"`
 }
 
-// documentInfo is a document's line in a list.
+// documentInfo is a document in a list.
 type documentInfo struct {
 	ID      string    `json:"id"`
 	Title   string    `json:"title"`
@@ -66,74 +88,93 @@ type documentInfo struct {
 	Updated time.Time `json:"updated"`
 }
 
-// hit is a document that a search found, shown by its best chunk.
+// hit is a document that matches a search, with its best chunk.
 type hit struct {
-	Document string  `json:"document"`
+	Document string  `json:"document"` // its id
 	Title    string  `json:"title"`
-	Heading  string  `json:"heading"`
-	Line     int     `json:"line"`
-	Score    float64 `json:"score"`
+	Heading  string  `json:"heading"` // see chunk
+	Line     int     `json:"line"`    // see chunk
+	Score    float64 `json:"score"`   // see snapshot.fuse
 	Text     string  `json:"text"`
 }
 
-// query is what a search is asked for.
+// query is a search request.
 type query struct {
 	text   string
-	prefix string // of the documents' ids; empty: all
-	limit  int
+	prefix string // of the documents' ids; empty: all documents
+	limit  int    // documents
 }
 
-// legSize is how many chunks of each leg, lexical and vector, take part in the fusion.
+// legSize is how many chunks each leg of a search, lexical and vector, contributes to the fusion.
 const legSize = 100
 
-// store keeps documents and finds them. An error of kind userError is the caller's fault; every other is the store's.
+// store keeps documents and searches them. An error of kind userError is the caller's fault; any
+// other is the store's.
 type store interface {
-	// start opens the store and keeps it up in tasks until ctx ends. Its error is one that waiting does not mend.
+	// start opens the store and runs its background work in tasks until ctx ends. It returns an
+	// error only if retrying cannot help.
 	start(ctx context.Context, tasks *sync.WaitGroup) error
-	// search returns at most q.limit documents, the best first, documents of equal score by id. degraded: the embedder
-	// did not answer, and the words alone ranked them.
+
+	// search returns at most q.limit documents, by descending score, then by id. degraded reports
+	// that the embedder failed, so that the lexical leg alone ranked them.
 	search(ctx context.Context, q query) (hits []hit, degraded bool, err error)
-	// document returns the document of that id or errNotFound.
+
+	// document returns the document with this id, or errNotFound.
 	document(ctx context.Context, id string) (*document, error)
-	// list returns the documents whose id has the prefix and comes after the id after, by id, at most limit.
+
+	// list returns at most limit documents in the byte order of their ids. It lists the ids that
+	// start with prefix and sort after the id after.
 	list(ctx context.Context, prefix, after string, limit int) ([]documentInfo, error)
-	// put stores d durably if pre holds and reports whether its id is new. An identical document is left as it is.
+
+	// put stores d durably if pre holds, and reports whether the id is new. It leaves an identical
+	// document alone.
 	put(ctx context.Context, d *document, pre precondition) (created bool, err error)
-	// remove deletes the document of that id durably if pre holds, or returns errNotFound.
+
+	// remove durably deletes the document with this id if pre holds, or returns errNotFound.
 	remove(ctx context.Context, id string, pre precondition) error
-	// sync takes over what a scan of the folder that began then found: documents new or changed, and ids that are gone.
-	// The call without changed documents ends the scan.
+
+	// sync applies the results of the folder scan that began at the given time: new and changed
+	// documents, and the ids of removed files. The call in which changed is nil ends the scan.
 	sync(ctx context.Context, began time.Time, changed []*document, gone []string) error
-	// folderIDs returns the ids that came from the folder, those that a scan may remove, or errElsewhere if another replica
-	// scans it.
+
+	// folderIDs returns the ids that a scan may remove, those that came from the folder. It returns
+	// errElsewhere if another replica scans the folder.
 	folderIDs(ctx context.Context) ([]string, error)
+
 	// size counts documents and chunks.
 	size(ctx context.Context) (documents, chunks int, err error)
-	// pool returns the numbers of the connections to a database.
+
+	// pool returns the statistics of the database connections.
 	pool() poolStats
-	// watch calls changed after each change with the ids that changed, nil if any may have, until stop is called. changed
-	// must not block.
+
+	// watch calls changed after each change, with the changed ids, or with nil if any document may
+	// have changed. changed must not block. stop ends the calls.
 	watch(changed func(ids []string)) (stop func())
-	// close ends what start opened, once its tasks have ended.
+
+	// close releases what start opened. Call it after the tasks have ended.
 	close()
 }
 
-// watchers are whom a store tells of its changes.
-type watchers struct{ called sync.Map } // of *func(ids []string)
-
-func (w *watchers) watch(changed func(ids []string)) (stop func()) {
-	w.called.Store(&changed, nil)
-	return func() { w.called.Delete(&changed) }
+// watchers are the callbacks of a store's watch. The zero value is ready to use.
+type watchers struct {
+	callbacks sync.Map // keys: *func(ids []string), because functions are not comparable
 }
 
-func (w *watchers) tell(ids []string) {
-	for changed := range w.called.Range {
-		(*changed.(*func(ids []string)))(ids)
+func (w *watchers) watch(changed func(ids []string)) (stop func()) {
+	w.callbacks.Store(&changed, nil)
+	return func() { w.callbacks.Delete(&changed) }
+}
+
+// notify calls every callback with the changed ids, nil for any.
+func (w *watchers) notify(ids []string) {
+	for callback := range w.callbacks.Range {
+		changed := *callback.(*func(ids []string))
+		changed(ids)
 	}
 }
 
-// queryName is an operation of a store as telemetry names it, the same in every store. It is a number, because an untyped
-// string would convert to a string type: a misspelt name does not compile.
+// queryName names an operation of a store in telemetry. Both stores use the same names. It is a
+// number because string literals convert to a string type: this way a misspelt name does not compile.
 type queryName uint8
 
 const (
@@ -149,7 +190,7 @@ const (
 	queryMaintain
 )
 
-// queryAttrs are the attributes of every queryName: first its operation, then its summary.
+// queryAttrs holds the attributes of every queryName: the operation, then the summary.
 var queryAttrs = [...][]slog.Attr{
 	querySearch:   newQueryAttrs("SELECT", "search"),
 	queryDocument: newQueryAttrs("SELECT", "document"),
@@ -171,72 +212,123 @@ func newQueryAttrs(operation, summary string) []slog.Attr {
 	}
 }
 
-// attrs returns the attributes of the query's stage without allocating. The caller must not change them.
+// attrs returns the attributes of the query's stage. They are shared, so that a stage does not
+// allocate them: the caller must not change them.
 func (q queryName) attrs() []slog.Attr { return queryAttrs[q] }
 
-var errNotFound error = userError{http.StatusNotFound, "no such document: GET /documents lists them"}
-var errReadOnly = userError{http.StatusConflict, "these documents are read-only: set DOCS_DIR to a folder to keep your own"}
-
-// precondition is what If-Match and If-None-Match ask of a write (RFC 9110, section 13.1). The zero value always holds.
+// precondition holds the If-Match and If-None-Match headers of a request (RFC 9110, section 13.1).
+// The zero value always holds.
 type precondition struct {
 	match     []string // entity tags, or "*"
 	noneMatch []string
 }
 
-// check compares the precondition with the entity tag of what is stored, empty if nothing is.
+// check compares the precondition with the entity tag of the stored document, "" if there is none.
+// Its error has status 412.
 func (p precondition) check(etag string) error {
-	switch {
-	case len(p.match) > 0 && (etag == "" || !slices.Contains(p.match, "*") && !slices.Contains(p.match, etag)):
-		return userError{http.StatusPreconditionFailed, "the document is not the one named by If-Match: get it again, its ETag tells the current one"}
-	case len(p.noneMatch) > 0 && matchesTag(p.noneMatch, etag):
-		return userError{http.StatusPreconditionFailed, "the document exists already: leave If-None-Match out to replace it"}
+	if len(p.match) > 0 && !matchesStrongly(p.match, etag) {
+		return userError{
+			http.StatusPreconditionFailed,
+			"the document is not the one named by If-Match: get it again for its current ETag",
+		}
+	}
+	if matchesWeakly(p.noneMatch, etag) {
+		return userError{
+			http.StatusPreconditionFailed,
+			"the document exists already: leave If-None-Match out to replace it",
+		}
 	}
 	return nil
 }
 
-// matchesTag compares weakly, as If-None-Match asks; If-Match compares strongly.
-func matchesTag(tags []string, etag string) bool {
+// matchesStrongly is the comparison of If-Match.
+func matchesStrongly(tags []string, etag string) bool {
+	return etag != "" && (slices.Contains(tags, "*") || slices.Contains(tags, etag))
+}
+
+// matchesWeakly is the comparison of If-None-Match: a tag marked as weak matches as well.
+func matchesWeakly(tags []string, etag string) bool {
+	if etag == "" {
+		return false
+	}
 	for _, tag := range tags {
-		if etag != "" && (tag == "*" || strings.TrimPrefix(tag, "W/") == etag) {
+		if tag == "*" || strings.TrimPrefix(tag, "W/") == etag {
 			return true
 		}
 	}
 	return false
 }
 
-// checkID says whether id may name a document: a slash-separated relative path that ends in .md, at most 512 bytes,
-// its segments of 1 to 200 bytes, none starting with a dot, no backslash and no control character.
+const (
+	maxIDBytes      = 512
+	maxSegmentBytes = 200 // file systems allow 255
+)
+
+// checkID returns an error with status 400 unless id is a slash-separated relative path that ends in
+// .md and is safe as a file name below DOCS_DIR.
 func checkID(id string) error {
-	var why string
-	switch rooted := "/" + id; {
-	case len(id) > 512:
-		why = "longer than 512 bytes"
-	case !utf8.ValidString(id):
-		why = "not UTF-8"
-	case !strings.HasSuffix(id, ".md"):
-		why = "does not end in .md"
-	case strings.ContainsFunc(id, func(r rune) bool { return r == '\\' || unicode.IsControl(r) }):
-		why = "has a backslash or a control character"
-	case strings.Contains(rooted, "//"):
-		why = "has an empty segment"
-	case strings.Contains(rooted, "/."):
-		why = "has a segment that starts with a dot"
-	case slices.ContainsFunc(strings.Split(id, "/"), func(segment string) bool { return len(segment) > 200 }):
-		why = "has a segment longer than 200 bytes"
-	default:
+	problem := idProblem(id)
+	if problem == "" {
 		return nil
 	}
-	return userError{http.StatusBadRequest, fmt.Sprintf("bad document id %.80q: %s; an id looks like guide/install.md", id, why)}
+	return userError{
+		http.StatusBadRequest,
+		fmt.Sprintf("bad document id %.80q: %s; an id looks like guide/install.md", id, problem),
+	}
 }
 
+// idProblem returns the first rule that id breaks, or "".
+func idProblem(id string) string {
+	if len(id) > maxIDBytes {
+		return fmt.Sprintf("longer than %d bytes", maxIDBytes)
+	}
+	if !utf8.ValidString(id) {
+		return "not UTF-8"
+	}
+	if !strings.HasSuffix(id, ".md") {
+		return "does not end in .md"
+	}
+
+	isForbidden := func(r rune) bool { return r == '\\' || unicode.IsControl(r) }
+	if strings.ContainsFunc(id, isForbidden) {
+		return "has a backslash or a control character"
+	}
+
+	rooted := "/" + id
+	if strings.Contains(rooted, "//") {
+		return "has an empty segment"
+	}
+	if strings.Contains(rooted, "/.") {
+		return "has a segment that starts with a dot"
+	}
+	for segment := range strings.SplitSeq(id, "/") {
+		if len(segment) > maxSegmentBytes {
+			return fmt.Sprintf("has a segment longer than %d bytes", maxSegmentBytes)
+		}
+	}
+	return ""
+}
+
+// checkText returns an error with status 400 or 413 unless text can be stored: PostgreSQL accepts
+// neither invalid UTF-8 nor NUL.
 func checkText(text string) error {
-	switch {
-	case len(text) > maxDocumentBytes:
-		return userError{http.StatusRequestEntityTooLarge, "the document is larger than 8 MiB: split it"}
-	case !utf8.ValidString(text):
-		return userError{http.StatusBadRequest, "the text is not UTF-8: convert it, for instance with iconv -t utf-8"}
-	case strings.ContainsRune(text, 0):
-		return userError{http.StatusBadRequest, "the text contains a NUL byte: it is not Markdown"}
+	if len(text) > maxDocumentBytes {
+		return userError{
+			http.StatusRequestEntityTooLarge,
+			"the document is larger than 8 MiB: split it",
+		}
+	}
+	if !utf8.ValidString(text) {
+		return userError{
+			http.StatusBadRequest,
+			"the text is not UTF-8: convert it, for instance with iconv -t utf-8",
+		}
+	}
+	if strings.ContainsRune(text, 0) {
+		return userError{
+			http.StatusBadRequest,
+			"the text contains a NUL byte: it is not Markdown",
+		}
 	}
 	return nil
 }

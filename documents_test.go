@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -32,7 +33,13 @@ func TestCheckID(t *testing.T) {
 		"a\xff.md":                     "not UTF-8",
 	} {
 		err := checkID(id)
-		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+		if want == "" {
+			if err != nil {
+				t.Errorf("checkID(%.30q) = %v, want no error", id, err)
+			}
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("checkID(%.30q) = %v, want %q", id, err, want)
 		}
 	}
@@ -42,9 +49,35 @@ func FuzzCheckID(f *testing.F) {
 	for _, id := range []string{"a.md", "../a.md", "a/./b.md", "a//.md", "C:\\a.md", "a.md/", "NUL.md"} {
 		f.Add(id)
 	}
+
 	f.Fuzz(func(t *testing.T, id string) {
-		if checkID(id) == nil && (!filepath.IsLocal(id) || filepath.Clean(id) != id || !utf8.ValidString(id) || len(id) > 512) {
+		if checkID(id) != nil {
+			return
+		}
+		isPlain := filepath.IsLocal(id) && filepath.Clean(id) == id
+		if !isPlain || !utf8.ValidString(id) || len(id) > 512 {
 			t.Errorf("%q passes but is no plain relative path", id)
 		}
 	})
+}
+
+func TestEveryQueryHasASeriesFromTheStart(t *testing.T) {
+	metrics := newTestServer(t).get("/metrics").body
+	for summary, operation := range map[string]string{
+		"search":   "SELECT",
+		"document": "SELECT",
+		"list":     "SELECT",
+		"size":     "SELECT",
+		"known":    "SELECT",
+		"put":      "INSERT",
+		"sync":     "INSERT",
+		"remove":   "DELETE",
+		"embed":    "UPDATE",
+		"maintain": "UPDATE",
+	} {
+		want := fmt.Sprintf(`db_client_operation_duration_seconds_count{db_operation_name=%q,db_query_summary=%q,error_type=""}`, operation, summary)
+		if !strings.Contains(metrics, want) {
+			t.Errorf("/metrics has no %s", want)
+		}
+	}
 }

@@ -133,7 +133,7 @@ func (s *server) handleGet(w http.ResponseWriter, r *http.Request) error {
 	h.Set("ETag", d.etag)
 	h.Set("Last-Modified", d.updated.UTC().Format(http.TimeFormat))
 	h.Set("Cache-Control", "no-cache") // may be kept, must be asked for again: that is what the ETag is for
-	if matchesTag(pre.noneMatch, d.etag) {
+	if matchesWeakly(pre.noneMatch, d.etag) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}

@@ -240,7 +240,7 @@ func (m *memory) commit(changed []*entry, gone []string) {
 		}
 	}
 	m.current.Store(next)
-	m.tell(ids)
+	m.notify(ids)
 }
 
 // embedMissing embeds what the embedder refused when it was written, until ctx ends.

@@ -146,7 +146,7 @@ func (p *postgres) attempt(ctx context.Context, name queryName, do func(tx *tran
 		if tx.missing {
 			p.incomplete.Store(true)
 		}
-		p.tell(tx.changed)
+		p.notify(tx.changed)
 	}
 	spanAttrs(ctx, slog.Int("db.response.returned_rows", tx.rows))
 	return p.classify(ctx, err)

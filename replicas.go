@@ -167,9 +167,9 @@ func (p *postgres) notified(ctx context.Context, text string) {
 	case changes == 0:
 		_ = p.reload(ctx) // and again within recheckInterval
 	case id != "":
-		p.tell([]string{id})
+		p.notify([]string{id})
 	default:
-		p.tell(nil)
+		p.notify(nil)
 	}
 }
 
@@ -179,7 +179,7 @@ func (p *postgres) recheck(ctx context.Context) {
 	before := p.seen.Load()
 	err := p.reload(ctx)
 	if err == nil && p.seen.Load() != before {
-		p.tell(nil)
+		p.notify(nil)
 	}
 	end(&err)
 }

@@ -1,5 +1,7 @@
 package main
 
+// The tests that every store passes: the embedded one and PostgreSQL.
+
 import (
 	"context"
 	"errors"
@@ -14,7 +16,8 @@ import (
 
 func TestMemoryIsAStore(t *testing.T) {
 	testStore(t, func(t *testing.T) store {
-		return newMemory(&folder{dir: t.TempDir(), observe: quietObserver()}, hashedEmbedder{}, 0.5, quietObserver())
+		f := &folder{dir: t.TempDir(), observe: quietObserver()}
+		return newMemory(f, hashedEmbedder{}, 0.5, quietObserver())
 	})
 }
 
@@ -22,7 +25,7 @@ func TestPostgresIsAStore(t *testing.T) {
 	testStore(t, func(t *testing.T) store { return openPostgres(t, newDatabase(t)) })
 }
 
-// testStore runs what every store must do. open returns an empty one.
+// testStore runs the tests, each on an empty store that open returns.
 func testStore(t *testing.T, open func(t *testing.T) store) {
 	for _, test := range []struct {
 		name string
@@ -40,10 +43,10 @@ func testStore(t *testing.T, open func(t *testing.T) store) {
 		{"a search after ANALYZE weighs rare words more", testRareWords},
 		{"text of any script is kept and found", testUnicode},
 		{"a large document is kept and found", testLargeDocument},
-		{"watchers hear of each change", testWatch},
-		{"a scan leaves alone what was written since it began", testSync},
-		{"searches beside writes see whole documents", testConcurrency},
-		{"of concurrent creations one wins", testConcurrentCreation},
+		{"watchers are notified of each change", testWatch},
+		{"a scan does not undo writes made since it began", testSync},
+		{"searches during writes see whole documents", testConcurrency},
+		{"one of several concurrent creations wins", testConcurrentCreation},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -52,7 +55,7 @@ func testStore(t *testing.T, open func(t *testing.T) store) {
 	}
 }
 
-// storeTest is a store with verbs that fail the test.
+// storeTest is a store with methods that fail the test.
 type storeTest struct {
 	t *testing.T
 	store
@@ -61,7 +64,8 @@ type storeTest struct {
 func (st storeTest) mustPut(id, text string) *document {
 	st.t.Helper()
 	d := st.newDocument(id, text)
-	if _, err := st.put(st.t.Context(), d, precondition{}); err != nil {
+	_, err := st.put(st.t.Context(), d, precondition{})
+	if err != nil {
 		st.t.Fatal(err)
 	}
 	return d
@@ -76,7 +80,7 @@ func (st storeTest) newDocument(id, text string) *document {
 	return d
 }
 
-// wantSearch checks which documents a search finds, in order.
+// wantSearch checks the ids that a search finds, in order.
 func (st storeTest) wantSearch(q query, want ...string) []hit {
 	st.t.Helper()
 	q.limit = max(q.limit, 10)
@@ -84,6 +88,7 @@ func (st storeTest) wantSearch(q query, want ...string) []hit {
 	if err != nil {
 		st.t.Fatal(err)
 	}
+
 	got := []string{}
 	for _, h := range hits {
 		got = append(got, h.Document)
@@ -100,6 +105,7 @@ func (st storeTest) wantList(prefix, after string, limit int, want ...string) {
 	if err != nil {
 		st.t.Fatal(err)
 	}
+
 	got := []string{}
 	for _, d := range infos {
 		got = append(got, d.ID)
@@ -111,25 +117,29 @@ func (st storeTest) wantList(prefix, after string, limit int, want ...string) {
 
 func (st storeTest) wantSize(documents, chunks int) {
 	st.t.Helper()
-	d, c, err := st.size(st.t.Context())
-	if d != documents || c != chunks || err != nil {
-		st.t.Errorf("size = %d documents, %d chunks, %v, want %d and %d", d, c, err, documents, chunks)
+	gotDocuments, gotChunks, err := st.size(st.t.Context())
+	if gotDocuments != documents || gotChunks != chunks || err != nil {
+		st.t.Errorf("size = %d documents, %d chunks, %v, want %d and %d",
+			gotDocuments, gotChunks, err, documents, chunks)
 	}
 }
 
-// settle lets a store take stock, if it does that in the background.
+// settle updates the statistics that PostgreSQL updates in the background.
 func (st storeTest) settle() {
 	st.t.Helper()
-	if p, ok := st.store.(*postgres); ok {
-		if err := p.analyze(st.t.Context()); err != nil {
-			st.t.Fatal(err)
-		}
+	p, isPostgres := st.store.(*postgres)
+	if !isPostgres {
+		return
+	}
+	if err := p.analyze(st.t.Context()); err != nil {
+		st.t.Fatal(err)
 	}
 }
 
 func wantStatus(t *testing.T, what string, err error, status int) {
 	t.Helper()
-	if user, ok := errors.AsType[userError](err); !ok || user.status != status {
+	user, isUsers := errors.AsType[userError](err)
+	if !isUsers || user.status != status {
 		t.Errorf("%s: %v, want status %d", what, err, status)
 	}
 }
@@ -149,44 +159,71 @@ func testPut(t *testing.T, st storeTest) {
 		if err != nil || created != step.created {
 			t.Errorf("put = %v, %v, want created %v", created, err, step.created)
 		}
+
 		got, err := st.document(t.Context(), d.id)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got.text != d.text || got.title != d.title || got.etag != d.etag {
-			t.Errorf("got %q with title %q and tag %s, want %q, %q, %s", got.text, got.title, got.etag, d.text, d.title, d.etag)
+			t.Errorf("got %q with title %q and tag %s, want %q, %q, %s",
+				got.text, got.title, got.etag, d.text, d.title, d.etag)
 		}
+
 		infos, err := st.list(t.Context(), "", "", 10)
-		if err != nil || len(infos) != 1 || infos[0].Title != d.title || infos[0].Bytes != len(d.text) || infos[0].Chunks != len(d.chunks) ||
-			time.Since(infos[0].Updated) > time.Minute {
-			t.Errorf("list = %+v, %v", infos, err)
+		if err != nil || len(infos) != 1 {
+			t.Fatalf("list = %+v, %v", infos, err)
+		}
+		updated := infos[0].Updated
+		if time.Since(updated) > time.Minute {
+			t.Errorf("updated %v", updated)
+		}
+		want := documentInfo{
+			ID:      d.id,
+			Title:   d.title,
+			Bytes:   len(d.text),
+			Chunks:  len(d.chunks),
+			Updated: updated,
+		}
+		if infos[0] != want {
+			t.Errorf("list has %+v, want %+v", infos[0], want)
 		}
 		st.wantSize(1, len(d.chunks))
 	}
+
 	_, err := st.document(t.Context(), "guide/other.md")
 	wantStatus(t, "unknown document", err, http.StatusNotFound)
 }
 
 func testPreconditions(t *testing.T, st storeTest) {
 	const id = "a.md"
+	match := func(tags ...string) precondition { return precondition{match: tags} }
 	create := precondition{noneMatch: []string{"*"}}
-	first, second := st.newDocument(id, "# One"), st.newDocument(id, "# Two")
-	_, err := st.put(t.Context(), first, precondition{match: []string{"*"}})
+	first := st.newDocument(id, "# One")
+	second := st.newDocument(id, "# Two")
+
+	_, err := st.put(t.Context(), first, match("*"))
 	wantStatus(t, "If-Match: * without document", err, http.StatusPreconditionFailed)
-	if created, err := st.put(t.Context(), first, create); err != nil || !created {
+
+	created, err := st.put(t.Context(), first, create)
+	if err != nil || !created {
 		t.Errorf("If-None-Match: * without document: %v, %v", created, err)
 	}
 	_, err = st.put(t.Context(), second, create)
 	wantStatus(t, "If-None-Match: * with document", err, http.StatusPreconditionFailed)
 	_, err = st.put(t.Context(), first, create)
 	wantStatus(t, "If-None-Match: * with the same document", err, http.StatusPreconditionFailed)
-	_, err = st.put(t.Context(), second, precondition{match: []string{second.etag}})
+
+	_, err = st.put(t.Context(), second, match(second.etag))
 	wantStatus(t, "If-Match with another tag", err, http.StatusPreconditionFailed)
-	if created, err := st.put(t.Context(), second, precondition{match: []string{`"x"`, first.etag}}); err != nil || created {
+	created, err = st.put(t.Context(), second, match(`"x"`, first.etag))
+	if err != nil || created {
 		t.Errorf("If-Match with the tag: %v, %v", created, err)
 	}
-	wantStatus(t, "remove with an old tag", st.remove(t.Context(), id, precondition{match: []string{first.etag}}), http.StatusPreconditionFailed)
-	if err := st.remove(t.Context(), id, precondition{match: []string{second.etag}}); err != nil {
+
+	err = st.remove(t.Context(), id, match(first.etag))
+	wantStatus(t, "remove with an old tag", err, http.StatusPreconditionFailed)
+	err = st.remove(t.Context(), id, match(second.etag))
+	if err != nil {
 		t.Error(err)
 	}
 }
@@ -197,9 +234,11 @@ func testRemove(t *testing.T, st storeTest) {
 	if err := st.remove(t.Context(), "a.md", precondition{}); err != nil {
 		t.Fatal(err)
 	}
+
 	_, err := st.document(t.Context(), "a.md")
 	wantStatus(t, "removed document", err, http.StatusNotFound)
-	wantStatus(t, "second removal", st.remove(t.Context(), "a.md", precondition{}), http.StatusNotFound)
+	err = st.remove(t.Context(), "a.md", precondition{})
+	wantStatus(t, "second removal", err, http.StatusNotFound)
 	st.wantSearch(query{text: "lanterns"}, "b.md")
 	st.wantSize(1, len(d.chunks))
 }
@@ -211,11 +250,13 @@ func testList(_ *testing.T, st storeTest) {
 	for _, id := range slices.Backward(ids) {
 		st.mustPut(id, "# "+id)
 	}
+
 	st.wantList("", "", 100, ids...)
 	st.wantList("", "", 3, ids[:3]...)
 	st.wantList("", "a/b.md", 3, ids[3:6]...)
 	st.wantList("", "a/bb.md", 3, ids[3:6]...)
 	st.wantList("", "é.md", 3)
+
 	st.wantList("a/", "", 10, "a/b.md", "a/c.md")
 	st.wantList("a/", "a/b.md", 10, "a/c.md")
 	st.wantList("a/", "b.md", 10)
@@ -226,6 +267,7 @@ func testPrefix(_ *testing.T, st storeTest) {
 	for _, id := range []string{"50%/a.md", "50x/a.md", "a_b/c.md", "axb/c.md", "q'q/c.md"} {
 		st.mustPut(id, "# Copper\n\ncopper wire")
 	}
+
 	for prefix, want := range map[string]string{"50%": "50%/a.md", "a_b": "a_b/c.md", "q'": "q'q/c.md"} {
 		st.wantList(prefix, "", 10, want)
 		st.wantSearch(query{text: "copper", prefix: prefix}, want)
@@ -238,15 +280,22 @@ func testRanking(t *testing.T, st storeTest) {
 	st.mustPut("b/backup.md", "# Backup\n\nHow to keep copies.\n\n## Restore\n\nPut the copies back into place.\n")
 	st.mustPut("c/other.md", "# Operations\n\nA backup is taken each night; the weather does not matter.\n")
 	st.mustPut("d/none.md", "# Cooking\n\nPeel the potatoes.\n")
+
 	hits := st.wantSearch(query{text: "backup"}, "b/backup.md", "c/other.md")
 	if len(hits) == 2 && (hits[0].Score < hits[1].Score || hits[0].Title != "Backup") {
 		t.Errorf("hits are %+v", hits)
 	}
+
 	hits = st.wantSearch(query{text: "restoring copies"}, "b/backup.md")
-	if len(hits) == 1 && (hits[0].Heading != "Restore" || hits[0].Line != 7 || hits[0].Text != "Put the copies back into place.") {
-		t.Errorf("best chunk is %+v", hits[0])
+	if len(hits) == 1 {
+		h := hits[0]
+		if h.Heading != "Restore" || h.Line != 7 || h.Text != "Put the copies back into place." {
+			t.Errorf("best chunk is %+v", h)
+		}
 	}
-	if hits, _, err := st.search(t.Context(), query{text: "backup", limit: 1}); err != nil || len(hits) != 1 {
+
+	hits, _, err := st.search(t.Context(), query{text: "backup", limit: 1})
+	if err != nil || len(hits) != 1 {
 		t.Errorf("limit 1 gives %d hits, %v", len(hits), err)
 	}
 }
@@ -258,12 +307,14 @@ func testPrefixFilter(t *testing.T, st storeTest) {
 		if i%3 == 0 {
 			id := fmt.Sprintf("few/%02d.md", i)
 			want = append(want, id)
-			st.mustPut(id, fmt.Sprintf("# Page %d\n\nA long text that mentions the lantern but once among many other words, %d of them.", i, i))
+			st.mustPut(id, fmt.Sprintf("# Page %d\n\nA long text that mentions the lantern but once "+
+				"among many other words, %d of them.", i, i))
 		}
 	}
-	hits := st.searchSet(query{text: "lantern", prefix: "few/", limit: 100})
-	if !slices.Equal(hits, want) {
-		t.Errorf("with a prefix %d of %d documents are found: %q", len(hits), len(want), hits)
+
+	got := st.searchSet(query{text: "lantern", prefix: "few/", limit: 100})
+	if !slices.Equal(got, want) {
+		t.Errorf("with a prefix %d of %d documents are found: %q", len(got), len(want), got)
 	}
 }
 
@@ -274,6 +325,7 @@ func (st storeTest) searchSet(q query) []string {
 	if err != nil {
 		st.t.Fatal(err)
 	}
+
 	var ids []string
 	for _, h := range hits {
 		ids = append(ids, h.Document)
@@ -297,17 +349,21 @@ func testTies(_ *testing.T, st storeTest) {
 		st.mustPut(fmt.Sprintf("%d.md", i), "# Lantern\n\nlight")
 		want = append(want, fmt.Sprintf("%d.md", len(want)))
 	}
-	for range 5 {
+
+	for range 5 { // a map's order may be right by chance
 		st.wantSearch(query{text: "lantern"}, want...)
 	}
 }
 
 func testRareWords(t *testing.T, st storeTest) {
 	for i := range 30 {
-		st.mustPut(fmt.Sprintf("common/%02d.md", i), fmt.Sprintf("# Server %d\n\nThe server serves. Server.", i))
+		id := fmt.Sprintf("common/%02d.md", i)
+		st.mustPut(id, fmt.Sprintf("# Server %d\n\nThe server serves. Server.", i))
 	}
-	st.mustPut("rare.md", "# Quokka\n\nIt has a pouch, in spite of its many other qualities, and is seen beside a server at times.")
+	st.mustPut("rare.md", "# Quokka\n\nIt has a pouch, in spite of its many other qualities, "+
+		"and is seen beside a server at times.")
 	st.settle()
+
 	hits, _, err := st.search(t.Context(), query{text: "server quokka", limit: 1})
 	if err != nil || len(hits) != 1 || hits[0].Document != "rare.md" {
 		t.Errorf("first is %+v, %v", hits, err)
@@ -318,17 +374,23 @@ func testUnicode(t *testing.T, st storeTest) {
 	texts := map[string]string{
 		"日本/案内.md":  "# インストール\n\n東京都の天気予報を検索する。",
 		"ru.md":     "# Установка\r\n\r\nЗапустите программу.",
-		"emoji.md":  "# 🚀 Launch\n\nfamily 👨‍👩‍👧 and ﷽ and e\u0301\ttabs \u2028 \"quotes\" {braces} \\backslash\\ $1 NULL",
 		"de/für.md": "# Größe\n\nStraße",
+		"emoji.md": "# 🚀 Launch\n\nfamily 👨‍👩‍👧 and ﷽ and e\u0301\ttabs \u2028 " +
+			"\"quotes\" {braces} \\backslash\\ $1 NULL",
 	}
 	for id, text := range texts {
 		st.mustPut(id, text)
 	}
 	for id, text := range texts {
-		if d, err := st.document(t.Context(), id); err != nil || d.text != text {
-			t.Errorf("%s: got %q, %v, want %q", id, d.text, err, text)
+		d, err := st.document(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.text != text {
+			t.Errorf("%s: got %q, want %q", id, d.text, text)
 		}
 	}
+
 	st.wantSearch(query{text: "天気"}, "日本/案内.md")
 	st.wantSearch(query{text: "УСТАНОВКА"}, "ru.md")
 	st.wantSearch(query{text: "größe"}, "de/für.md")
@@ -339,33 +401,38 @@ func testLargeDocument(t *testing.T, st storeTest) {
 	var text strings.Builder
 	text.WriteString("# Large\n")
 	for i := 0; text.Len() < 2<<20; i++ {
-		fmt.Fprintf(&text, "\n## Section %d\n\nThis section explains part number%d of the whole, and %s.\n", i, i, syntheticWord(uint64(i)))
+		fmt.Fprintf(&text, "\n## Section %d\n\nThis section explains part number%d of the whole, and %s.\n",
+			i, i, syntheticWord(uint64(i)))
 	}
+
 	d := st.mustPut("large.md", text.String())
 	got, err := st.document(t.Context(), "large.md")
 	if err != nil || got.text != d.text {
 		t.Errorf("not the document that was put: %v", err)
 	}
 	st.wantSize(1, len(d.chunks))
-	if hits := st.wantSearch(query{text: "number7777"}, "large.md"); len(hits) == 1 && hits[0].Heading != "Section 7777" {
+
+	hits := st.wantSearch(query{text: "number7777"}, "large.md")
+	if len(hits) == 1 && hits[0].Heading != "Section 7777" {
 		t.Errorf("best chunk is %q", hits[0].Heading)
 	}
 }
 
 func testWatch(t *testing.T, st storeTest) {
-	told := make(chan string, 10)
-	stop := st.watch(func(ids []string) { told <- strings.Join(ids, ",") })
+	notified := make(chan string, 10)
+	stop := st.watch(func(ids []string) { notified <- strings.Join(ids, ",") })
 	want := func(want string) {
 		t.Helper()
 		select {
-		case got := <-told:
+		case got := <-notified:
 			if got != want {
-				t.Errorf("told of %q, want %q", got, want)
+				t.Errorf("notified of %q, want %q", got, want)
 			}
 		case <-time.After(5 * time.Second):
-			t.Errorf("not told of %q", want)
+			t.Errorf("not notified of %q", want)
 		}
 	}
+
 	st.mustPut("a.md", "# A")
 	want("a.md")
 	st.mustPut("a.md", "# B")
@@ -374,17 +441,28 @@ func testWatch(t *testing.T, st storeTest) {
 		t.Fatal(err)
 	}
 	want("a.md")
+
 	stop()
 	st.mustPut("c.md", "# C")
 	select {
-	case got := <-told:
-		t.Errorf("told of %q after stop", got)
+	case got := <-notified:
+		t.Errorf("notified of %q after stop", got)
 	case <-time.After(50 * time.Millisecond):
 	}
 }
 
 func testSync(t *testing.T, st storeTest) {
 	ctx := t.Context()
+	wantTitle := func(id, title string) {
+		t.Helper()
+		d, err := st.document(ctx, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.title != title {
+			t.Errorf("%s has the title %q, want %q", id, d.title, title)
+		}
+	}
 	scan := func(began time.Time, changed []*document, gone ...string) {
 		t.Helper()
 		if _, err := st.folderIDs(ctx); err != nil {
@@ -397,17 +475,16 @@ func testSync(t *testing.T, st storeTest) {
 			t.Fatal(err)
 		}
 	}
+
 	scan(time.Now(), []*document{st.newDocument("a.md", "# A"), st.newDocument("b.md", "# B")})
 	scan(time.Now(), []*document{st.newDocument("b.md", "# B, new")}, "a.md", "never.md")
-	if d, err := st.document(ctx, "b.md"); err != nil || d.title != "B, new" {
-		t.Errorf("b.md is %+v, %v", d, err)
-	}
+	wantTitle("b.md", "B, new")
+
 	began := time.Now()
 	st.mustPut("api.md", "# By the API")
 	scan(began, []*document{st.newDocument("api.md", "# As it was before")}, "api.md")
-	if d, err := st.document(ctx, "api.md"); err != nil || d.title != "By the API" {
-		t.Errorf("api.md is %+v, %v", d, err)
-	}
+	wantTitle("api.md", "By the API")
+
 	st.wantList("", "", 10, "api.md", "b.md")
 	ids, err := st.folderIDs(ctx)
 	if err != nil || !slices.Contains(ids, "b.md") {
@@ -416,46 +493,52 @@ func testSync(t *testing.T, st storeTest) {
 	st.wantSize(2, 2)
 }
 
-// testConcurrency replaces a document whose chunks all carry one word, and searches: a hit never shows half of each.
+// testConcurrency searches while a document is replaced whose title and chunks carry the same word. No
+// hit may combine the old title with the new text, or the reverse.
 func testConcurrency(t *testing.T, st storeTest) {
 	text := func(word string) string {
 		return fmt.Sprintf("# Common %s\n\n## One\n\n%s\n\n## Two\n\n%s\n", word, word, word)
 	}
 	st.mustPut("a.md", text("red"))
+
 	ctx, cancel := context.WithCancel(t.Context())
-	var writing sync.WaitGroup
+	var writers sync.WaitGroup
 	for range 2 {
-		writing.Go(func() {
+		writers.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
 				d, _ := newDocument("a.md", text([]string{"red", "green"}[i%2]), time.Now())
-				if _, err := st.put(context.WithoutCancel(ctx), d, precondition{}); err != nil {
+				_, err := st.put(context.WithoutCancel(ctx), d, precondition{})
+				if err != nil {
 					t.Error(err)
 					return
 				}
 			}
 		})
 	}
+
 	for range 200 {
 		hits, _, err := st.search(ctx, query{text: "common", limit: 10})
 		if err != nil || len(hits) != 1 {
 			t.Errorf("found %+v, %v", hits, err)
 			break
 		}
-		if color := strings.TrimPrefix(hits[0].Title, "Common "); hits[0].Text != color {
+		color := strings.TrimPrefix(hits[0].Title, "Common ")
+		if hits[0].Text != color {
 			t.Errorf("title %q with text %q", hits[0].Title, hits[0].Text)
 		}
 	}
+
 	cancel()
-	writing.Wait()
+	writers.Wait()
 }
 
 func testConcurrentCreation(t *testing.T, st storeTest) {
-	var wg sync.WaitGroup
-	var mu sync.Mutex
+	var writers sync.WaitGroup
+	var mu sync.Mutex // guards won
 	won := 0
 	for i := range 8 {
 		d := st.newDocument("a.md", fmt.Sprintf("# %d", i))
-		wg.Go(func() {
+		writers.Go(func() {
 			created, err := st.put(t.Context(), d, precondition{noneMatch: []string{"*"}})
 			mu.Lock()
 			defer mu.Unlock()
@@ -466,7 +549,8 @@ func testConcurrentCreation(t *testing.T, st storeTest) {
 			}
 		})
 	}
-	wg.Wait()
+	writers.Wait()
+
 	if won != 1 {
 		t.Errorf("%d of 8 created the document", won)
 	}

@@ -250,7 +250,7 @@ func TestStreamsLeaveNothing(t *testing.T) {
 	}
 	s.waitForStreams(0)
 	watchers := func() (n int) {
-		s.store.(*memory).called.Range(func(any, any) bool { n++; return true })
+		s.store.(*memory).callbacks.Range(func(any, any) bool { n++; return true })
 		return n
 	}
 	for range 100 { // the runtime keeps 450 bytes of each dead goroutine, to use again
