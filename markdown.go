@@ -1,58 +1,80 @@
 package main
 
-// Markdown into a title, headings and chunks.
+// Markdown into a title, headings and chunks. It follows CommonMark 0.31 as far as a search needs: it
+// finds headings and code, and ignores inline markup. Every chunk is a substring of the text.
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"unicode"
 )
 
+// maxChunkRunes is the number of characters above which a section is cut.
 const maxChunkRunes = 1200
 
-// chunk is a part of a document that is found on its own.
+// chunk is the part of a document that a search ranks and shows.
 type chunk struct {
-	heading string // the path of headings that lead to it, "Install > Docker"; without the document's title
+	heading string // path of headings above it, "Install > Docker", without the document's title
 	line    int    // where its text begins in the document, from 1
-	text    string // a substring of the document's text
+	text    string
 }
 
-// chunkMarkdown cuts text at its headings (ATX and setext, CommonMark 0.31), and longer sections into chunks of at
-// most maxChunkRunes characters. The title is that of the front matter, else the first heading of level 1, else
-// empty. All text but front matter and headings is in exactly one chunk; text that has nothing else is taken whole.
+// chunkMarkdown cuts text at its headings, and longer sections into chunks of at most maxChunkRunes
+// characters. The title comes from the front matter, else from the first heading of level 1, else it
+// is "". Text other than front matter and headings is in exactly one chunk. If there is no other text,
+// the whole text is cut into chunks.
 func chunkMarkdown(text string) (title string, chunks []chunk) {
 	title, start := frontMatter(text)
 	found := headings(text, start)
-	if i := slices.IndexFunc(found, func(h heading) bool { return h.level == 1 }); title == "" && i >= 0 {
-		title = found[i].text
+	if title == "" {
+		title = firstTitle(found)
 	}
+
 	c := chunker{text: text, line: 1}
-	var path [6]string
-	section := ""
+	var levels [6]string // the headings that the current section is under
 	for _, h := range found {
-		c.add(section, start, h.start)
-		path[h.level-1] = h.text
-		clear(path[h.level:])
-		if path[0] == title {
-			path[0] = "" // it is shown beside
+		c.add(headingPath(levels), start, h.start)
+		levels[h.level-1] = h.text
+		clear(levels[h.level:])
+		if levels[0] == title {
+			levels[0] = "" // a hit has the title in a field of its own
 		}
-		section = strings.Join(slices.DeleteFunc(slices.Clone(path[:]), func(text string) bool { return text == "" }), " > ")
 		start = h.end
 	}
-	c.add(section, start, len(text))
+	c.add(headingPath(levels), start, len(text))
+
 	if len(c.chunks) == 0 {
 		c.add("", 0, len(text))
 	}
 	return title, slices.Clip(c.chunks)
 }
 
-// frontMatter returns the title in the YAML block that text may begin with, and where the Markdown starts.
+// firstTitle returns the text of the first heading of level 1, or "".
+func firstTitle(found []heading) string {
+	for _, h := range found {
+		if h.level == 1 {
+			return h.text
+		}
+	}
+	return ""
+}
+
+// headingPath joins the levels that have a heading.
+func headingPath(levels [6]string) string {
+	isEmpty := func(text string) bool { return text == "" }
+	return strings.Join(slices.DeleteFunc(levels[:], isEmpty), " > ")
+}
+
+// frontMatter returns the title in the YAML block at the start of text, and the offset at which the
+// Markdown begins: after the block and a byte order mark.
 func frontMatter(text string) (title string, start int) {
 	start = len(text) - len(strings.TrimPrefix(text, "\ufeff"))
 	at := lineEnd(text, start)
 	if strings.TrimSpace(text[start:at]) != "---" {
 		return "", start
 	}
+
 	for line := range strings.Lines(text[at:]) {
 		at += len(line)
 		line = strings.TrimSpace(line)
@@ -63,79 +85,103 @@ func frontMatter(text string) (title string, start int) {
 			title = strings.Trim(strings.TrimSpace(value), `"'`)
 		}
 	}
-	return "", start
+	return "", start // the block never ends: it is a thematic break
 }
 
-// lineEnd returns where the line after the one at offset at begins.
-func lineEnd(text string, at int) int {
-	if i := strings.IndexByte(text[at:], '\n'); i >= 0 {
-		return at + i + 1
-	}
-	return len(text)
-}
-
+// heading is an ATX heading ("## A") or a setext heading (a line underlined with "===" or "---").
 type heading struct {
-	level      int
-	text       string
-	start, end int // of its line or lines, in bytes
+	level int // 1 to 6
+	text  string
+	start int // offset of its first line
+	end   int // offset after its last line
 }
 
-// headings finds the headings of text from offset at on, outside fenced and indented code.
+// headings finds the headings of text from the offset at on, outside fenced and indented code. Of the
+// setext headings it finds those with one line of text.
 func headings(text string, at int) []heading {
 	var found []heading
-	fence := ""
-	alone := -1 // start of the line before, if it is the first of its paragraph: it may turn out a setext heading
-	blank := true
+	fence := ""        // of the code block that is open
+	paragraph := -1    // offset of the previous line if a paragraph begins there, else -1
+	afterText := false // a line after text does not begin a paragraph
+
 	for at < len(text) {
 		end := lineEnd(text, at)
 		line := strings.TrimSpace(text[at:end])
-		inside, above, wasBlank := fence != "", alone, blank
+
+		inCode := fence != ""
 		fence = nextFence(fence, line)
-		alone, blank = -1, true
+		inCode = inCode || fence != ""
+
+		above := paragraph
+		begins := !afterText && beginsParagraph(line)
+		paragraph = -1
+		afterText = false
+
 		level, title := atxHeading(text[at:end])
+		underline := setextLevel(line)
 		switch {
-		case inside || fence != "":
+		case inCode:
 		case level > 0:
 			found = append(found, heading{level, title, at, end})
-		case above >= 0 && setextLevel(line) > 0:
-			found = append(found, heading{setextLevel(line), strings.TrimSpace(text[above:at]), above, end})
-		case wasBlank && line != "" && !strings.ContainsRune("-*+>|<", rune(line[0])):
-			alone, blank = at, false
+		case underline > 0 && above >= 0:
+			title = strings.TrimSpace(text[above:at])
+			found = append(found, heading{underline, title, above, end})
+		case begins:
+			paragraph = at
+			afterText = true
 		default:
-			blank = line == ""
+			afterText = line != ""
 		}
 		at = end
 	}
 	return found
 }
 
-// nextFence returns the fence of code that is open after line, given the one that was open before, or "".
+// beginsParagraph reports whether line, without its indentation, is text: not blank, and not the start
+// of a list, a quote, a table or HTML.
+func beginsParagraph(line string) bool {
+	return line != "" && !strings.ContainsRune("-*+>|<", rune(line[0]))
+}
+
+// nextFence returns the fence of the code block that is open after line, "" if none is. open is the
+// fence that was open before it. A closing fence has at least the length of the opening one.
 func nextFence(open, line string) string {
-	run := line[:len(line)-len(strings.TrimLeft(line, "`"))]
-	if run == "" {
-		run = line[:len(line)-len(strings.TrimLeft(line, "~"))]
+	fence := line[:len(line)-len(strings.TrimLeft(line, "`"))]
+	if fence == "" {
+		fence = line[:len(line)-len(strings.TrimLeft(line, "~"))]
 	}
+	info := line[len(fence):]
+
+	opens := open == "" && len(fence) >= 3 && !strings.Contains(info, "`")
+	closes := open != "" && info == "" && strings.HasPrefix(fence, open)
 	switch {
-	case open == "" && len(run) >= 3 && !strings.Contains(line[len(run):], "`"):
-		return run
-	case open != "" && run == line && strings.HasPrefix(run, open):
+	case opens:
+		return fence
+	case closes:
 		return ""
 	}
 	return open
 }
 
-// atxHeading returns the level of the heading that line is, 0 if it is none, and its text.
+// atxHeading returns the level and text of the ATX heading in line, or 0 and "". It skips headings
+// without text.
 func atxHeading(line string) (level int, text string) {
-	indented := strings.HasPrefix(line, "    ") || strings.HasPrefix(line, "\t")
+	if strings.HasPrefix(line, "    ") || strings.HasPrefix(line, "\t") {
+		return 0, "" // indented code
+	}
+
 	line = strings.TrimSpace(line)
 	text = strings.TrimLeft(line, "#")
 	level = len(line) - len(text)
-	if indented || level == 0 || level > 6 || text == strings.TrimLeft(text, " \t") {
+	isSpaced := text != strings.TrimLeft(text, " \t")
+	if level == 0 || level > 6 || !isSpaced {
 		return 0, ""
 	}
+
 	text = strings.TrimSpace(text)
-	if closed := strings.TrimRight(text, "#"); closed == "" || strings.HasSuffix(closed, " ") {
-		text = strings.TrimSpace(closed)
+	withoutClosing := strings.TrimRight(text, "#")
+	if withoutClosing == "" || strings.HasSuffix(withoutClosing, " ") {
+		text = strings.TrimSpace(withoutClosing)
 	}
 	if text == "" {
 		return 0, ""
@@ -143,6 +189,8 @@ func atxHeading(line string) (level int, text string) {
 	return level, text
 }
 
+// setextLevel returns the level of the heading that line underlines, or 0. A single "-" would be a
+// list item.
 func setextLevel(line string) int {
 	switch {
 	case line != "" && strings.Trim(line, "=") == "":
@@ -153,11 +201,11 @@ func setextLevel(line string) int {
 	return 0
 }
 
-// chunker collects the chunks of text in their order.
+// chunker collects the chunks of text in order.
 type chunker struct {
 	text    string
 	chunks  []chunk
-	line    int // line number of the offset counted
+	line    int // line number at the offset counted
 	counted int
 }
 
@@ -171,58 +219,102 @@ func (c *chunker) add(heading string, start, end int) {
 		blank := c.text[start : end-len(rest)]
 		start += strings.LastIndexByte(blank, '\n') + 1 // the first line keeps its indentation
 		cut := start + chunkLength(c.text[start:end])
+
 		c.line += strings.Count(c.text[c.counted:start], "\n")
 		c.counted = start
-		c.chunks = append(c.chunks, chunk{heading, c.line, strings.TrimRightFunc(c.text[start:cut], unicode.IsSpace)})
+
+		c.chunks = append(c.chunks, chunk{
+			heading: heading,
+			line:    c.line,
+			text:    strings.TrimRightFunc(c.text[start:cut], unicode.IsSpace),
+		})
 		start = cut
 	}
 }
 
-// chunkLength returns how many bytes of text make its first chunk: all if they are few enough, else up to the last
-// place to cut of the best kind: the end of a paragraph, of a line outside code, of a line of code, of a sentence, of
-// a word. To keep chunks from getting tiny, a cut in their first third is only better than one in the midst of code.
+// chunkLength returns the length in bytes of the first chunk of text. Text that is too long is cut at
+// the last boundary of the best kind: a paragraph, a line outside code, a line of code, a sentence, a
+// word. A boundary in the first third would make a tiny chunk: it is used only to keep code whole.
 func chunkLength(text string) int {
 	limit := runeOffset(text, maxChunkRunes)
 	if limit == len(text) {
 		return limit
 	}
 	text = text[:limit]
-	at, paragraph, line, code, fence := 0, 0, 0, 0, ""
-	for full := range strings.Lines(text[:strings.LastIndexByte(text, '\n')+1]) {
-		at += len(full)
-		trimmed := strings.TrimSpace(full)
-		fence = nextFence(fence, trimmed)
-		switch {
-		case fence != "":
-			code = at
-		case trimmed == "":
-			paragraph, line = at, at
-		default:
-			line = at
-		}
-	}
-	least := limit / 3
+	minLength := limit / 3
+
+	last := lastBoundaries(text)
 	switch {
-	case paragraph > least:
-		return paragraph
-	case line > least || code > 0 && line > 0:
-		return line
-	case code > 0:
-		return code
+	case last.paragraph > minLength:
+		return last.paragraph
+	case last.line > minLength:
+		return last.line
+	case last.code > 0:
+		return cmp.Or(last.line, last.code)
 	}
-	for _, ends := range [][]string{{". ", "! ", "? ", "。", "！", "？"}, {" ", "\t"}} {
-		cut := 0
-		for _, end := range ends {
-			cut = max(cut, strings.LastIndex(text, end)+len(end))
-		}
-		if cut > least {
-			return cut
-		}
+
+	sentence := lastEnd(text, ". ", "! ", "? ", "。", "！", "？")
+	if sentence > minLength {
+		return sentence
+	}
+	word := lastEnd(text, " ", "\t")
+	if word > minLength {
+		return word
 	}
 	return limit
 }
 
-// runeOffset returns where in text the rune number n begins, or its length.
+// boundaries are the offsets after the last line of each kind, 0 if there is none.
+type boundaries struct {
+	paragraph int // a blank line outside code
+	line      int // any line outside code
+	code      int // a line inside fenced code
+}
+
+// lastBoundaries looks at the complete lines of text. It takes text to begin outside code.
+func lastBoundaries(text string) boundaries {
+	var last boundaries
+	fence := ""
+	at := 0
+
+	complete := text[:strings.LastIndexByte(text, '\n')+1]
+	for full := range strings.Lines(complete) {
+		at += len(full)
+		line := strings.TrimSpace(full)
+		fence = nextFence(fence, line)
+		if fence != "" {
+			last.code = at
+			continue
+		}
+		last.line = at
+		if line == "" {
+			last.paragraph = at
+		}
+	}
+	return last
+}
+
+// lastEnd returns the offset after the last of the marks in text, 0 if there is none.
+func lastEnd(text string, marks ...string) int {
+	last := 0
+	for _, mark := range marks {
+		if i := strings.LastIndex(text, mark); i >= 0 {
+			last = max(last, i+len(mark))
+		}
+	}
+	return last
+}
+
+// lineEnd returns the offset at which the line after the one at the offset at begins, or the length of
+// text.
+func lineEnd(text string, at int) int {
+	if i := strings.IndexByte(text[at:], '\n'); i >= 0 {
+		return at + i + 1
+	}
+	return len(text)
+}
+
+// runeOffset returns the offset of rune number n of text, from 0, or the length of text.
 func runeOffset(text string, n int) int {
 	for i := range text {
 		if n == 0 {

@@ -9,8 +9,10 @@ import (
 
 func TestChunkMarkdown(t *testing.T) {
 	tests := []struct {
-		name, text, title string
-		want              []chunk
+		name  string
+		text  string
+		title string
+		want  []chunk
 	}{
 		{"empty", "", "", nil},
 		{"blank", " \n\n", "", nil},
@@ -49,8 +51,11 @@ func TestLongSectionsAreCutAtTheBestPlace(t *testing.T) {
 	paragraph := strings.Repeat(sentence, 7) + "\n\n" // 737
 	line := strings.Repeat("x", 99) + "\n"
 	fence := "```\n" + strings.Repeat(line, 8) + "```\n"
+
 	tests := []struct {
-		name, text, first string
+		name  string
+		text  string
+		first string // chunk
 	}{
 		{"at a paragraph", paragraph + paragraph, strings.TrimSpace(paragraph)},
 		{"at a line", strings.Repeat(line, 20), strings.TrimSpace(strings.Repeat(line, 12))},
@@ -73,9 +78,17 @@ func TestLongSectionsAreCutAtTheBestPlace(t *testing.T) {
 }
 
 func FuzzChunkMarkdown(f *testing.F) {
-	for _, text := range []string{"# T\n\n## A\n\ntext\n", "---\ntitle: x\n---\na\n===\nb\n---\n", "```\n# x\n~~~\n", "\ufeffx\r\n\r\n", strings.Repeat("word. ", 500), "a\n\n\n\n#\n\t\n"} {
+	for _, text := range []string{
+		"# T\n\n## A\n\ntext\n",
+		"---\ntitle: x\n---\na\n===\nb\n---\n",
+		"```\n# x\n~~~\n",
+		"\ufeffx\r\n\r\n",
+		strings.Repeat("word. ", 500),
+		"a\n\n\n\n#\n\t\n",
+	} {
 		f.Add(text)
 	}
+
 	f.Fuzz(func(t *testing.T, text string) {
 		if !utf8.ValidString(text) {
 			return
@@ -84,17 +97,20 @@ func FuzzChunkMarkdown(f *testing.F) {
 		if len(chunks) == 0 && strings.TrimSpace(text) != "" {
 			t.Fatal("text without a chunk")
 		}
+
+		lines := strings.Split(text, "\n")
 		at := 0
 		for _, c := range chunks {
 			i := strings.Index(text[at:], c.text)
 			if i < 0 || strings.TrimSpace(c.text) == "" || utf8.RuneCountInString(c.text) > maxChunkRunes {
 				t.Fatalf("bad chunk %q after byte %d", c.text, at)
 			}
-			lines := strings.Split(text, "\n")
-			if first, _, _ := strings.Cut(c.text, "\n"); c.line < 1 || c.line > len(lines) || !strings.Contains(lines[c.line-1], first) {
+			at += i + len(c.text)
+
+			first, _, _ := strings.Cut(c.text, "\n")
+			if c.line < 1 || c.line > len(lines) || !strings.Contains(lines[c.line-1], first) {
 				t.Fatalf("chunk %q is not in line %d", c.text, c.line)
 			}
-			at += i + len(c.text)
 		}
 	})
 }
