@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// folderOf makes a folder with those files, pairs of id and text.
+// folderOf returns a temporary folder with files: pairs of id and text.
 func folderOf(t testing.TB, files ...string) string {
 	t.Helper()
 	ts := &testServer{t: t, dir: t.TempDir()}
@@ -22,7 +22,7 @@ func folderOf(t testing.TB, files ...string) string {
 	return ts.dir
 }
 
-// scanned is a folder, the store that is in step with it, and the log.
+// scanned is a folder, a store that is in step with it, and the log.
 type scanned struct {
 	t      *testing.T
 	folder *folder
@@ -35,7 +35,12 @@ func newScanned(t *testing.T, dir string) *scanned {
 	logs := new(logBuffer)
 	cfg := new(settings)
 	f := &folder{dir: dir, observe: newTestObserver(cfg, newLogger(logs, newLogLevel(0), cfg))}
-	s := &scanned{t, f, newMemory(f, hashedEmbedder{}, 0.5, quietObserver()), logs}
+	s := &scanned{
+		t:      t,
+		folder: f,
+		store:  newMemory(f, hashedEmbedder{}, 0.5, quietObserver()),
+		logs:   logs,
+	}
 	s.scan()
 	return s
 }
@@ -47,7 +52,7 @@ func (s *scanned) scan() {
 	}
 }
 
-// want fails unless these are the ids of the store.
+// want fails the test unless the store has exactly these ids.
 func (s *scanned) want(ids ...string) {
 	s.t.Helper()
 	got, _ := s.store.folderIDs(s.t.Context())
@@ -69,6 +74,7 @@ func TestScanFollowsTheFolder(t *testing.T) {
 	dir := folderOf(t, "a.md", "alpha", "sub/b.md", "beta", "c.txt", "no", ".hidden/d.md", "no", ".e.md", "no")
 	s := newScanned(t, dir)
 	s.want("a.md", "sub/b.md")
+
 	for _, step := range []func() error{
 		func() error { return os.WriteFile(filepath.Join(dir, "a.md"), []byte("gamma"), 0o666) }, // same size
 		func() error { return os.Remove(filepath.Join(dir, "sub/b.md")) },
@@ -78,6 +84,7 @@ func TestScanFollowsTheFolder(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	s.scan()
 	s.want("a.md", "f.md")
 	if got := s.text("a.md"); got != "gamma" {
@@ -98,16 +105,18 @@ func TestScanReadsAgainOnlyWhatMayHaveChanged(t *testing.T) {
 	if total := s.folder.total.Load(); total != 0 {
 		t.Errorf("%d files read again though nothing changed", total)
 	}
-	replaced := filepath.Join(dir, "new")
-	if err := os.WriteFile(replaced, []byte("omega"), 0o666); err != nil {
+
+	replacement := filepath.Join(dir, "new")
+	if err := os.WriteFile(replacement, []byte("omega"), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chtimes(replaced, old, old); err != nil { // same size, same time: only the inode tells
+	if err := os.Chtimes(replacement, old, old); err != nil { // same size and time: only the inode differs
 		t.Fatal(err)
 	}
-	if err := os.Rename(replaced, filepath.Join(dir, "a.md")); err != nil {
+	if err := os.Rename(replacement, filepath.Join(dir, "a.md")); err != nil {
 		t.Fatal(err)
 	}
+
 	s.scan()
 	if got := s.text("a.md"); got != "omega" {
 		t.Errorf("a.md = %q after another file took its place", got)
@@ -118,7 +127,10 @@ func TestFilesThatCannotBeReadAreSkippedWithOneWarning(t *testing.T) {
 	outside := folderOf(t, "secret.md", "secret")
 	dir := folderOf(t, "good.md", "good", "latin1.md", "caf\xe9", "nul.md", "a\x00b", "bad\nname.md", "x")
 	for name, target := range map[string]string{
-		"outside.md": filepath.Join(outside, "secret.md"), "dangling.md": "none.md", "link.md": "good.md", "linked": outside,
+		"outside.md":  filepath.Join(outside, "secret.md"),
+		"dangling.md": "none.md",
+		"link.md":     "good.md",
+		"linked":      outside,
 	} {
 		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
@@ -132,20 +144,29 @@ func TestFilesThatCannotBeReadAreSkippedWithOneWarning(t *testing.T) {
 		t.Fatal(err)
 	}
 	big.Close()
+
 	s := newScanned(t, dir)
 	s.want("good.md", "link.md")
 	warning := s.logs.find(t, "files skipped", "")
-	for _, want := range []string{"latin1.md: ", "nul.md: ", "big.md: larger than 8 MiB", "outside.md: ", "dangling.md: ", "control character"} {
+	for _, want := range []string{
+		"latin1.md: ",
+		"nul.md: ",
+		"big.md: larger than 8 MiB",
+		"outside.md: ",
+		"dangling.md: ",
+		"control character",
+	} {
 		if !strings.Contains(fmt.Sprint(warning["files"]), want) {
 			t.Errorf("the warning does not name %q: %v", want, warning["files"])
 		}
 	}
+
 	s.scan()
 	if n := strings.Count(s.logs.String(), "files skipped"); n != 1 {
 		t.Errorf("%d warnings after two scans, want 1", n)
 	}
 	if strings.Contains(s.logs.String(), "linked") {
-		t.Error("a link to a folder is warned of though it is passed over by rule")
+		t.Error("the log warns of a link to a folder, which is skipped on purpose")
 	}
 }
 
@@ -165,27 +186,25 @@ func TestMissingOrEmptyFolderIsNoDeletion(t *testing.T) {
 	dir := folderOf(t, "a.md", "alpha")
 	s := newScanned(t, dir)
 	away := dir + "-away"
-	for name, step := range map[string]func() error{
+	if err := os.Rename(dir, away); err != nil {
+		t.Fatal(err)
+	}
+
+	for name, create := range map[string]func() error{
+		"missing": func() error { return nil },
 		"empty":   func() error { return os.Mkdir(dir, 0o777) },
-		"missing": func() error { return os.Remove(dir) },
 		"a file":  func() error { return os.WriteFile(dir, nil, 0o666) },
 	} {
-		if _, err := os.Stat(away); err != nil {
-			if err := os.Rename(dir, away); err != nil {
-				t.Fatal(err)
-			}
-		}
 		_ = os.RemoveAll(dir)
-		if name != "missing" {
-			if err := step(); err != nil {
-				t.Fatal(err)
-			}
+		if err := create(); err != nil {
+			t.Fatal(err)
 		}
 		if err := s.folder.scan(t.Context(), s.store); err == nil {
 			t.Errorf("%s: the scan succeeded", name)
 		}
 		s.want("a.md")
 	}
+
 	_ = os.RemoveAll(dir)
 	if err := os.Rename(away, dir); err != nil {
 		t.Fatal(err)
@@ -203,6 +222,7 @@ func TestSwappedFolderIsFollowed(t *testing.T) {
 	}
 	s := newScanned(t, link)
 	s.want("a.md", "b.md")
+
 	if err := os.Symlink(second, link+".new"); err != nil {
 		t.Fatal(err)
 	}
@@ -217,13 +237,17 @@ func TestScanLeavesAloneWhatTheAPIWroteSinceItBegan(t *testing.T) {
 	dir := folderOf(t, "a.md", "old", "b.md", "old")
 	s := newScanned(t, dir)
 	began := time.Now()
-	seen := []*document{mustDocument(t, "a.md", "seen by the scan"), mustDocument(t, "b.md", "seen by the scan")}
+	seen := []*document{
+		mustDocument(t, "a.md", "seen by the scan"),
+		mustDocument(t, "b.md", "seen by the scan"),
+	}
 	if _, err := s.store.put(t.Context(), mustDocument(t, "a.md", "put meanwhile"), precondition{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.store.remove(t.Context(), "b.md", precondition{}); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := s.store.sync(t.Context(), began, seen, []string{"a.md"}); err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +255,9 @@ func TestScanLeavesAloneWhatTheAPIWroteSinceItBegan(t *testing.T) {
 	if got := s.text("a.md"); got != "put meanwhile" {
 		t.Errorf("a.md = %q", got)
 	}
-	if err := s.store.sync(t.Context(), time.Now(), seen, nil); err != nil { // a later scan decides again
+
+	// A scan that began after the writes applies.
+	if err := s.store.sync(t.Context(), time.Now(), seen, nil); err != nil {
 		t.Fatal(err)
 	}
 	s.want("a.md", "b.md")
@@ -245,10 +271,15 @@ func TestStaleTemporaryFilesAreRemoved(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	newScanned(t, dir)
-	for name, want := range map[string]bool{".vitrine-OLD.tmp": false, ".vitrine-NEW.tmp": true, ".other.tmp": true} {
+	for name, want := range map[string]bool{
+		".vitrine-OLD.tmp": false,
+		".vitrine-NEW.tmp": true,
+		".other.tmp":       true,
+	} {
 		if _, err := os.Stat(filepath.Join(dir, name)); (err == nil) != want {
-			t.Errorf("%s there: %v, want %v", name, err == nil, want)
+			t.Errorf("%s exists: %v, want %v", name, err == nil, want)
 		}
 	}
 }
@@ -256,32 +287,38 @@ func TestStaleTemporaryFilesAreRemoved(t *testing.T) {
 func TestFolderUnderLoadIsFollowed(t *testing.T) {
 	ts := newTestServer(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	var busy sync.WaitGroup
+	var tasks sync.WaitGroup
 	for worker := range 3 {
-		busy.Go(func() {
+		tasks.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
 				id := fmt.Sprintf("api/%d.md", worker)
-				if a := ts.put(id, fmt.Sprintf("# Written\n\nround %d", i)); a.status != 201 && a.status != 204 {
+				a := ts.put(id, fmt.Sprintf("# Written\n\nround %d", i))
+				if a.status != 201 && a.status != 204 {
 					t.Errorf("PUT: %d %s", a.status, a.body)
 				}
 				ts.search("q=round")
 			}
 		})
 	}
+
 	for i := range 20 {
 		ts.writeFile("edited.md", fmt.Sprintf("# Edited\n\nversion%d", i))
 		ts.writeFile(fmt.Sprintf("new/%d.md", i), "# New")
-		waitFor(t, "the edit", func() bool { return slices.Contains(ts.search(fmt.Sprintf("q=version%d", i)), "edited.md") })
+		waitFor(t, "the edit", func() bool {
+			return slices.Contains(ts.search(fmt.Sprintf("q=version%d", i)), "edited.md")
+		})
 	}
 	cancel()
-	busy.Wait()
+	tasks.Wait()
+
 	if n := len(ts.search("q=new&prefix=new/&limit=100")); n != 20 {
 		t.Errorf("%d of 20 new files are found", n)
 	}
 	for worker := range 3 {
 		id := fmt.Sprintf("api/%d.md", worker)
 		onDisk, err := os.ReadFile(filepath.Join(ts.dir, id))
-		if served := ts.get("/documents/" + id).body; err != nil || served != string(onDisk) {
+		served := ts.get("/documents/" + id).body
+		if err != nil || served != string(onDisk) {
 			t.Errorf("%s: served %q, in the folder %q %v", id, served, onDisk, err)
 		}
 	}
@@ -303,8 +340,10 @@ func TestFolderScansAreJobsWithTheirOwnRecord(t *testing.T) {
 	if line["job"] != "folder_scan" || line["read"] != 1.0 || line["trace_id"] == nil || line["took_ms"] == nil {
 		t.Errorf("log line: %v", line)
 	}
+
 	id := fmt.Sprint(line["correlation_id"])
-	if a := ts.get("/debug/requests/" + id); !strings.Contains(a.body, "folder_scan  ok") || !strings.Contains(a.body, "  sync ") {
+	a := ts.get("/debug/requests/" + id)
+	if !strings.Contains(a.body, "folder_scan  ok") || !strings.Contains(a.body, "  sync ") {
 		t.Errorf("%d %s", a.status, a.body)
 	}
 }

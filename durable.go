@@ -1,0 +1,186 @@
+package main
+
+// Durable writes into DOCS_DIR. A file is written under a temporary name in its folder, synced, and
+// renamed; then the folder is synced. After a crash a document has its old text or its new one.
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	// temporaryPattern starts with a dot, so that a scan does not take the file for a document.
+	temporaryPattern = ".vitrine-*.tmp"
+
+	// maxTemporaryAge is more than any write takes. A killed process left what is older.
+	maxTemporaryAge = 10 * time.Minute
+)
+
+// tag returns the entity tag of the file of a document as it is now, "" if there is no file. The index
+// may lag behind the file, so preconditions are checked against this tag.
+func (f *folder) tag(ctx context.Context, id string) (tag string, err error) {
+	err = f.inRoot(ctx, "read", id, func(root *os.Root) error {
+		text, err := root.ReadFile(id)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+
+		tag = entityTag(string(text))
+		return nil
+	})
+	return tag, err
+}
+
+// write durably creates or replaces the file of a document. It creates the folders that are missing.
+func (f *folder) write(ctx context.Context, id, text string) error {
+	return f.inRoot(ctx, "write", id, func(root *os.Root) error {
+		dir := path.Dir(id)
+		if err := makeFolders(root, dir); err != nil {
+			return err
+		}
+
+		temporary := path.Join(dir, strings.Replace(temporaryPattern, "*", rand.Text(), 1))
+		if err := replaceFile(root, id, temporary, text); err != nil {
+			_ = root.Remove(temporary) // otherwise left to removeStale
+			return err
+		}
+		return syncFolder(root, dir)
+	})
+}
+
+// remove durably removes the file of a document. It is no error if the file does not exist: somebody
+// else may have removed it before a scan noticed.
+func (f *folder) remove(ctx context.Context, id string) error {
+	return f.inRoot(ctx, "remove", id, func(root *os.Root) error {
+		err := root.Remove(id)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return syncFolder(root, path.Dir(id))
+	})
+}
+
+// inRoot calls do with the folder's root, in a stage of its own. An error that the client can do
+// something about becomes a userError with status 409.
+func (f *folder) inRoot(
+	ctx context.Context, operation, id string, do func(root *os.Root) error,
+) (err error) {
+	_, end := stage(ctx, "file", slog.String("operation", operation))
+	defer end(&err)
+
+	root, err := os.OpenRoot(f.dir)
+	if err != nil {
+		return fmt.Errorf("opening DOCS_DIR: %w", err)
+	}
+	defer root.Close()
+
+	err = do(root)
+	_, isUsers := errors.AsType[userError](err)
+	switch {
+	case err == nil || isUsers:
+		return err
+	case isAny(err, os.ErrPermission, syscall.EROFS):
+		return userError{
+			http.StatusConflict,
+			"the documents folder is read-only: change the documents at their source",
+		}
+	case isAny(err, syscall.ENOTDIR, syscall.EISDIR, os.ErrExist):
+		return userError{
+			http.StatusConflict,
+			"a file or folder of another kind is in the way of this id",
+		}
+	}
+	return fmt.Errorf("%s %s: %w", operation, id, err)
+}
+
+// isAny reports whether err is one of the targets.
+func isAny(err error, targets ...error) bool {
+	return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
+}
+
+// makeFolders creates dir and its parents where they are missing. It syncs the parent of each new folder.
+func makeFolders(root *os.Root, dir string) error {
+	if dir == "." {
+		return nil
+	}
+	if err := makeFolders(root, path.Dir(dir)); err != nil {
+		return err
+	}
+
+	info, err := root.Lstat(dir)
+	exists := err == nil
+	if exists && info.Mode()&os.ModeSymlink != 0 {
+		// Scans do not follow links to folders: the next one would remove the document.
+		return userError{
+			http.StatusConflict,
+			"a link to a folder is in the way of this id: use the folder's own path",
+		}
+	}
+	if exists {
+		return nil
+	}
+
+	err = root.Mkdir(dir, 0o777)
+	if err != nil && !errors.Is(err, os.ErrExist) { // unless another request has just created it
+		return err
+	}
+	return syncFolder(root, path.Dir(dir))
+}
+
+// replaceFile writes and syncs a temporary file and renames it to name.
+func replaceFile(root *os.Root, name, temporary, text string) error {
+	file, err := root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return err
+	}
+
+	_, err = io.WriteString(file, text)
+	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	return root.Rename(temporary, name)
+}
+
+// syncFolder makes new, renamed and removed entries of dir durable: syncing a file does not sync its
+// entry in the folder.
+func syncFolder(root *os.Root, dir string) error {
+	file, err := root.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Sync(), file.Close())
+}
+
+// removeStale removes the file if it is a temporary one that a killed process left. name is its path
+// below root.
+func removeStale(root *os.Root, name string) {
+	isTemporary, _ := path.Match(temporaryPattern, path.Base(name))
+	if !isTemporary {
+		return
+	}
+
+	info, err := root.Lstat(name)
+	if err != nil {
+		return
+	}
+	if time.Since(info.ModTime()) > maxTemporaryAge {
+		_ = root.Remove(name) // the next scan tries again
+	}
+}
