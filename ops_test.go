@@ -539,6 +539,25 @@ func (p realPrometheus) checkDashboard(isListed func(string) bool) {
 	p.t.Logf("%d panels, %d queries, %d series", len(d.Panels), queries, seriesSeen)
 }
 
+// TestAvailabilityCountsAllFailuresOfOurs holds the recording rule against the outcomes that the program knows.
+func TestAvailabilityCountsAllFailuresOfOurs(t *testing.T) {
+	found := regexp.MustCompile(`mcp_server_operation_duration_seconds_count\{job="vitrine",error_type=~"([^"]+)"`).FindStringSubmatch(readFile(t, "deploy/alerts.yaml"))
+	if found == nil {
+		t.Fatal("no rule counts the failures of MCP messages")
+	}
+	matches := regexp.MustCompile("^(?:" + found[1] + ")$").MatchString // Prometheus anchors both ends
+	for _, own := range ownOutcomes {
+		if want := own != "canceled"; matches(own) != want {
+			t.Errorf("the rule counts %s: %v, want %v", own, !want, want)
+		}
+	}
+	for _, refusal := range []string{"", "other", "tool_error", "-32700", "-32600", "-32601", "-32602", "-32002", "-32020", "-32022", "400", "404", "429"} {
+		if matches(refusal) {
+			t.Errorf("the rule counts %q, a mistake of the caller", refusal)
+		}
+	}
+}
+
 // TestBrokenToolCountsAgainstAvailability: the answer's status is 200, so that only error_type tells it from a model's mistake.
 func TestBrokenToolCountsAgainstAvailability(t *testing.T) {
 	ts := newTestServer(t)
