@@ -31,6 +31,9 @@ const (
 	codeUnsupportedVersion = -32022
 )
 
+// handlerFunc answers a request, or returns the error that the caller is told of.
+type handlerFunc func(w http.ResponseWriter, r *http.Request) error
+
 // problem is what a caller is told of an error.
 type problem struct {
 	status  int    // of HTTP
@@ -44,30 +47,43 @@ type problem struct {
 // publicError returns what the caller is told of err. Errors that know their problem tell it; of the others the caller
 // learns no more than whether to try again.
 func publicError(err error) problem {
-	known, ok := errors.AsType[interface {
-		error
-		problem() problem
-	}](err)
-	if ok {
+	if known, ok := errors.AsType[publicProblem](err); ok {
 		return known.problem()
 	}
+	return asUserError(err).problem()
+}
+
+func asUserError(err error) userError {
 	tooLarge, isTooLarge := errors.AsType[*http.MaxBytesError](err)
-	e := userError{http.StatusInternalServerError, "internal error: try once more; the log says more under this correlation_id"}
 	switch {
 	case isTooLarge:
-		e = userError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)}
+		return userErrorf(http.StatusRequestEntityTooLarge,
+			"the body is larger than %d bytes", tooLarge.Limit)
 	case errors.Is(err, context.Canceled):
-		e = userError{statusClientClosed, "the client went away"}
+		return userError{statusClientClosed, "the client went away"}
 	case errors.Is(err, errUnavailable), errors.Is(err, context.DeadlineExceeded):
-		e = userError{http.StatusServiceUnavailable, "cannot answer right now: try again in a moment; /readyz?verbose says more"}
+		return userError{http.StatusServiceUnavailable,
+			"cannot answer right now: try again in a moment; /readyz?verbose says more"}
 	}
-	return e.problem()
+	return userError{http.StatusInternalServerError,
+		"internal error: try once more; the log says more under this correlation_id"}
+}
+
+// publicProblem is an error that knows what the caller is told of it.
+type publicProblem interface {
+	error
+	problem() problem
 }
 
 // userError is a mistake of the caller. Its message is lower-case, says what to do, and goes to the caller.
 type userError struct {
 	status  int
 	message string
+}
+
+// userErrorf returns a userError with a formatted message.
+func userErrorf(status int, format string, args ...any) userError {
+	return userError{status, fmt.Sprintf(format, args...)}
 }
 
 func (e userError) Error() string { return e.message }
@@ -110,7 +126,11 @@ func (e headerError) problem() problem {
 // tooManyRequests is a 429 with the time to wait, rounded up to seconds.
 func tooManyRequests(wait time.Duration, message string) error {
 	seconds := int(math.Ceil(wait.Seconds()))
-	return headerError{userError{http.StatusTooManyRequests, message}, "Retry-After", strconv.Itoa(seconds)}
+	return headerError{
+		userError: userError{http.StatusTooManyRequests, message},
+		header:    "Retry-After",
+		value:     strconv.Itoa(seconds),
+	}
 }
 
 // errUnavailable is wrapped by errors that last for a moment only: the store or the embedder is away (503).

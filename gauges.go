@@ -63,27 +63,53 @@ func (f family) send(samples ...sample) {
 func (c collector) Collect(to chan<- prometheus.Metric) {
 	g := c.read()
 	gauge := func(name, help string, value float64) {
-		family{to: to, kind: prometheus.GaugeValue, name: name, help: help}.send(sample{value: value})
+		f := family{to: to, kind: prometheus.GaugeValue, name: name, help: help}
+		f.send(sample{value: value})
 	}
 	counter := func(name, help string, value float64) {
-		family{to: to, kind: prometheus.CounterValue, name: name, help: help}.send(sample{value: value})
+		f := family{to: to, kind: prometheus.CounterValue, name: name, help: help}
+		f.send(sample{value: value})
 	}
-	gauge("http_server_active_requests", "Requests that are being answered.", float64(g.activeRequests))
-	gauge("vitrine_documents", "Documents in the store.", float64(g.documents))
-	gauge("vitrine_chunks", "Passages in the store, the units that are found.", float64(g.chunks))
-	gauge("vitrine_index_last_success_timestamp_seconds", "When the index was last known to be in step with the folder.", seconds(g.indexed))
-	gauge("db_client_connection_max", "Most connections that the database pool opens.", float64(g.pool.max))
-	gauge("db_client_connection_pending_requests", "Callers that wait for a database connection.", float64(g.pool.pending))
-	counter("db_client_connection_timeouts_total", "Callers that gave up waiting for a database connection.", float64(g.pool.timeouts))
-	counter("vitrine_db_wait_seconds_total", "Time that callers have waited for a database connection.", g.pool.waited.Seconds())
-	counter("vitrine_log_lines_dropped_total", "Log lines lost because nobody read them in time.", float64(g.logLinesDropped))
-	gauge("vitrine_trace_queue_records", "Kept records that wait for export.", float64(g.traces.queued))
-	gauge("vitrine_span_export_last_success_timestamp_seconds", "When spans were last exported.", seconds(g.traces.lastSuccess))
+
+	gauge("http_server_active_requests",
+		"Requests that are being answered.",
+		float64(g.activeRequests))
+	gauge("vitrine_documents",
+		"Documents in the store.",
+		float64(g.documents))
+	gauge("vitrine_chunks",
+		"Passages in the store, the units that are found.",
+		float64(g.chunks))
+	gauge("vitrine_index_last_success_timestamp_seconds",
+		"When the index was last known to be in step with the folder.",
+		seconds(g.indexed))
+	gauge("db_client_connection_max",
+		"Most connections that the database pool opens.",
+		float64(g.pool.max))
+	gauge("db_client_connection_pending_requests",
+		"Callers that wait for a database connection.",
+		float64(g.pool.pending))
+	counter("db_client_connection_timeouts_total",
+		"Callers that gave up waiting for a database connection.",
+		float64(g.pool.timeouts))
+	counter("vitrine_db_wait_seconds_total",
+		"Time that callers have waited for a database connection.",
+		g.pool.waited.Seconds())
+	counter("vitrine_log_lines_dropped_total",
+		"Log lines lost because nobody read them in time.",
+		float64(g.logLinesDropped))
+	gauge("vitrine_trace_queue_records",
+		"Kept records that wait for export.",
+		float64(g.traces.queued))
+	gauge("vitrine_span_export_last_success_timestamp_seconds",
+		"When spans were last exported.",
+		seconds(g.traces.lastSuccess))
 	c.collectLabelled(to, &g)
 }
 
 // collectLabelled sends the families with a label.
 func (collector) collectLabelled(to chan<- prometheus.Metric, g *gauges) {
+	idle := float64(g.openConnections) - float64(g.activeRequests)
 	family{
 		to:    to,
 		kind:  prometheus.GaugeValue,
@@ -92,8 +118,9 @@ func (collector) collectLabelled(to chan<- prometheus.Metric, g *gauges) {
 		label: "state",
 	}.send(
 		sample{float64(g.activeRequests), "active"},
-		sample{max(0, float64(g.openConnections)-float64(g.activeRequests)), "idle"},
+		sample{max(0, idle), "idle"},
 	)
+
 	var checks []sample
 	for name, ready := range g.ready {
 		value := 0.0
@@ -109,6 +136,7 @@ func (collector) collectLabelled(to chan<- prometheus.Metric, g *gauges) {
 		help:  "Whether the check of /readyz passes.",
 		label: "check",
 	}.send(checks...)
+
 	family{
 		to:    to,
 		kind:  prometheus.GaugeValue,
@@ -119,11 +147,13 @@ func (collector) collectLabelled(to chan<- prometheus.Metric, g *gauges) {
 		sample{float64(g.pool.used), "used"},
 		sample{float64(g.pool.idle), "idle"},
 	)
+
 	family{
-		to:    to,
-		kind:  prometheus.CounterValue,
-		name:  "vitrine_spans_total",
-		help:  "Spans by what became of them: exported, dropped because the queue was full, or failed to be exported.",
+		to:   to,
+		kind: prometheus.CounterValue,
+		name: "vitrine_spans_total",
+		help: "Spans by what became of them: exported, dropped because the queue was full, " +
+			"or failed to be exported.",
 		label: "outcome",
 	}.send(
 		sample{float64(g.traces.exported), "exported"},

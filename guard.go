@@ -5,7 +5,6 @@ package main
 import (
 	"crypto/sha256"
 	"crypto/subtle"
-	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -29,14 +28,21 @@ const (
 type route struct {
 	pattern string
 	access  access
-	maxBody int64 // bytes; 0 if the handler limits the body itself
-	stream  bool  // the answer lasts: it is neither slow nor part of the latency metrics
-	probe   bool  // machines ask it every few seconds: logged at debug alone
+	maxBody int64 // bytes; noLimit if the handler limits the body itself
+	kind    routeKind
 	handler handlerFunc
 }
 
-// handlerFunc answers a request, or returns the error that the caller is told of.
-type handlerFunc func(w http.ResponseWriter, r *http.Request) error
+const noLimit = 0
+
+// routeKind says how requests of a route are reported.
+type routeKind int
+
+const (
+	short routeKind = iota
+	probe           // machines ask it every few seconds: logged at debug only
+	long            // the answer lasts: it is never slow, and not part of the latency metrics
+)
 
 // guard refuses what may not reach the route's handler.
 func (s *server) guard(w http.ResponseWriter, r *http.Request, rt *route) error {
@@ -63,7 +69,9 @@ func (s *server) checkHost(r *http.Request) error {
 	if allows(s.cfg.allowedHosts, host) || isOwnAddress(r, host) {
 		return nil
 	}
-	return userError{http.StatusForbidden, fmt.Sprintf("host %.100q is not served here: add it to ALLOWED_HOSTS", host)}
+
+	return userErrorf(http.StatusForbidden,
+		"host %.100q is not served here: add it to ALLOWED_HOSTS", host)
 }
 
 // isOwnAddress reports whether host is the address that r came in on, which is how probes and scrapes ask. DNS
@@ -71,7 +79,11 @@ func (s *server) checkHost(r *http.Request) error {
 func isOwnAddress(r *http.Request, host string) bool {
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap() == local.AddrPort().Addr().Unmap().WithZone("")
+	if err != nil {
+		return false
+	}
+	own := local.AddrPort().Addr()
+	return addr.Unmap() == own.Unmap().WithZone("")
 }
 
 // checkOrigin refuses requests from pages of an origin that is not allowed, and sets the CORS headers for those that
@@ -81,10 +93,13 @@ func (s *server) checkOrigin(w http.ResponseWriter, r *http.Request) error {
 	if origin == "" {
 		return nil
 	}
+
 	u, err := url.Parse(origin)
 	isOwn := err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
-	if !isOwn && !allows(s.cfg.allowedOrigins, strings.ToLower(origin)) {
-		return userError{http.StatusForbidden, fmt.Sprintf("origin %.100q is not allowed: add it to ALLOWED_ORIGINS", origin)}
+	isAllowed := allows(s.cfg.allowedOrigins, strings.ToLower(origin))
+	if !isOwn && !isAllowed {
+		return userErrorf(http.StatusForbidden,
+			"origin %.100q is not allowed: add it to ALLOWED_ORIGINS", origin)
 	}
 
 	h := w.Header()
@@ -101,9 +116,11 @@ func (s *server) checkOrigin(w http.ResponseWriter, r *http.Request) error {
 
 // Headers that pages of allowed origins may read and send.
 const (
-	exposedHeaders = "ETag, X-Correlation-ID, Retry-After, Server-Timing, Mcp-Session-Id, Mcp-Protocol-Version"
-	allowedHeaders = "Authorization, Content-Type, If-Match, If-None-Match, Last-Event-ID, Mcp-Method, Mcp-Name, " +
-		"Mcp-Protocol-Version, Mcp-Session-Id, Traceparent, Tracestate, X-Correlation-ID"
+	exposedHeaders = "ETag, X-Correlation-ID, Retry-After, Server-Timing, " +
+		"Mcp-Session-Id, Mcp-Protocol-Version"
+	allowedHeaders = "Authorization, Content-Type, If-Match, If-None-Match, Last-Event-ID, " +
+		"Mcp-Method, Mcp-Name, Mcp-Protocol-Version, Mcp-Session-Id, " +
+		"Traceparent, Tracestate, X-Correlation-ID"
 )
 
 func allows(list []string, value string) bool {
@@ -115,9 +132,11 @@ func (s *server) limit(r *http.Request) error {
 	if s.limits.rate == 0 {
 		return nil
 	}
-	wait := s.limits.take(s.proxies.prefix(r), time.Now())
+	client := s.proxies.prefix(r)
+	wait := s.limits.take(client, time.Now())
 	if wait > 0 {
-		return tooManyRequests(wait, "too many requests: wait as long as Retry-After says, or raise RATE_LIMIT")
+		return tooManyRequests(wait,
+			"too many requests: wait as long as Retry-After says, or raise RATE_LIMIT")
 	}
 	return nil
 }
@@ -129,9 +148,11 @@ func (s *server) authorize(r *http.Request, needed access) error {
 	if err == nil || needed != profiling {
 		return err
 	}
-	wait := s.authFailures.take(s.proxies.prefix(r), time.Now())
+	client := s.proxies.prefix(r)
+	wait := s.authFailures.take(client, time.Now())
 	if wait > 0 {
-		return tooManyRequests(wait, "too many failed tokens: wait as long as Retry-After says")
+		return tooManyRequests(wait,
+			"too many failed tokens: wait as long as Retry-After says")
 	}
 	return err
 }
@@ -141,7 +162,8 @@ func (s *server) checkToken(r *http.Request, needed access) error {
 		return nil
 	}
 	if needed >= admin && s.cfg.adminToken == "" {
-		return userError{http.StatusForbidden, "this route is closed: set ADMIN_TOKEN to open it to whoever has the token"}
+		return userError{http.StatusForbidden,
+			"this route is closed: set ADMIN_TOKEN to open it to whoever has the token"}
 	}
 
 	token := requestToken(r)
@@ -150,14 +172,20 @@ func (s *server) checkToken(r *http.Request, needed access) error {
 		return nil
 	}
 	if isAPI {
-		return userError{http.StatusForbidden, "API_TOKEN does not open this route: use ADMIN_TOKEN"}
+		return userError{http.StatusForbidden,
+			"API_TOKEN does not open this route: use ADMIN_TOKEN"}
 	}
+
 	challenge := `Bearer realm="vitrine"`
 	if needed >= admin {
 		challenge += `, Basic realm="vitrine"`
 	}
-	noToken := userError{http.StatusUnauthorized, "no valid token: send the header Authorization: Bearer TOKEN"}
-	return headerError{noToken, "WWW-Authenticate", challenge}
+	return headerError{
+		userError: userError{http.StatusUnauthorized,
+			"no valid token: send the header Authorization: Bearer TOKEN"},
+		header: "WWW-Authenticate",
+		value:  challenge,
+	}
 }
 
 // requestToken returns the bearer token, or the password of Basic credentials, which is how go tool pprof sends it.
@@ -183,10 +211,13 @@ func sameToken(given, want string) bool {
 func checkBodyType(h http.Header) error {
 	encoding := h.Get("Content-Encoding")
 	if encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return userError{http.StatusUnsupportedMediaType, "the body must not be compressed: leave Content-Encoding out"}
+		return userError{http.StatusUnsupportedMediaType,
+			"the body must not be compressed: leave Content-Encoding out"}
 	}
-	if strings.HasPrefix(strings.ToLower(h.Get("Content-Type")), "multipart/") {
-		return userError{http.StatusUnsupportedMediaType, "the body must not be multipart: with curl use --data-binary or -T instead of -F"}
+	contentType := strings.ToLower(h.Get("Content-Type"))
+	if strings.HasPrefix(contentType, "multipart/") {
+		return userError{http.StatusUnsupportedMediaType,
+			"the body must not be multipart: with curl use --data-binary or -T instead of -F"}
 	}
 	return nil
 }
@@ -224,7 +255,9 @@ func (p proxies) addr(r *http.Request) netip.Addr {
 	if !p.contains(addr) {
 		return addr
 	}
-	hops := splitList(strings.Join(r.Header.Values("X-Forwarded-For"), ","))
+
+	forwardedFor := strings.Join(r.Header.Values("X-Forwarded-For"), ",")
+	hops := splitList(forwardedFor)
 	for _, hop := range slices.Backward(hops) {
 		forwarded, err := netip.ParseAddr(hop)
 		if err != nil {
@@ -239,5 +272,7 @@ func (p proxies) addr(r *http.Request) netip.Addr {
 }
 
 func (p proxies) contains(addr netip.Addr) bool {
-	return slices.ContainsFunc(p, func(network netip.Prefix) bool { return network.Contains(addr) })
+	return slices.ContainsFunc(p, func(network netip.Prefix) bool {
+		return network.Contains(addr)
+	})
 }

@@ -6,10 +6,7 @@ package main
 import (
 	"log/slog"
 	"net/http"
-	"slices"
 	"strconv"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,8 +16,12 @@ import (
 
 // Buckets in seconds. They contain the 0.1, 0.5, 1, 2 and 5 s that objectives are set at.
 var (
-	requestBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10}
-	queryBuckets   = []float64{.0005, .001, .0025, .005, .01, .05, .1, .5, 1, 2, 5}
+	requestBuckets = []float64{
+		.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10,
+	}
+	queryBuckets = []float64{
+		.0005, .001, .0025, .005, .01, .05, .1, .5, 1, 2, 5,
+	}
 )
 
 // metrics is everything that is counted. All families exist from the start, in both stores.
@@ -73,60 +74,116 @@ func newMetrics(cfg *settings, labels metricLabels) *metrics {
 
 // makeCapped makes the histograms over outcomes.
 func (m *metrics) makeCapped() {
-	m.requests = newCappedHistogram(prometheus.HistogramOpts{
-		Name:    "http_server_request_duration_seconds",
-		Help:    "Time from a request to the end of its answer; streams are not among them.",
-		Buckets: requestBuckets,
-	}, 24, isStatusRefusal, "http_request_method", "http_route", "http_response_status_code")
-	m.operations = newCappedHistogram(prometheus.HistogramOpts{
-		Name:    "mcp_server_operation_duration_seconds",
-		Help:    "Time that an MCP message took.",
-		Buckets: requestBuckets,
-	}, 12, isErrorRefusal, "mcp_method_name", "gen_ai_tool_name", "error_type")
-	m.queries = newCappedHistogram(prometheus.HistogramOpts{
-		Name:    "db_client_operation_duration_seconds",
-		Help:    "Time that a statement of the store took, in the embedded store that of the same operation.",
-		Buckets: queryBuckets,
-	}, 20, isErrorRefusal, "db_operation_name", "db_query_summary", "error_type")
-	m.embeddings = newCappedHistogram(prometheus.HistogramOpts{
-		Name:        "gen_ai_client_operation_duration_seconds",
-		Help:        "Time that making embeddings took: of a query, or of a batch of chunks.",
-		Buckets:     queryBuckets,
-		ConstLabels: prometheus.Labels{"gen_ai_operation_name": "embeddings"},
-	}, 12, isErrorRefusal, "gen_ai_request_model", "vitrine_embedding_kind", "error_type")
-	m.registry.MustRegister(m.requests.vec, m.operations.vec, m.queries.vec, m.embeddings.vec)
+	m.requests = newCappedHistogram(cappedOpts{
+		name: "http_server_request_duration_seconds",
+		help: "Time from a request to the end of its answer; " +
+			"streams are not among them.",
+		buckets: requestBuckets,
+		labels: [3]string{
+			"http_request_method",
+			"http_route",
+			"http_response_status_code",
+		},
+		maxRefusals: 24,
+		isRefusal:   isStatusRefusal,
+	})
+
+	m.operations = newCappedHistogram(cappedOpts{
+		name:    "mcp_server_operation_duration_seconds",
+		help:    "Time that an MCP message took.",
+		buckets: requestBuckets,
+		labels: [3]string{
+			"mcp_method_name",
+			"gen_ai_tool_name",
+			"error_type",
+		},
+		maxRefusals: 12,
+		isRefusal:   isErrorRefusal,
+	})
+
+	m.queries = newCappedHistogram(cappedOpts{
+		name: "db_client_operation_duration_seconds",
+		help: "Time that a statement of the store took, " +
+			"in the embedded store that of the same operation.",
+		buckets: queryBuckets,
+		labels: [3]string{
+			"db_operation_name",
+			"db_query_summary",
+			"error_type",
+		},
+		maxRefusals: 20,
+		isRefusal:   isErrorRefusal,
+	})
+
+	m.embeddings = newCappedHistogram(cappedOpts{
+		name: "gen_ai_client_operation_duration_seconds",
+		help: "Time that making embeddings took: " +
+			"of a query, or of a batch of chunks.",
+		buckets: queryBuckets,
+		constLabels: prometheus.Labels{
+			"gen_ai_operation_name": "embeddings",
+		},
+		labels: [3]string{
+			"gen_ai_request_model",
+			"vitrine_embedding_kind",
+			"error_type",
+		},
+		maxRefusals: 12,
+		isRefusal:   isErrorRefusal,
+	})
+
+	m.registry.MustRegister(
+		m.requests.vec,
+		m.operations.vec,
+		m.queries.vec,
+		m.embeddings.vec,
+	)
 }
 
 func (m *metrics) makeOthers() {
 	m.results = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name:    "vitrine_search_results",
-		Help:    "Documents that a search found; bucket 0 counts the searches that found nothing.",
+		Name: "vitrine_search_results",
+		Help: "Documents that a search found; " +
+			"bucket 0 counts the searches that found nothing.",
 		Buckets: []float64{0, 1, 2, 5, 10, 20, 50, 100},
 	})
+
 	m.batchSize = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "vitrine_embedding_batch_size",
 		Help:    "Texts that were embedded together.",
 		Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128},
 	})
+
 	m.tokens = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "gen_ai_client_token_usage",
 		Help:    "Tokens that an embedding call took, as the provider counts them.",
 		Buckets: []float64{1, 4, 16, 64, 256, 1024, 4096, 16384, 65536},
 	})
+
 	m.streams = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "vitrine_sse_streams",
 		Help: "Event streams that are open.",
 	}, []string{"transport"})
+
 	m.streamDurations = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "vitrine_sse_stream_duration_seconds",
 		Help:    "How long event streams were open.",
 		Buckets: []float64{.1, 1, 10, 60, 600, 3600},
 	}, []string{"transport"})
+
 	m.cache = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "vitrine_embedding_cache_requests_total",
 		Help: "Query embeddings asked of the cache, by whether it had them.",
 	}, []string{"result"})
-	m.registry.MustRegister(m.results, m.batchSize, m.tokens, m.streams, m.streamDurations, m.cache)
+
+	m.registry.MustRegister(
+		m.results,
+		m.batchSize,
+		m.tokens,
+		m.streams,
+		m.streamDurations,
+		m.cache,
+	)
 }
 
 // info registers a gauge that is always 1 and says something by its labels.
@@ -160,93 +217,6 @@ func (m *metrics) createSeries(labels metricLabels) {
 	}
 }
 
-// cappedHistogram is a histogram over three labels, the last of which is the outcome. Anybody can provoke refusals, so at
-// most maxRefusals combinations of labels with a refusal have a series of their own. The others share one: no client
-// decides how many series there are. Successes and failures of ours always have their own.
-type cappedHistogram struct {
-	vec         *prometheus.HistogramVec
-	maxRefusals int
-	isRefusal   func(outcome string) bool
-
-	mu       sync.RWMutex
-	series   map[[3]string]prometheus.ExemplarObserver
-	refusals int // series of refusals so far
-}
-
-func newCappedHistogram(opts prometheus.HistogramOpts, maxRefusals int, isRefusal func(string) bool, labels ...string) *cappedHistogram {
-	return &cappedHistogram{
-		vec:         prometheus.NewHistogramVec(opts, labels),
-		maxRefusals: maxRefusals,
-		isRefusal:   isRefusal,
-		series:      make(map[[3]string]prometheus.ExemplarObserver),
-	}
-}
-
-// isStatusRefusal reports whether a status says that the caller is at fault.
-func isStatusRefusal(status string) bool { return status[0] == '4' }
-
-// isErrorRefusal reports whether an outcome is a mistake of the caller.
-func isErrorRefusal(outcome string) bool {
-	return outcome != "" && !slices.Contains(ownOutcomes, outcome)
-}
-
-// ownOutcomes are the outcomes that are no mistake of the caller. The alert on availability matches all of them but
-// canceled.
-var ownOutcomes = []string{
-	"canceled", "timeout", "unavailable", "connection", "_OTHER",
-	"-32603", "500", "503", "507",
-	// SQLSTATE, by class: connection, data, transaction state, authorization, database name, rollback, access, resources,
-	// limits, object state, operator, system, internal.
-	"08000", "08001", "08003", "08004", "08006", "22021", "25006", "28000", "28P01", "3D000", "40001", "40P01",
-	"42501", "42P01", "53000", "53100", "53200", "53300", "53400", "54000", "55P03", "57000", "57014", "57P01", "57P02",
-	"57P03", "57P05", "58000", "58030", "XX000",
-}
-
-// outcome is the value of the label error_type for err, empty for none. SQLSTATEs that are not among ownOutcomes count as
-// the first of their class if that is, else as _OTHER: the values are a closed set.
-func outcome(err error) string {
-	kind := errorType(err)
-	if !isSQLState(kind) || slices.Contains(ownOutcomes, kind) {
-		return kind
-	}
-	class := kind[:2] + "000"
-	if slices.Contains(ownOutcomes, class) {
-		return class
-	}
-	return "_OTHER"
-}
-
-// isSQLState reports whether s has the form of an SQLSTATE: five digits or capital letters.
-func isSQLState(s string) bool {
-	return len(s) == 5 && strings.Trim(s, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
-}
-
-// with returns the series of the labels.
-func (h *cappedHistogram) with(first, second, outcome string) prometheus.ExemplarObserver {
-	labels := [3]string{first, second, outcome}
-	h.mu.RLock()
-	series, exists := h.series[labels]
-	h.mu.RUnlock()
-	if exists {
-		return series
-	}
-
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.isRefusal(outcome) {
-		h.refusals++
-		if h.refusals > h.maxRefusals {
-			labels = [3]string{"_OTHER", "other", "other"}
-		}
-	}
-	series, exists = h.series[labels]
-	if !exists {
-		series, _ = h.vec.WithLabelValues(labels[:]...).(prometheus.ExemplarObserver) // every histogram is one
-		h.series[labels] = series
-	}
-	return series
-}
-
 // streamBegan counts an event stream as open.
 func (m *metrics) streamBegan(transport string) {
 	m.streams.WithLabelValues(transport).Inc()
@@ -266,11 +236,14 @@ func (m *metrics) record(rec *record) {
 	switch {
 	case isEventStream(rec.transport):
 		m.streams.WithLabelValues(rec.transport).Dec()
-		m.streamDurations.WithLabelValues(rec.transport).Observe(rec.took.Seconds())
+		duration := m.streamDurations.WithLabelValues(rec.transport)
+		duration.Observe(rec.took.Seconds())
 	case rec.transport == "" && rec.job == "":
-		series := m.requests.with(rec.methodLabel(), rec.route, strconv.Itoa(rec.status))
+		status := strconv.Itoa(rec.status)
+		series := m.requests.with(rec.methodLabel(), rec.route, status)
 		series.ObserveWithExemplar(rec.took.Seconds(), exemplar)
 	}
+
 	for i := range rec.stages {
 		m.stage(&rec.stages[i], exemplar)
 	}
@@ -282,13 +255,19 @@ func (m *metrics) stage(st *stageRecord, exemplar prometheus.Labels) {
 	outcome := outcome(st.err)
 	switch st.kind {
 	case stageDB:
-		series := m.queries.with(st.text("db.operation.name"), st.text("db.query.summary"), outcome)
+		operation := st.text("db.operation.name")
+		summary := st.text("db.query.summary")
+		series := m.queries.with(operation, summary, outcome)
 		series.ObserveWithExemplar(seconds, exemplar)
 	case stageMCP:
-		series := m.operations.with(st.text("mcp.method.name"), st.text("gen_ai.tool.name"), outcome)
+		method := st.text("mcp.method.name")
+		tool := st.text("gen_ai.tool.name")
+		series := m.operations.with(method, tool, outcome)
 		series.ObserveWithExemplar(seconds, exemplar)
 	case stageEmbed:
-		series := m.embeddings.with(st.text("gen_ai.request.model"), st.text("vitrine.embedding.kind"), outcome)
+		model := st.text("gen_ai.request.model")
+		kind := st.text("vitrine.embedding.kind")
+		series := m.embeddings.with(model, kind, outcome)
 		series.ObserveWithExemplar(seconds, exemplar)
 		if result := st.text("vitrine.embedding.cache"); result != "" {
 			m.cache.WithLabelValues(result).Inc()

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 )
@@ -163,8 +162,13 @@ func TestMetricsStayBoundedWhateverClientsSend(t *testing.T) {
 }
 
 func TestRefusalsBeyondTheirCapShareASeries(t *testing.T) {
-	opts := prometheus.HistogramOpts{Name: "test_seconds", Help: "A test."}
-	h := newCappedHistogram(opts, 10, isErrorRefusal, "a", "b", "error_type")
+	h := newCappedHistogram(cappedOpts{
+		name:        "test_seconds",
+		help:        "A test.",
+		labels:      [3]string{"a", "b", "error_type"},
+		maxRefusals: 10,
+		isRefusal:   isErrorRefusal,
+	})
 	for i := range 1000 {
 		h.with(strconv.Itoa(i), "b", "tool_error").ObserveWithExemplar(1, nil)
 	}

@@ -35,6 +35,9 @@ const (
 	flightMaxBytes = 16 << 20
 )
 
+// snapshots are the profiles that are there at any time.
+const snapshots = "heap allocs goroutine block mutex threadcreate"
+
 // profiler captures profiles. Its zero value is off.
 type profiler struct {
 	enabled    bool
@@ -76,18 +79,18 @@ func (p *profiler) close() {
 
 // handlers returns the handlers of the profiling routes by their path, none if profiling is off. Tools to read what they
 // answer: go tool pprof, and for trace and flight go tool trace.
-func (p *profiler) handlers() map[string]func(http.ResponseWriter, *http.Request) error {
+func (p *profiler) handlers() map[string]handlerFunc {
 	if !p.enabled {
 		return nil
 	}
 	const prefix = "/debug/pprof/"
-	handlers := map[string]func(http.ResponseWriter, *http.Request) error{
+	handlers := map[string]handlerFunc{
 		prefix + "{$}":     p.handleIndex,
 		prefix + "profile": p.capture("profile", 30, pprof.Profile),
 		prefix + "trace":   p.capture("trace", 1, pprof.Trace),
 		"/debug/flight":    p.capture("flight", 0, p.writeFlight),
 	}
-	for _, name := range []string{"heap", "allocs", "goroutine", "block", "mutex", "threadcreate"} {
+	for name := range strings.FieldsSeq(snapshots) {
 		handlers[prefix+name] = p.capture(name, 0, pprof.Handler(name).ServeHTTP)
 	}
 	return handlers
@@ -95,7 +98,8 @@ func (p *profiler) handlers() map[string]func(http.ResponseWriter, *http.Request
 
 func (p *profiler) handleIndex(w http.ResponseWriter, _ *http.Request) error {
 	var text strings.Builder
-	text.WriteString("profiles: profile?seconds=30 trace?seconds=1 heap allocs goroutine block mutex threadcreate, and /debug/flight\n")
+	text.WriteString("profiles: profile?seconds=30 trace?seconds=1 ")
+	text.WriteString(snapshots + ", and /debug/flight\n")
 	for _, profile := range rpprof.Profiles() {
 		fmt.Fprintf(&text, "%-14s %d\n", profile.Name(), profile.Count())
 	}
@@ -104,23 +108,31 @@ func (p *profiler) handleIndex(w http.ResponseWriter, _ *http.Request) error {
 
 // capture guards a handler of net/http/pprof, which extends the write deadline itself. defaultSeconds is the length of
 // the capture without ?seconds=; 0 for a snapshot, of which ?seconds= asks for the difference over that time.
-func (p *profiler) capture(name string, defaultSeconds int, serve http.HandlerFunc) func(http.ResponseWriter, *http.Request) error {
+func (p *profiler) capture(name string, defaultSeconds int, serve http.HandlerFunc) handlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		markStream(r.Context(), captureStream)
 		seconds, err := captureSeconds(r, defaultSeconds)
 		if err != nil {
 			return err
 		}
-		if wait := p.budget.take(anyClient, time.Now()); wait > 0 {
-			return tooManyRequests(wait, "too many captures: wait as long as Retry-After says")
+
+		wait := p.budget.take(anyClient, time.Now())
+		if wait > 0 {
+			return tooManyRequests(wait,
+				"too many captures: wait as long as Retry-After says")
 		}
-		done, err := p.begin(name, time.Duration(seconds)*time.Second)
+
+		duration := time.Duration(seconds) * time.Second
+		done, err := p.begin(name, duration)
 		if err != nil {
 			return err
 		}
 		defer done()
 
-		p.log.InfoContext(r.Context(), "profile captured", "profile", name, "seconds", seconds, "client", p.clientName(r))
+		p.log.InfoContext(r.Context(), "profile captured",
+			"profile", name,
+			"seconds", seconds,
+			"client", p.clientName(r))
 		w.Header()["Cache-Control"] = noStore
 		serve(w, r)
 		return nil
@@ -135,7 +147,8 @@ func captureSeconds(r *http.Request, defaultSeconds int) (int, error) {
 	}
 	seconds, err := strconv.Atoi(text)
 	if err != nil || seconds < 1 || seconds > maxCaptureSeconds {
-		return 0, userError{http.StatusBadRequest, fmt.Sprintf("seconds=%.20q is not a number from 1 to %d", text, maxCaptureSeconds)}
+		return 0, userErrorf(http.StatusBadRequest,
+			"seconds=%.20q is not a number from 1 to %d", text, maxCaptureSeconds)
 	}
 	return seconds, nil
 }
@@ -148,11 +161,18 @@ func (p *profiler) begin(name string, duration time.Duration) (done func(), err 
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if until, isRunning := p.running[name]; isRunning {
-		message := fmt.Sprintf("another %s is being captured until %s: try again then", name, until.UTC().Format(time.RFC3339))
+	until, isRunning := p.running[name]
+	if isRunning {
 		seconds := int(time.Until(until).Seconds()) + 1
-		return nil, headerError{userError{http.StatusConflict, message}, "Retry-After", strconv.Itoa(seconds)}
+		return nil, headerError{
+			userError: userErrorf(http.StatusConflict,
+				"another %s is being captured until %s: try again then",
+				name, until.UTC().Format(time.RFC3339)),
+			header: "Retry-After",
+			value:  strconv.Itoa(seconds),
+		}
 	}
+
 	p.running[name] = time.Now().Add(duration)
 	return func() {
 		p.mu.Lock()
@@ -163,9 +183,11 @@ func (p *profiler) begin(name string, duration time.Duration) (done func(), err 
 
 // writeFlight answers with the execution trace of the last seconds.
 func (p *profiler) writeFlight(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("Content-Disposition", `attachment; filename="flight.trace"`)
-	if _, err := p.flight.WriteTo(w); err != nil {
+	h := w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Content-Disposition", `attachment; filename="flight.trace"`)
+	_, err := p.flight.WriteTo(w)
+	if err != nil {
 		p.log.WarnContext(r.Context(), "flight recording was cut off", "error", err)
 	}
 }

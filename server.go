@@ -45,13 +45,16 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 	level := newLogLevel(cfg.logLevel)
 	logs := newLogWriter(stdout, newLogger(stdout, slog.LevelWarn, cfg))
 	log := newLogger(logs, level, cfg)
+
 	proxies := proxies(cfg.trustedProxies)
+	m := newMetrics(cfg, labelsFor(cfg))
+
 	s := &server{
 		cfg:          cfg,
 		log:          log,
 		level:        level,
 		logs:         logs,
-		observe:      newObserver(cfg, log, newMetrics(cfg, labelsFor(cfg)), proxies.name),
+		observe:      newObserver(cfg, log, m, proxies.name),
 		profile:      new(profiler),
 		streams:      newStreams(cfg.maxStreams),
 		proxies:      proxies,
@@ -59,6 +62,7 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 		authFailures: newLimiter(0.1, 5),
 		stopping:     make(chan struct{}),
 	}
+
 	s.observe.metrics.collect(s.gauges)
 	s.scrape = s.observe.metrics.handler(log)
 
@@ -67,6 +71,7 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if cfg.profiling {
 		s.profile, err = newProfiler(log, proxies.name)
 	}
@@ -79,9 +84,13 @@ func labelsFor(cfg *settings) metricLabels {
 	if cfg.embeddingURL == "" {
 		labels.model = hashedModel
 	}
+
 	for _, attrs := range queryAttrs {
-		labels.queries = append(labels.queries, [2]string{attrs[0].Value.String(), attrs[1].Value.String()})
+		operation := attrs[0].Value.String()
+		summary := attrs[1].Value.String()
+		labels.queries = append(labels.queries, [2]string{operation, summary})
 	}
+
 	for _, t := range tools {
 		labels.tools = append(labels.tools, t.Name)
 	}
@@ -106,9 +115,11 @@ func (s *server) openStore(ctx context.Context, tasks *sync.WaitGroup) error {
 	if err != nil {
 		return err
 	}
+
 	if s.cfg.docsDir != "" {
 		s.folder = &folder{dir: s.cfg.docsDir, observe: s.observe}
 	}
+
 	if s.cfg.databaseURL == "" {
 		s.store = newMemory(s.folder, e, s.cfg.vectorWeight, s.observe)
 	} else {
@@ -136,10 +147,12 @@ func (s *server) openEmbedder(ctx context.Context) (embedder, error) {
 	if s.cfg.embeddingURL == "" {
 		return hashedEmbedder{}, nil
 	}
+
 	e := newRemoteEmbedder(s.cfg)
 	err := e.check(ctx)
 	if errors.Is(err, errUnavailable) {
-		s.log.Warn("searches are lexical until the embedding API answers", "error", err)
+		s.log.Warn("searches are lexical until the embedding API answers",
+			"error", err)
 		err = nil
 	}
 	return e, err
@@ -154,6 +167,7 @@ func loadOwnDocuments(ctx context.Context, st store) error {
 	if err != nil {
 		return err
 	}
+
 	var documents []*document
 	for _, file := range files {
 		text, err := ownDocuments.ReadFile(file.Name())
@@ -205,35 +219,55 @@ func (s *server) httpServer(addr, serves string) *http.Server {
 func (s *server) routes(serves string) []route {
 	const small, document = maxBodyBytes, maxDocumentBytes
 	routes := []route{
-		{pattern: "GET /{$}", access: open, maxBody: small, handler: s.handleIndex(serves)},         // curl :8080, or a browser
-		{pattern: "GET /livez", access: open, maxBody: small, probe: true, handler: s.handleLive},   // curl :8080/livez
-		{pattern: "GET /healthz", access: open, maxBody: small, probe: true, handler: s.handleLive}, // the same, by its older name
-		{pattern: "GET /readyz", access: open, maxBody: small, probe: true, handler: s.handleReady}, // curl ':8080/readyz?verbose'
+		// curl :8080, or a browser
+		{"GET /{$}", open, small, short, s.handleIndex(serves)},
+		// curl :8080/livez, and the same by its older name
+		{"GET /livez", open, small, probe, s.handleLive},
+		{"GET /healthz", open, small, probe, s.handleLive},
+		// curl ':8080/readyz?verbose'
+		{"GET /readyz", open, small, probe, s.handleReady},
 	}
+
 	if strings.Contains(serves, servesSearch) {
 		routes = append(routes, []route{
-			{pattern: "POST /mcp", access: api, handler: s.handleMCP},                                      // claude mcp add --transport http docs http://127.0.0.1:8080/mcp
-			{pattern: "GET /mcp", access: api, handler: s.handleNotifications},                             // curl -N -H 'Accept: text/event-stream' :8080/mcp
-			{pattern: "GET /sse", access: api, handler: s.handleSSE},                                       // curl -N :8080/sse
-			{pattern: "POST /messages", access: api, handler: s.handleMessages},                            // curl -H 'Content-Type: application/json' -d … ':8080/messages?sessionId=…'
-			{pattern: "GET /search", access: api, maxBody: small, handler: s.handleSearch},                 // curl ':8080/search?q=install'
-			{pattern: "GET /documents", access: api, maxBody: small, handler: s.handleList},                // curl ':8080/documents?prefix=guide/'
-			{pattern: "POST /documents", access: admin, stream: true, handler: s.handleBulk},               // curl --data-binary @docs.ndjson
-			{pattern: "GET /documents/{id...}", access: api, maxBody: small, handler: s.handleGet},         // curl :8080/documents/README.md
-			{pattern: "PUT /documents/{id...}", access: admin, maxBody: document, handler: s.handlePut},    // curl -T install.md
-			{pattern: "DELETE /documents/{id...}", access: admin, maxBody: small, handler: s.handleDelete}, // curl -X DELETE
+			// claude mcp add --transport http docs http://127.0.0.1:8080/mcp
+			{"POST /mcp", api, noLimit, short, s.handleMCP},
+			// curl -N -H 'Accept: text/event-stream' :8080/mcp
+			{"GET /mcp", api, noLimit, short, s.handleNotifications},
+			// curl -N :8080/sse
+			{"GET /sse", api, noLimit, short, s.handleSSE},
+			// curl --json … ':8080/messages?sessionId=…'
+			{"POST /messages", api, noLimit, short, s.handleMessages},
+			// curl ':8080/search?q=install'
+			{"GET /search", api, small, short, s.handleSearch},
+			// curl ':8080/documents?prefix=guide/'
+			{"GET /documents", api, small, short, s.handleList},
+			// curl --data-binary @docs.ndjson :8080/documents
+			{"POST /documents", admin, noLimit, long, s.handleBulk},
+			// curl :8080/documents/README.md
+			{"GET /documents/{id...}", api, small, short, s.handleGet},
+			// curl -T install.md :8080/documents/guide/install.md
+			{"PUT /documents/{id...}", admin, document, short, s.handlePut},
+			// curl -X DELETE :8080/documents/guide/install.md
+			{"DELETE /documents/{id...}", admin, small, short, s.handleDelete},
 		}...)
 	}
+
 	if strings.Contains(serves, servesAdmin) {
 		routes = append(routes, []route{
-			{pattern: "GET /metrics", access: open, maxBody: small, probe: true, handler: s.handleMetrics}, // curl :8080/metrics
-			{pattern: "GET /debug/requests", access: admin, maxBody: small, handler: s.handleRequests},     // curl -u :$ADMIN_TOKEN :8080/debug/requests
-			{pattern: "GET /debug/requests/{id}", access: admin, maxBody: small, handler: s.handleRequest}, // the waterfall of a correlation or trace id
-			{pattern: "GET /debug/loglevel", access: admin, maxBody: small, handler: s.handleLogLevel},     // curl -u :$ADMIN_TOKEN :8080/debug/loglevel
-			{pattern: "PUT /debug/loglevel", access: admin, maxBody: small, handler: s.handleSetLogLevel},  // curl -X PUT -d debug ':8080/debug/loglevel?for=10m'
+			// curl :8080/metrics
+			{"GET /metrics", open, small, probe, s.handleMetrics},
+			// curl -u :$ADMIN_TOKEN :8080/debug/requests, and the waterfalls of a correlation or trace id
+			{"GET /debug/requests", admin, small, short, s.handleRequests},
+			{"GET /debug/requests/{id}", admin, small, short, s.handleRequest},
+			// curl -u :$ADMIN_TOKEN -X PUT -d debug ':8080/debug/loglevel?for=10m'
+			{"GET /debug/loglevel", admin, small, short, s.handleLogLevel},
+			{"PUT /debug/loglevel", admin, small, short, s.handleSetLogLevel},
 		}...)
-		for path, handler := range s.profile.handlers() { // go tool pprof http://x:$ADMIN_TOKEN@localhost:8080/debug/pprof/profile
-			routes = append(routes, route{pattern: "GET " + path, access: profiling, handler: handler})
+
+		// go tool pprof http://x:$ADMIN_TOKEN@localhost:8080/debug/pprof/profile
+		for path, handler := range s.profile.handlers() {
+			routes = append(routes, route{"GET " + path, profiling, noLimit, short, handler})
 		}
 	}
 	return routes
@@ -245,16 +279,16 @@ func (s *server) handler(serves string) http.Handler {
 	for _, rt := range s.routes(serves) {
 		mux.Handle(rt.pattern, s.handle(rt))
 	}
+
 	// Fallbacks, because the mux itself answers in plain text. "/documents" keeps the mux from redirecting PUT
 	// /documents to /documents/; the HEAD patterns keep a GET route from opening a stream for HEAD.
 	for _, pattern := range []string{"/", "/documents", "HEAD /mcp", "HEAD /sse"} {
-		mux.Handle(pattern, s.handle(route{
-			pattern: pattern,
-			access:  open,
-			maxBody: maxBodyBytes,
-			handler: func(w http.ResponseWriter, r *http.Request) error { return unmatched(mux, w, r) },
-		}))
+		fallback := func(w http.ResponseWriter, r *http.Request) error {
+			return unmatched(mux, w, r)
+		}
+		mux.Handle(pattern, s.handle(route{pattern, open, maxBodyBytes, short, fallback}))
 	}
+
 	return s.observe.middleware(mux)
 }
 
@@ -265,6 +299,7 @@ func unmatched(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
+
 	var allowed []string
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE"} {
 		other := http.Request{Method: method, Host: r.Host, URL: r.URL}
@@ -275,10 +310,16 @@ func unmatched(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error
 		}
 	}
 	if allowed == nil {
-		return userError{http.StatusNotFound, "no such page: GET / lists the routes"}
+		return userError{http.StatusNotFound,
+			"no such page: GET / lists the routes"}
 	}
+
 	list := strings.Join(allowed, ", ")
-	return headerError{userError{http.StatusMethodNotAllowed, "method not allowed here: use " + list}, "Allow", list}
+	return headerError{
+		userError: userErrorf(http.StatusMethodNotAllowed, "method not allowed here: use %s", list),
+		header:    "Allow",
+		value:     list,
+	}
 }
 
 // handle guards a route, calls its handler, and answers with its error or panic.
@@ -286,9 +327,10 @@ func (s *server) handle(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer s.answerPanic(w, r)
 		w.Header()["X-Content-Type-Options"] = nosniff
-		if rt.probe {
+		if rt.kind == probe {
 			markProbe(r.Context())
 		}
+
 		err := s.guard(w, r, &rt)
 		if err == nil {
 			err = s.call(w, r, &rt)
@@ -303,7 +345,8 @@ func (s *server) handle(rt route) http.Handler {
 func (s *server) call(w http.ResponseWriter, r *http.Request, rt *route) error {
 	ctx, restore := s.profile.label(r.Context(), "route", rt.pattern)
 	defer restore()
-	if rt.stream {
+
+	if rt.kind == long {
 		markStream(ctx, bulkStream)
 	}
 	if rt.maxBody > 0 {
@@ -322,6 +365,7 @@ func answerError(w http.ResponseWriter, r *http.Request, err error) {
 		logAttrs(r.Context(), slog.String("error", err.Error()))
 		return
 	}
+
 	p := reportError(r.Context(), err)
 	if speaksJSONRPC(r) {
 		writeRPCProblem(w, p)
@@ -340,8 +384,12 @@ func (s *server) answerPanic(w http.ResponseWriter, r *http.Request) {
 	if cause == http.ErrAbortHandler {
 		panic(cause)
 	}
+
 	err := fmt.Errorf("panic: %v", cause)
-	s.log.ErrorContext(r.Context(), "handler panicked", "error", err, "stack", string(debug.Stack()))
+	s.log.ErrorContext(r.Context(), "handler panicked",
+		"error", err,
+		"stack", string(debug.Stack()))
+
 	if hasBegun(w) {
 		markFailed(r.Context(), err)
 		panic(http.ErrAbortHandler)
