@@ -1,6 +1,6 @@
 package main
 
-// Text into vectors: what an embedder does, and the built-in one.
+// Text into vectors: what the stores expect of an embedder, and the built-in one.
 
 import (
 	"context"
@@ -10,56 +10,89 @@ import (
 	"time"
 )
 
-// embedder turns texts into vectors of length 1, or 0 for text without a word, whose products tell how alike they are.
+// embedder turns texts into unit vectors, so that the dot product of two is their cosine. A text without words may have
+// the zero vector instead.
 type embedder interface {
-	// query returns the vector of a question, within queryBudget.
+	// query returns the vector of a question. It takes at most queryBudget.
 	query(ctx context.Context, text string) ([]float32, error)
-	// documents returns the vectors of texts. With an error those are nil that it could not get.
+
+	// documents returns a vector for each of texts. With an error, some of the vectors may be nil.
 	documents(ctx context.Context, texts []string) ([][]float32, error)
-	// check finds out dimensions, if they are not known, and what is wrong with the settings.
+
+	// check tests the settings with one call, which also sets the dimensions if they are still 0. If the API is only
+	// away for now, the error wraps errUnavailable.
 	check(ctx context.Context) error
-	// model and dimensions are what vectors must have in common to be compared. 0 dimensions are not known yet.
+
+	// model is the name of the model. Vectors are comparable if both their model and their dimensions are the same.
 	model() string
+
+	// dimensions is the length of the vectors, or 0 until it is known.
 	dimensions() int
-	// setDimensions tells the dimensions of stored vectors of the model, which may not be known otherwise.
+
+	// setDimensions sets the dimensions to those of stored vectors of the same model. It returns an error if other
+	// dimensions are known already.
 	setDimensions(dimensions int) error
-	// minCosine is the cosine from which on a text counts as found.
+
+	// minCosine is the cosine between chunk and query that makes the chunk a hit even if they share no term.
 	minCosine() float64
-	// worthReusing says that vectors are worth keeping.
+
+	// worthReusing reports whether reading a stored vector is cheaper than embedding the text again.
 	worthReusing() bool
 }
 
-// embedInTime embeds texts that are about to be stored, within half of the time that there is: what is not embedded
-// then is stored without.
+// embedInTime embeds texts that are about to be stored, and returns what e.documents returns. It takes at most half of
+// the time that is left, to leave the other half for storing. Texts whose vectors are late are stored without them.
 func embedInTime(ctx context.Context, e embedder, texts []string) ([][]float32, error) {
 	if len(texts) == 0 {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, min(timeLeft(ctx)/2, time.Minute))
+
+	timeout := min(timeLeft(ctx)/2, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return e.documents(ctx, texts)
 }
 
-// isEmpty reports whether none of the vectors is there.
+// isEmpty reports whether all vectors are nil.
 func isEmpty(vectors [][]float32) bool {
-	return !slices.ContainsFunc(vectors, func(v []float32) bool { return v != nil })
+	isPresent := func(v []float32) bool { return v != nil }
+	return !slices.ContainsFunc(vectors, isPresent)
+}
+
+// embeddingAttrs returns the attributes of an embedding stage. kind is query or batch.
+func embeddingAttrs(model, kind string) []slog.Attr {
+	return []slog.Attr{
+		slog.String("gen_ai.operation.name", "embeddings"),
+		slog.String("gen_ai.request.model", model),
+		slog.String("vitrine.embedding.kind", kind),
+	}
+}
+
+// batchAttrs returns the attributes of a stage that embeds a batch of texts.
+func batchAttrs(model string, texts int) []slog.Attr {
+	size := slog.Int("vitrine.embedding.batch_size", texts)
+	return append(embeddingAttrs(model, "batch"), size)
 }
 
 const (
-	// hashedDimensions is the length of the built-in embedder's vectors. 256 lost .05 nDCG@10 on its own, 1024 won .03
-	// and doubled the memory.
-	hashedDimensions = 512
-	hashedModel      = "hashed-512"
+	hashedModel = "hashed-512"
 
-	// minHashedCosine is the cosine from which on a chunk counts as found though it shares no term with the query.
+	// hashedDimensions must be a power of two: see addFeature. 256 dimensions lost 0.05 nDCG@10 where vectors ranked
+	// alone; 1024 gained 0.03 and doubled the memory.
+	hashedDimensions = 512
+
+	// minHashedCosine is minCosine of the built-in embedder.
 	minHashedCosine = 0.3
 )
 
-// hashedEmbedder is the built-in embedder: see hashedVector.
+// hashedQueryAttrs are made once because every search needs them.
+var hashedQueryAttrs = embeddingAttrs(hashedModel, "query")
+
+// hashedEmbedder is the built-in embedder: it returns hashedVector of each text.
 type hashedEmbedder struct{}
 
 func (hashedEmbedder) query(ctx context.Context, text string) ([]float32, error) {
-	_, end := stage(ctx, "embed", hashedQuery...)
+	_, end := stage(ctx, "embed", hashedQueryAttrs...)
 	defer end(nil)
 	return hashedVector(text), nil
 }
@@ -67,6 +100,7 @@ func (hashedEmbedder) query(ctx context.Context, text string) ([]float32, error)
 func (hashedEmbedder) documents(ctx context.Context, texts []string) ([][]float32, error) {
 	_, end := stage(ctx, "embed", batchAttrs(hashedModel, len(texts))...)
 	defer end(nil)
+
 	vectors := make([][]float32, len(texts))
 	for i, text := range texts {
 		if ctx.Err() != nil {
@@ -78,86 +112,89 @@ func (hashedEmbedder) documents(ctx context.Context, texts []string) ([][]float3
 }
 
 func (hashedEmbedder) check(context.Context) error { return nil }
-func (hashedEmbedder) setDimensions(int) error     { return nil }
-func (hashedEmbedder) model() string               { return hashedModel }
-func (hashedEmbedder) dimensions() int             { return hashedDimensions }
-func (hashedEmbedder) minCosine() float64          { return minHashedCosine }
-func (hashedEmbedder) worthReusing() bool          { return false }
 
-// embeddingAttrs are the attributes of an embedding stage. kind is query or batch.
-func embeddingAttrs(model, kind string) []slog.Attr {
-	return []slog.Attr{
-		slog.String("gen_ai.operation.name", "embeddings"), slog.String("gen_ai.request.model", model), slog.String("vitrine.embedding.kind", kind),
-	}
-}
+func (hashedEmbedder) model() string           { return hashedModel }
+func (hashedEmbedder) dimensions() int         { return hashedDimensions }
+func (hashedEmbedder) setDimensions(int) error { return nil }
 
-func batchAttrs(model string, texts int) []slog.Attr {
-	return append(embeddingAttrs(model, "batch"), slog.Int("vitrine.embedding.batch_size", texts))
-}
+func (hashedEmbedder) minCosine() float64 { return minHashedCosine }
+func (hashedEmbedder) worthReusing() bool { return false }
 
-var hashedQuery = embeddingAttrs(hashedModel, "query")
-
-// hashedVector is the built-in embedding of text: the stems and the character 3- to 5-grams of the words, hashed with
-// a sign into hashedDimensions dimensions (Weinberger et al., "Feature Hashing for Large Scale Multitask Learning",
-// 2009) and scaled to length 1. It finds spelling variants and parts of words; it knows no meaning. Text without a
-// word gives the zero vector.
+// hashedVector is the built-in embedding of text, of hashedDimensions numbers. Its features are the stems of the words
+// and their character 3- to 5-grams. Each feature is hashed to one dimension and a sign (Weinberger et al., "Feature
+// Hashing for Large Scale Multitask Learning", 2009); the sum is scaled to length 1. It finds spelling variants and
+// parts of words, but no synonyms. A text without words, or of stop words alone, gives the zero vector.
 func hashedVector(text string) []float32 {
-	counts := make(map[string]int)
+	wordCounts := make(map[string]int)
 	for word := range words(text) {
 		if !stopWords[word] {
-			counts[word]++
+			wordCounts[word]++
 		}
 	}
+
 	vector := make([]float32, hashedDimensions)
-	add := func(feature string, weight float64) {
-		h := hash(feature)
-		if h&hashedDimensions != 0 {
-			weight = -weight
-		}
-		vector[h%hashedDimensions] += float32(weight)
-	}
-	stems := make(map[string]int, len(counts))
-	for word, count := range counts {
-		stems[stem(word)] += count
+	stemCounts := make(map[string]int, len(wordCounts))
+	for word, count := range wordCounts {
+		stemCounts[stem(word)] += count
+
 		grams := characterGrams("<" + word + ">")
-		weight := 0.7 / math.Sqrt(float64(len(grams))) * (1 + math.Log(float64(count)))
+		perGram := 0.7 / math.Sqrt(float64(len(grams)))
+		weight := perGram * dampedCount(count)
 		for _, gram := range grams {
-			add(gram, weight)
+			addFeature(vector, gram, weight)
 		}
 	}
-	for s, count := range stems {
-		add(s, 1+math.Log(float64(count)))
+	for s, count := range stemCounts {
+		addFeature(vector, s, dampedCount(count))
 	}
+
 	normalize(vector)
 	return vector
 }
 
-// characterGrams returns the substrings of 3, 4 and 5 characters.
-func characterGrams(word string) []string {
-	starts := make([]int, 0, 32)
-	for i := range word {
-		starts = append(starts, i)
+// dampedCount grows with the logarithm of count: the tenth occurrence of a word counts less than the first.
+func dampedCount(count int) float64 {
+	return 1 + math.Log(float64(count))
+}
+
+// addFeature adds weight to the dimension that feature is hashed to: the low bits of the hash are the dimension, the
+// bit above them is the sign.
+func addFeature(vector []float32, feature string, weight float64) {
+	h := hash(feature)
+	if h&hashedDimensions != 0 {
+		weight = -weight
 	}
-	starts = append(starts, len(word))
-	grams := make([]string, 0, 3*len(starts))
+	vector[h%hashedDimensions] += float32(weight)
+}
+
+// characterGrams returns the substrings of word that are 3, 4 and 5 characters long.
+func characterGrams(word string) []string {
+	bounds := make([]int, 0, 32) // byte offsets of the characters, and the end
+	for i := range word {
+		bounds = append(bounds, i)
+	}
+	bounds = append(bounds, len(word))
+
+	grams := make([]string, 0, 3*len(bounds))
 	for n := 3; n <= 5; n++ {
-		for i := 0; i+n < len(starts); i++ {
-			grams = append(grams, word[starts[i]:starts[i+n]])
+		for i := 0; i+n < len(bounds); i++ {
+			grams = append(grams, word[bounds[i]:bounds[i+n]])
 		}
 	}
 	return grams
 }
 
-// normalize scales v to length 1; the zero vector stays.
+// normalize scales v to length 1, in place. The zero vector stays as it is.
 func normalize(v []float32) {
-	var sum float64
+	var squares float64
 	for _, x := range v {
-		sum += float64(x) * float64(x)
+		squares += float64(x) * float64(x)
 	}
-	if sum == 0 {
+	if squares == 0 {
 		return
 	}
-	scale := float32(1 / math.Sqrt(sum))
+
+	scale := float32(1 / math.Sqrt(squares))
 	for i := range v {
 		v[i] *= scale
 	}

@@ -1,17 +1,20 @@
 package main
 
-import (
-	"testing"
-)
+import "testing"
 
 func TestHashedVectorHasLengthOneOrZero(t *testing.T) {
-	for text, want := range map[string]float64{"hello world": 1, "": 0, "the of and": 0} {
-		var sum float64
+	tests := map[string]float64{
+		"hello world": 1,
+		"":            0,
+		"the of and":  0,
+	}
+	for text, want := range tests {
+		var squares float64
 		for _, x := range hashedVector(text) {
-			sum += float64(x) * float64(x)
+			squares += float64(x) * float64(x)
 		}
-		if sum < want-1e-4 || sum > want+1e-4 {
-			t.Errorf("|hashedVector(%q)|² = %v, want %v", text, sum, want)
+		if squares < want-1e-4 || squares > want+1e-4 {
+			t.Errorf("|hashedVector(%q)|² = %v, want %v", text, squares, want)
 		}
 	}
 }

@@ -1,6 +1,6 @@
 package main
 
-// An embeddings API that answers as a test says.
+// A fake embeddings API, whose answers a test can replace.
 
 import (
 	"encoding/base64"
@@ -14,19 +14,22 @@ import (
 	"testing"
 )
 
-// fakeEmbedder is an embeddings API whose vectors are hashed words, so that equal words are alike. What it answers can
-// be changed.
+// fakeEmbedder is an embeddings API. Its vectors count hashed words: texts that share words have similar vectors.
 type fakeEmbedder struct {
 	*httptest.Server
 	dimensions int
 
-	mu      sync.Mutex
-	answer  func(w http.ResponseWriter, r *http.Request, in fakeRequest) bool // true: it has answered
-	calls   []fakeRequest
-	running int
-	most    int // calls at once
+	mu         sync.Mutex
+	answer     fakeAnswer // nil: always vectors
+	calls      []fakeRequest
+	running    int // calls that are being answered
+	maxRunning int
 }
 
+// fakeAnswer answers a call in place of the vectors. It returns false if it has written nothing: the call gets vectors.
+type fakeAnswer func(w http.ResponseWriter, r *http.Request, in fakeRequest) bool
+
+// fakeRequest is the body of a call, and its header.
 type fakeRequest struct {
 	Model      string   `json:"model"`
 	Input      []string `json:"input"`
@@ -42,21 +45,27 @@ func newFakeEmbedder(t testing.TB, dimensions int) *fakeEmbedder {
 	return f
 }
 
+// env returns the settings that name this API, and then more.
 func (f *fakeEmbedder) env(more ...string) []string {
-	return append([]string{"EMBEDDING_URL=" + f.URL + "/v1/embeddings", "EMBEDDING_MODEL=fake"}, more...)
+	env := []string{
+		"EMBEDDING_URL=" + f.URL + "/v1/embeddings",
+		"EMBEDDING_MODEL=fake",
+	}
+	return append(env, more...)
 }
 
-// set changes what is answered; nil: vectors.
-func (f *fakeEmbedder) set(answer func(w http.ResponseWriter, r *http.Request, in fakeRequest) bool) {
+// set replaces the answers. With nil, all calls get vectors again.
+func (f *fakeEmbedder) set(answer fakeAnswer) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.answer = answer
 }
 
-// asked returns the texts of the calls so far.
+// asked returns the texts of each call so far.
 func (f *fakeEmbedder) asked() (texts [][]string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	for _, call := range f.calls {
 		texts = append(texts, call.Input)
 	}
@@ -70,10 +79,11 @@ func (f *fakeEmbedder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	in.header = r.Header
+
 	f.mu.Lock()
 	f.calls = append(f.calls, in)
 	f.running++
-	f.most = max(f.most, f.running)
+	f.maxRunning = max(f.maxRunning, f.running)
 	answer := f.answer
 	f.mu.Unlock()
 	defer func() {
@@ -81,6 +91,7 @@ func (f *fakeEmbedder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.running--
 		f.mu.Unlock()
 	}()
+
 	if answer != nil && answer(w, r, in) {
 		return
 	}
@@ -91,6 +102,7 @@ func (f *fakeEmbedder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	writeVectors(w, in.Format, vectors)
 }
 
+// vector returns the vector of text, not scaled. It is never zero.
 func (f *fakeEmbedder) vector(text string) []float32 {
 	v := make([]float32, f.dimensions)
 	v[0] = .01
@@ -100,7 +112,7 @@ func (f *fakeEmbedder) vector(text string) []float32 {
 	return v
 }
 
-// writeVectors answers with vectors, the last one first: the index tells whose they are.
+// writeVectors answers with vectors in reverse order: clients must go by the index.
 func writeVectors(w http.ResponseWriter, format string, vectors [][]float32) {
 	type data struct {
 		Index     int `json:"index"`
@@ -112,6 +124,7 @@ func writeVectors(w http.ResponseWriter, format string, vectors [][]float32) {
 			PromptTokens int `json:"prompt_tokens"`
 		} `json:"usage"`
 	}
+
 	for i := len(vectors) - 1; i >= 0; i-- {
 		d := data{i, vectors[i]}
 		if format == "base64" {
@@ -127,8 +140,8 @@ func writeVectors(w http.ResponseWriter, format string, vectors [][]float32) {
 	_ = json.NewEncoder(w).Encode(answer)
 }
 
-// refuse answers with that status.
-func refuse(status int, headers ...string) func(http.ResponseWriter, *http.Request, fakeRequest) bool {
+// refuse answers all calls with status. headers are names and values in turn.
+func refuse(status int, headers ...string) fakeAnswer {
 	return func(w http.ResponseWriter, _ *http.Request, _ fakeRequest) bool {
 		for i := 0; i < len(headers); i += 2 {
 			w.Header().Set(headers[i], headers[i+1])

@@ -19,7 +19,7 @@ func TestImportsKeepTheWalls(t *testing.T) {
 		"os/signal":                            {"main.go"},
 		"net":                                  {"guard.go", "main.go", "observe.go", "postgres.go", "settings.go", "traces.go"},
 		"io/fs":                                {"folder.go"},
-		"encoding/json":                        {"answers.go", "bulk.go", "embed_remote.go", "jsonrpc.go", "mcp.go", "resources.go", "tools.go"},
+		"encoding/json":                        {"answers.go", "bulk.go", "embed_api.go", "jsonrpc.go", "mcp.go", "resources.go", "tools.go"},
 		"math/rand/v2":                         {"embed_remote.go", "record.go"},
 		"runtime/debug":                        {"main.go", "server.go", "settings.go"},
 		"runtime/pprof":                        {"pprof.go"},
