@@ -63,6 +63,7 @@ func TestBulkAnswersEachLineWhileItReads(t *testing.T) {
 }
 
 func TestBulkTakesTheLongestDocumentAndRefusesALongerLine(t *testing.T) {
+	t.Parallel()
 	ts := newTestServer(t)
 	longest := strings.Repeat("word ", maxDocumentBytes/5)
 	a := ts.do("POST", "/documents", `{"id":"a.md","text":"`+longest+`"}`+"\n"+

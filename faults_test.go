@@ -114,6 +114,7 @@ func (p *proxy) copy(to, from net.Conn) {
 }
 
 func TestResetConnectionsAreReplaced(t *testing.T) {
+	t.Parallel()
 	proxy, url := newProxy(t, newDatabase(t))
 	p := background(t, unopenedPostgres(t, url))
 	if err := mark(t.Context(), p, "a.md", "lantern"); err != nil {
@@ -143,6 +144,7 @@ func TestResetConnectionsAreReplaced(t *testing.T) {
 }
 
 func TestLatencyIsBorne(t *testing.T) {
+	t.Parallel()
 	proxy, url := newProxy(t, newDatabase(t))
 	p := openPostgres(t, url)
 	proxy.set(func() { proxy.latency = 20 * time.Millisecond })
@@ -155,6 +157,7 @@ func TestLatencyIsBorne(t *testing.T) {
 }
 
 func TestBreakerSparesADatabaseThatIsAway(t *testing.T) {
+	t.Parallel()
 	proxy, url := newProxy(t, newDatabase(t))
 	p := background(t, unopenedPostgres(t, url))
 	proxy.set(func() { proxy.down = true; proxy.cut() })
@@ -206,6 +209,7 @@ func TestSilentNetworkIsNotWaitedForForEver(t *testing.T) {
 }
 
 func TestDatabaseThatIsAwayAtStartIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	proxy, url := newProxy(t, newDatabase(t))
 	proxy.set(func() { proxy.down = true })
 	ts := newTestServer(t, "DOCS_DIR=", "DATABASE_URL="+url)
@@ -224,6 +228,7 @@ func TestDatabaseThatIsAwayAtStartIsWaitedFor(t *testing.T) {
 // TestKilledServerLosesNothingAcknowledged kills a backend of the server, which makes all of it crash and recover, in the
 // midst of writes: what was acknowledged is there, and nothing is there by halves.
 func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
+	t.Parallel()
 	rounds := 200
 	if testing.Short() {
 		rounds = 10
@@ -323,6 +328,7 @@ func wantWhole(t *testing.T, url string) {
 }
 
 func TestReplicasHearOfEachOther(t *testing.T) {
+	t.Parallel()
 	url := newDatabase(t)
 	a, b := background(t, unopenedPostgres(t, url)), background(t, unopenedPostgres(t, url))
 	told := make(chan []string, 100)
@@ -350,6 +356,7 @@ func TestReplicasHearOfEachOther(t *testing.T) {
 }
 
 func TestRecheckFindsWhatNoNotificationTold(t *testing.T) {
+	t.Parallel()
 	url := newDatabase(t)
 	a, b := openPostgres(t, url), openPostgres(t, url) // neither listens
 	var told atomic.Int64
@@ -367,6 +374,7 @@ func TestRecheckFindsWhatNoNotificationTold(t *testing.T) {
 }
 
 func TestOneReplicaAtATimeFollowsTheFolder(t *testing.T) {
+	t.Parallel()
 	url, dir := newDatabase(t), t.TempDir()
 	write := func(name, text string) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -428,6 +436,7 @@ func TestOneReplicaAtATimeFollowsTheFolder(t *testing.T) {
 
 // TestRollingRestartLosesNothing restarts two replicas in turn while clients write and search through whichever answers.
 func TestRollingRestartLosesNothing(t *testing.T) {
+	t.Parallel()
 	databaseURL, dir := newDatabase(t), t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "folder.md"), []byte("# Lantern"), 0o600); err != nil {
 		t.Fatal(err)
@@ -510,6 +519,7 @@ func TestRollingRestartLosesNothing(t *testing.T) {
 
 // TestPostgresIsAStoreThroughAPooler runs through PgBouncer in transaction mode: nothing may rely on a session.
 func TestPostgresIsAStoreThroughAPooler(t *testing.T) {
+	t.Parallel()
 	server := needPostgres(t)
 	pooler := startPgBouncer(t, server.url)
 	testStore(t, func(t *testing.T) store {

@@ -66,6 +66,7 @@ func TestBadArgumentsAndSettingsExitWith2(t *testing.T) {
 }
 
 func TestStartLogsTheSettingsWithoutSecrets(t *testing.T) {
+	t.Parallel()
 	p := start(t, nil)
 	line := p.logs.find(t, "starting", "")
 	if text := fmt.Sprint(line["settings"]); !strings.Contains(text, "ADMIN_TOKEN:(set)") || !strings.Contains(text, "RATE_LIMIT:0") {
@@ -92,6 +93,7 @@ func TestListeningBeyondLoopbackWithoutTokenIsWarnedOf(t *testing.T) {
 }
 
 func TestStopUnderLoadAnswersEverythingInFlight(t *testing.T) {
+	t.Parallel()
 	p := start(t, []string{"DOCS_DIR=" + t.TempDir(), "DRAIN_DELAY=300ms"})
 	var answered, lost atomic.Int64
 	stop := make(chan struct{})
@@ -129,7 +131,12 @@ func TestStopUnderLoadAnswersEverythingInFlight(t *testing.T) {
 			}
 		})
 	}
-	time.Sleep(200 * time.Millisecond)
+	for worker := range 8 {
+		waitFor(t, "some answers for each client", func() bool {
+			status, _ := p.get(fmt.Sprintf("/documents/%d/5.md", worker))
+			return status == http.StatusOK
+		})
+	}
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -146,6 +153,7 @@ func TestStopUnderLoadAnswersEverythingInFlight(t *testing.T) {
 }
 
 func TestStopEndsABulkLoadThatSendsNothing(t *testing.T) {
+	t.Parallel()
 	p := start(t, []string{"DOCS_DIR=" + t.TempDir()})
 	body, send := io.Pipe()
 	defer send.Close()
@@ -174,13 +182,15 @@ func TestStopEndsABulkLoadThatSendsNothing(t *testing.T) {
 
 // TestKillLosesNothingAcknowledged kills the program in the midst of writes, 50 times.
 func TestKillLosesNothingAcknowledged(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	const writers = 4
 	acknowledged := make([]int, writers) // the last round that was acknowledged, by writer
 	text := func(worker, round int) string {
 		return fmt.Sprintf("# Writer %d\n\nround %d\n%s", worker, round, strings.Repeat(fmt.Sprintf("%d ", round), 2000))
 	}
-	for range 50 {
+	var writes atomic.Int64
+	for kills := range 50 {
 		p := start(t, []string{"DOCS_DIR=" + dir, "DOCS_SYNC_INTERVAL=1h"})
 		for worker, round := range acknowledged {
 			if round == 0 {
@@ -199,10 +209,12 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 						return
 					}
 					acknowledged[worker] = round
+					writes.Add(1)
 				}
 			})
 		}
-		time.Sleep(time.Duration(5+rand.IntN(25)) * time.Millisecond)
+		waitFor(t, "the next writes", func() bool { return writes.Load() > int64(writers*kills) })
+		time.Sleep(time.Duration(rand.IntN(25)) * time.Millisecond) // a moment like any other
 		_ = p.cmd.Process.Kill()
 		_ = p.cmd.Wait()
 		writing.Wait()
@@ -214,6 +226,7 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 
 // TestPutIsDurableBeforeItIsAnswered reads from strace in which order a PUT asks the kernel.
 func TestPutIsDurableBeforeItIsAnswered(t *testing.T) {
+	t.Parallel()
 	strace, err := exec.LookPath("strace")
 	if err != nil {
 		if os.Getenv("CI") != "" {

@@ -41,6 +41,7 @@ func TestReadmeSettingsTable(t *testing.T) {
 }
 
 func TestEveryCurlOfTheReadmeRuns(t *testing.T) {
+	t.Parallel()
 	runCurls(t, "README.md")
 }
 

@@ -92,6 +92,7 @@ GET /search                              100.000 ms |===========================
 }
 
 func TestRecorderIsBounded(t *testing.T) {
+	t.Parallel()
 	r := newRecorder()
 	for i := range 20_000 {
 		rec := &record{correlation: strings.Repeat("x", 128), path: strings.Repeat("y", 256), took: time.Duration(i), failure: "x", stages: make([]stageRecord, i%maxStages)}

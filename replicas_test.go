@@ -8,6 +8,7 @@ import (
 )
 
 func TestSchemaIsCreatedOnceByReplicasThatStartTogether(t *testing.T) {
+	t.Parallel()
 	url := newDatabase(t)
 	var wg sync.WaitGroup
 	for range 4 {
@@ -25,6 +26,7 @@ func TestSchemaIsCreatedOnceByReplicasThatStartTogether(t *testing.T) {
 }
 
 func TestStartSaysWhatToRun(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name string
 		sql  []string
@@ -40,6 +42,7 @@ func TestStartSaysWhatToRun(t *testing.T) {
 		{"an unknown user", nil, "vitrine_nobody", "", "check user and password"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			url := newDatabase(t)
 			openPostgres(t, url)
 			execSQL(t, url, test.sql...)

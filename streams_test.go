@@ -194,8 +194,9 @@ func TestStreamsAreCapped(t *testing.T) {
 // TestStreamsEnd keeps an idle stream alive with comments, for longer than a request may take, and ends it when it is
 // old, a session when it is idle.
 func TestStreamsEnd(t *testing.T) {
+	t.Parallel()
 	s := openTestServer(t, datedFolder(t, goldenDocuments))
-	s.timeout = 500 * time.Millisecond
+	s.timeout = time.Second
 	s.streams.keepAlive, s.streams.maxIdle, s.streams.maxAge = 20*time.Millisecond, 100*time.Millisecond, 2*s.timeout
 	s.serve()
 	sse, _ := s.openSSE()

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,6 +15,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -190,6 +193,20 @@ func (ts *testServer) serve() {
 	ts.url = urls[0]
 	ts.admin = urls[len(urls)-1]
 	ts.ready.Store(true)
+}
+
+// runMoreAtOnce lets more parallel tests run at once than there are cores, unless -parallel says how many: they wait for
+// intervals, deadlines, processes and databases more than they compute.
+func runMoreAtOnce() {
+	flag.Parse()
+	isSet := false
+	flag.Visit(func(f *flag.Flag) { isSet = isSet || f.Name == "test.parallel" })
+	if isSet {
+		return
+	}
+	if err := flag.Set("test.parallel", strconv.Itoa(max(8, 2*runtime.GOMAXPROCS(0)))); err != nil {
+		panic(err)
+	}
 }
 
 // waitFor waits until done returns true. It is how every test waits for what happens in the background.
