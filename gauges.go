@@ -81,7 +81,8 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		"Passages in the store, the units that are found.",
 		float64(g.chunks))
 	gauge("vitrine_index_last_success_timestamp_seconds",
-		"When the index was last known to be in step with the folder.",
+		"When the index was last known "+
+			"to be in step with the folder.",
 		seconds(g.indexed))
 	gauge("db_client_connection_max",
 		"Most connections that the database pool opens.",
@@ -111,10 +112,11 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 func (collector) collectLabelled(to chan<- prometheus.Metric, g *gauges) {
 	idle := float64(g.openConnections) - float64(g.activeRequests)
 	family{
-		to:    to,
-		kind:  prometheus.GaugeValue,
-		name:  "vitrine_http_connections",
-		help:  "Open HTTP connections, by whether a request is being answered on them.",
+		to:   to,
+		kind: prometheus.GaugeValue,
+		name: "vitrine_http_connections",
+		help: "Open HTTP connections, " +
+			"by whether a request is being answered on them.",
 		label: "state",
 	}.send(
 		sample{float64(g.activeRequests), "active"},

@@ -45,7 +45,7 @@ func TestImportsKeepTheWalls(t *testing.T) {
 			path := strings.Trim(spec.Path.Value, `"`)
 			allowed, walled := rooms[path]
 			if strings.Contains(path, "prometheus") {
-				allowed, walled = []string{"metrics.go", "outcomes.go", "gauges.go"}, true
+				allowed, walled = []string{"families.go", "gauges.go", "metrics.go", "outcomes.go"}, true
 			}
 			if strings.Contains(path, "opentelemetry") && !walled {
 				allowed, walled = []string{"traces.go"}, true
