@@ -32,13 +32,13 @@ type collector struct{ read func() gauges }
 // Describe sends nothing, which makes the collector unchecked: Collect describes what it sends.
 func (collector) Describe(chan<- *prometheus.Desc) {}
 
-// sample is a value of a family with at most one label.
+// sample is a value of a family.
 type sample struct {
 	value float64
-	label string
+	label string // value of the family's label, if it has one
 }
 
-// family sends a family of metrics.
+// family is a family of metrics with at most one label.
 type family struct {
 	to    chan<- prometheus.Metric
 	kind  prometheus.ValueType
@@ -47,6 +47,7 @@ type family struct {
 	label string // name of the one label, empty for none
 }
 
+// send sends one metric for each sample.
 func (f family) send(samples ...sample) {
 	var labels []string
 	if f.label != "" {

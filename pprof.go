@@ -71,6 +71,7 @@ func newProfiler(log *slog.Logger, clientName func(*http.Request) string) (*prof
 	}, nil
 }
 
+// close stops the flight recorder.
 func (p *profiler) close() {
 	if p.enabled {
 		p.flight.Stop()
@@ -96,6 +97,7 @@ func (p *profiler) handlers() map[string]handlerFunc {
 	return handlers
 }
 
+// handleIndex lists the profiles and how many entries each has.
 func (p *profiler) handleIndex(w http.ResponseWriter, _ *http.Request) error {
 	var text strings.Builder
 	text.WriteString("profiles: profile?seconds=30 trace?seconds=1 ")
@@ -161,6 +163,7 @@ func (p *profiler) begin(name string, duration time.Duration) (done func(), err 
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	until, isRunning := p.running[name]
 	if isRunning {
 		seconds := int(time.Until(until).Seconds()) + 1
