@@ -14,8 +14,10 @@ type gauges struct {
 	openConnections int64
 	documents       int
 	chunks          int
-	indexed         time.Time       // when the index was last known to be in step with the folder
-	ready           map[string]bool // by the name of the check
+	// When the index was last known to be in step with the folder.
+	indexed time.Time
+	// By the name of the check.
+	ready           map[string]bool
 	pool            poolStats
 	logLinesDropped int64
 	traces          traceStats

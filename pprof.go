@@ -42,9 +42,10 @@ const snapshots = "heap allocs goroutine block mutex threadcreate"
 type profiler struct {
 	enabled    bool
 	log        *slog.Logger
-	clientName func(r *http.Request) string // for the log
-	budget     *limiter                     // captures of all clients together
+	clientName func(r *http.Request) string
 	flight     *trace.FlightRecorder
+	// Captures of all clients together.
+	budget *limiter
 
 	mu      sync.Mutex
 	running map[string]time.Time // until when a capture of that name runs
