@@ -370,7 +370,7 @@ func errorClass(ctx context.Context, err error) (class string, isAway bool) {
 	if isConnectionError(err) {
 		return "connection", true
 	}
-	return "other", false
+	return "_OTHER", false
 }
 
 // awayClasses are the classes of SQLSTATE whose cause is the server, not the statement.
