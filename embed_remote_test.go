@@ -369,6 +369,7 @@ func TestStoredDocumentsAreSearchedThoughTheEmbedderIsAwayAtStart(t *testing.T) 
 }
 
 func TestHangingEmbedderDelaysOnlyTheFirstSearches(t *testing.T) {
+	t.Parallel()
 	f := newFakeEmbedder(t, 6)
 	m := newMemory(&folder{dir: t.TempDir(), observe: quietObserver()}, hashedEmbedder{}, 1, quietObserver())
 	m.embedder = newTestEmbedder(t, f)

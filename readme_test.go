@@ -46,6 +46,7 @@ func TestEveryCurlOfTheReadmeRuns(t *testing.T) {
 }
 
 func TestEveryCurlOfTheRunbookRuns(t *testing.T) {
+	t.Parallel()
 	runCurls(t, "RUNBOOK.md")
 }
 
