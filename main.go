@@ -83,8 +83,8 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		return err
 	}
 	defer s.close()
-	s.log.Info("starting", "go", goVersion(), "settings", effective(env))
-	s.warn(env)
+	s.log.Info("starting", "go", goVersion(), "settings", effectiveSettings(env))
+	warnAboutSettings(s.log, cfg, env)
 	limitMemory(s.log, env["GOMEMLIMIT"])
 	// While little is in use, the garbage collector would begin a cycle for each 4 MB allocated, a hundred times a second under
 	// load. This makes it 32 MB more; its pages are never touched and take no memory.
@@ -144,7 +144,7 @@ func manual(w io.Writer) error {
 		fmt.Fprint(table, strings.ReplaceAll(line, "\t", "  "))
 	}
 	for _, v := range variables(new(settings)) {
-		fmt.Fprintf(table, "\n  %s\t%s\t%s", v.name, v.standard, v.about)
+		fmt.Fprintf(table, "\n  %s\t%s\t%s", v.name, v.defaultValue, v.about)
 	}
 	fmt.Fprintln(table)
 	return table.Flush()
