@@ -27,12 +27,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"os/signal"
-	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -94,10 +94,7 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	s.log.Info("starting", "go", goVersion(), "settings", effectiveSettings(env))
 	warnAboutSettings(s.log, cfg, env)
 	limitMemory(s.log, env)
-	// While little is in use, the garbage collector would begin a cycle for each 4 MB allocated, a hundred times a second under
-	// load. This makes it 32 MB more; its pages are never touched and take no memory.
-	ballast := make([]byte, 32<<20)
-	defer runtime.KeepAlive(ballast)
+	raiseGCPercent(env)
 
 	if command == "-reindex" {
 		return s.reindex(ctx)
@@ -194,6 +191,21 @@ func limitMemory(log *slog.Logger, env map[string]string) {
 	limit := memory / 10 * 9
 	debug.SetMemoryLimit(limit)
 	log.Info("memory limit set from the cgroup", "bytes", limit)
+}
+
+// raiseGCPercent lets the heap grow to five times its live data between collections, unless GOGC is set.
+//
+// With the default of 100, a small heap is collected for each 4 MB allocated, a hundred times a second under load. With
+// 400 it is 16 MB, and a request to a small store takes 6 to 10 % less CPU. With 1,000 documents the gain is too small to
+// measure. The price is memory, so it needs a known limit that leaves room. The collector still starts early enough to
+// keep the heap below the limit, as long as the live data fits.
+func raiseGCPercent(env map[string]string) {
+	const minLimit = 256 << 20 / 10 * 9 // of a container with 256 MiB
+	limit := debug.SetMemoryLimit(-1)   // -1 only reads it
+	isKnown := limit < math.MaxInt64
+	if isKnown && limit >= minLimit && env["GOGC"] == "" {
+		debug.SetGCPercent(400)
+	}
 }
 
 // containerMemory returns the memory limit of the cgroup in bytes, or 0 if there is none. The Go runtime does not read
