@@ -74,32 +74,41 @@ func variables(c *settings) []variable {
 			about:        "Address to listen on.",
 			set:          setter(&c.addr, parseAddr),
 		},
+
 		{
 			name:    "ADMIN_ADDR",
 			example: "127.0.0.1:9090",
-			about:   "Address to serve /metrics and /debug/ on. If it is set, ADDR does not serve them.",
-			set:     setter(&c.adminAddr, parseAddr),
+			about: "Address to serve /metrics and /debug/ on. " +
+				"If it is set, ADDR does not serve them.",
+			set: setter(&c.adminAddr, parseAddr),
 		},
 
 		{
 			name:    "DATABASE_URL",
 			example: "postgres://u@db.example.com/v?sslmode=verify-full",
-			about:   "PostgreSQL 14 or later with pgvector 0.8. Without it, the store is in memory.",
-			secret:  true,
-			set:     setter(&c.databaseURL, parseDatabaseURL),
+			about: "PostgreSQL 14 or later with pgvector 0.8. " +
+				"Without it, the store is in memory.",
+			secret: true,
+			set:    setter(&c.databaseURL, parseDatabaseURL),
 		},
+
 		{
 			name:         "DB_MAX_CONNS",
 			defaultValue: "20",
-			about:        "Maximum number of connections for requests. Background work uses up to 2 more.",
-			set:          setter(&c.dbMaxConns, parseCount(1000)),
+			about: "Maximum number of connections for requests. " +
+				"Background work uses up to 2 more.",
+			set: setter(&c.dbMaxConns, parseCount(1000)),
 		},
+
 		{
 			name:    "DOCS_DIR",
 			example: "./docs",
-			about:   "Folder of Markdown files to serve. Without it and DATABASE_URL, Vitrine serves its own manual.",
-			set:     setter(&c.docsDir, parseText),
+			about: "Folder of Markdown files to serve. Without " +
+				"it and DATABASE_URL, Vitrine serves its own " +
+				"manual.",
+			set: setter(&c.docsDir, parseText),
 		},
+
 		{
 			name:         "DOCS_SYNC_INTERVAL",
 			defaultValue: "10s",
@@ -110,15 +119,19 @@ func variables(c *settings) []variable {
 		{
 			name:    "EMBEDDING_URL",
 			example: "http://127.0.0.1:11434/v1/embeddings",
-			about:   "OpenAI-compatible embeddings API. Without it, the built-in lexical vectors are used.",
-			set:     setter(&c.embeddingURL, parseURL),
+			about: "OpenAI-compatible embeddings API. Without " +
+				"it, the built-in lexical vectors are used.",
+			set: setter(&c.embeddingURL, parseURL),
 		},
+
 		{
 			name:    "EMBEDDING_MODEL",
 			example: "nomic-embed-text",
-			about:   "Model to request from the API. It must be set together with EMBEDDING_URL.",
-			set:     setter(&c.embeddingModel, parseText),
+			about: "Model to request from the API. It must be " +
+				"set together with EMBEDDING_URL.",
+			set: setter(&c.embeddingModel, parseText),
 		},
+
 		{
 			name:    "EMBEDDING_API_KEY",
 			example: "a-key",
@@ -126,63 +139,82 @@ func variables(c *settings) []variable {
 			secret:  true,
 			set:     setter(&c.embeddingKey, parseToken),
 		},
+
 		{
 			name:    "EMBEDDING_DIMENSIONS",
 			example: "512",
-			about:   "Number of dimensions to request from the API. Without it, the model's own number is used.",
-			set:     setter(&c.embeddingDimensions, parseCount(maxDimensions)),
+			about: "Number of dimensions to request from the " +
+				"API. Without it, the model's own number is " +
+				"used.",
+			set: setter(&c.embeddingDimensions, parseCount(maxDimensions)),
 		},
+
 		{
 			name:    "EMBEDDING_QUERY_PREFIX",
 			example: "query: ",
 			about:   "Text that the model expects before a query.",
 			set:     setter(&c.embeddingQueryPrefix, parseText),
 		},
+
 		{
 			name:    "EMBEDDING_DOCUMENT_PREFIX",
 			example: "passage: ",
-			about:   "Text that the model expects before a passage.",
-			set:     setter(&c.embeddingDocumentPrefix, parseText),
+			about: "Text that the model expects before a " +
+				"passage.",
+			set: setter(&c.embeddingDocumentPrefix, parseText),
 		},
+
 		{
 			name:         "EMBEDDING_BATCH",
 			defaultValue: "32",
 			about:        "Maximum number of texts in one API call.",
 			set:          setter(&c.embeddingBatch, parseCount(2048)),
 		},
+
 		{
 			name:         "EMBEDDING_CONCURRENCY",
 			defaultValue: "4",
 			about:        "Maximum number of concurrent API calls.",
 			set:          setter(&c.embeddingConcurrency, parseCount(100)),
 		},
+
 		{
 			name:         "EMBEDDING_MIN_COSINE",
 			defaultValue: "0.3",
-			about:        "Minimum cosine similarity for a passage that shares no word with the query. Applies with EMBEDDING_URL.",
-			set:          setter(&c.embeddingMinCosine, parseNumber(-1, 1)),
+			about: "Minimum cosine similarity for a passage " +
+				"that shares no word with the query. Applies " +
+				"with EMBEDDING_URL.",
+			set: setter(&c.embeddingMinCosine, parseNumber(-1, 1)),
 		},
+
 		{
 			name:         "VECTOR_WEIGHT",
 			defaultValue: "0.5",
-			about:        "Weight of vectors in the ranking. Words have weight 1. With EMBEDDING_URL, the default is 1.0.",
-			set:          setter(&c.vectorWeight, parseNumber(0, 100)),
+			about: "Weight of vectors in the ranking. Words " +
+				"have weight 1. With EMBEDDING_URL, the " +
+				"default is 1.0.",
+			set: setter(&c.vectorWeight, parseNumber(0, 100)),
 		},
 
 		{
 			name:    "API_TOKEN",
 			example: "a-long-random-text",
-			about:   "Bearer token for searching and reading. Without it, no token is needed.",
-			secret:  true,
-			set:     setter(&c.apiToken, parseToken),
+			about: "Bearer token for searching and reading. " +
+				"Without it, no token is needed.",
+			secret: true,
+			set:    setter(&c.apiToken, parseToken),
 		},
+
 		{
 			name:    "ADMIN_TOKEN",
 			example: "a-long-random-text",
-			about:   "Bearer token or Basic password for all routes. Without it, the admin routes are closed.",
-			secret:  true,
-			set:     setter(&c.adminToken, parseToken),
+			about: "Bearer token or Basic password for all " +
+				"routes. Without it, the admin routes are " +
+				"closed.",
+			secret: true,
+			set:    setter(&c.adminToken, parseToken),
 		},
+
 		{
 			name:    "ALLOWED_HOSTS",
 			example: "docs.example.com",
@@ -190,90 +222,122 @@ func variables(c *settings) []variable {
 				"The default is the loopback names if ADDR is loopback, else all hosts.",
 			set: setter(&c.allowedHosts, parseList(parseHost)),
 		},
+
 		{
 			name:    "ALLOWED_ORIGINS",
 			example: "https://app.example.com",
-			about:   "Origins whose web pages may send requests, separated by commas. The request's own host is always allowed.",
-			set:     setter(&c.allowedOrigins, parseList(parseOrigin)),
+			about: "Origins whose web pages may send requests, " +
+				"separated by commas. The request's own host " +
+				"is always allowed.",
+			set: setter(&c.allowedOrigins, parseList(parseOrigin)),
 		},
+
 		{
 			name:    "TRUSTED_PROXIES",
 			example: "10.0.0.0/8",
-			about:   "Networks of proxies whose X-Forwarded-For is trusted, separated by commas.",
-			set:     setter(&c.trustedProxies, parseList(netip.ParsePrefix)),
+			about: "Networks of proxies whose X-Forwarded-For " +
+				"is trusted, separated by commas.",
+			set: setter(&c.trustedProxies, parseList(netip.ParsePrefix)),
 		},
+
 		{
 			name:         "RATE_LIMIT",
 			defaultValue: "50",
-			about:        "Requests per second for each client. A burst may have twice as many. 0 means no limit.",
-			set:          setter(&c.rateLimit, parseRate),
+			about: "Requests per second for each client. A " +
+				"burst may have twice as many. 0 means no " +
+				"limit.",
+			set: setter(&c.rateLimit, parseRate),
 		},
+
 		{
 			name:         "MAX_STREAMS",
 			defaultValue: "10000",
-			about:        "Maximum number of open SSE streams. One client may have 100 of them.",
-			set:          setter(&c.maxStreams, parseCount(math.MaxInt32)),
+			about: "Maximum number of open SSE streams. One " +
+				"client may have 100 of them.",
+			set: setter(&c.maxStreams, parseCount(math.MaxInt32)),
 		},
 
 		{
 			name:         "ENABLE_PROFILING",
 			defaultValue: "false",
-			about:        "true opens /debug/pprof/ and /debug/flight for requests with ADMIN_TOKEN.",
-			set:          setter(&c.profiling, parseBool),
+			about: "true opens /debug/pprof/ and /debug/flight " +
+				"for requests with ADMIN_TOKEN.",
+			set: setter(&c.profiling, parseBool),
 		},
+
 		{
 			name:         "OTEL_TRACE_SAMPLE_RATE",
 			defaultValue: "0.1",
-			about:        "Share of traces to keep, from 0 to 1. Traces of failed and slow requests are always kept.",
-			set:          setter(&c.sampleRate, parseNumber(0, 1)),
+			about: "Share of traces to keep, from 0 to 1. " +
+				"Traces of failed and slow requests are " +
+				"always kept.",
+			set: setter(&c.sampleRate, parseNumber(0, 1)),
 		},
+
 		{
 			name:    "OTEL_TRACES_EXPORTER",
 			example: "otlp",
-			about:   "otlp, console (standard error) or none. The default is otlp if OTEL_EXPORTER_OTLP_ENDPOINT is set, else none.",
-			set:     setter(&c.tracesExporter, parseExporter),
+			about: "otlp, console (standard error) or none. The " +
+				"default is otlp if " +
+				"OTEL_EXPORTER_OTLP_ENDPOINT is set, else " +
+				"none.",
+			set: setter(&c.tracesExporter, parseExporter),
 		},
+
 		{
 			name:    "OTEL_RESOURCE_ATTRIBUTES",
 			example: "k8s.pod.name=docs-1",
-			about:   "Additional resource attributes of all traces.",
-			set:     setter(new(string), parseText), // the OpenTelemetry SDK reads it
+			about: "Additional resource attributes of all " +
+				"traces.",
+			set: setter(new(string), parseText), // the OpenTelemetry SDK reads it
 		},
+
 		{
 			name:         "OTEL_SERVICE_NAME",
 			defaultValue: "vitrine",
 			about:        "Service name in logs, metrics and traces.",
 			set:          setter(&c.serviceName, parseText),
 		},
+
 		{
 			name:         "ENVIRONMENT",
 			defaultValue: "development",
-			about:        "Environment name in logs, metrics and traces.",
-			set:          setter(&c.environment, parseText),
+			about: "Environment name in logs, metrics and " +
+				"traces.",
+			set: setter(&c.environment, parseText),
 		},
+
 		{
 			name:         "LOG_LEVEL",
 			defaultValue: "info",
-			about:        "Minimum level of log lines: debug, info, warn or error.",
-			set:          setter(&c.logLevel, parseLevel),
+			about: "Minimum level of log lines: debug, info, " +
+				"warn or error.",
+			set: setter(&c.logLevel, parseLevel),
 		},
+
 		{
 			name:         "SLOW_REQUEST",
 			defaultValue: "500ms",
-			about:        "Requests that take longer are logged as warnings, and their traces are kept.",
-			set:          setter(&c.slowRequest, parseDuration(0)),
+			about: "Requests that take longer are logged as " +
+				"warnings, and their traces are kept.",
+			set: setter(&c.slowRequest, parseDuration(0)),
 		},
+
 		{
 			name:         "DRAIN_DELAY",
 			defaultValue: "0s",
-			about:        "On SIGTERM, how long to accept requests after /readyz has begun to fail.",
-			set:          setter(&c.drainDelay, parseDuration(0)),
+			about: "On SIGTERM, how long to accept requests " +
+				"after /readyz has begun to fail.",
+			set: setter(&c.drainDelay, parseDuration(0)),
 		},
+
 		{
 			name:         "OBSERVABILITY",
 			defaultValue: "on",
-			about:        "off disables log lines, metrics and traces of requests. Use it to measure what they cost.",
-			set:          setter(&c.observability, parseOnOff),
+			about: "off disables log lines, metrics and traces " +
+				"of requests. Use it to measure what they " +
+				"cost.",
+			set: setter(&c.observability, parseOnOff),
 		},
 	}
 }
