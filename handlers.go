@@ -165,7 +165,7 @@ func parseCursor(cursor string) (id string, err error) {
 	return id, nil
 }
 
-// handleGet answers GET /documents/{id} with the Markdown text. An If-Match that fails is 412.
+// handleGet answers GET /documents/{id} with the Markdown text.
 func (s *server) handleGet(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
 	if err := checkID(id); err != nil {
@@ -176,25 +176,49 @@ func (s *server) handleGet(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 
-	pre := requestPrecondition(r)
-	ifMatch := precondition{match: pre.match}
+	// ServeContent handles If-None-Match, Range and HEAD. If-Match is handled before, because
+	// ServeContent parses it more strictly.
+	ifMatch := precondition{match: entityTags(r, "If-Match")}
 	if err := ifMatch.check(d.etag); err != nil {
 		return err
 	}
+	r.Header.Del("If-Match")
 
 	h := w.Header()
+	h.Set("Content-Type", "text/markdown; charset=utf-8")
+	h.Set("Cache-Control", "no-cache") // caches may keep it, and must revalidate it by the ETag
 	h.Set("ETag", d.etag)
 	h.Set("Last-Modified", d.updated.UTC().Format(http.TimeFormat))
-	h.Set("Cache-Control", "no-cache") // caches may keep it, and must revalidate it by the ETag
-	if matchesWeakly(pre.noneMatch, d.etag) {
-		w.WriteHeader(http.StatusNotModified)
-		return nil
-	}
 
-	h.Set("Content-Type", "text/markdown; charset=utf-8")
-	h.Set("Content-Length", strconv.Itoa(len(d.text)))
-	_, err = io.WriteString(w, d.text)
-	return err
+	// Without a modification time ServeContent ignores If-Modified-Since: a document may change twice
+	// within the second that such a header resolves.
+	content := &contentWriter{ResponseWriter: w}
+	http.ServeContent(content, r, "", time.Time{}, strings.NewReader(d.text))
+	return content.err
+}
+
+// contentWriter keeps what ServeContent does not return: the error of a write, and an error that it
+// would answer in plain text.
+type contentWriter struct {
+	http.ResponseWriter
+	err error
+}
+
+// WriteHeader withholds an error, of which a Range that does not fit is the only one possible.
+func (w *contentWriter) WriteHeader(status int) {
+	if status >= http.StatusBadRequest {
+		w.err = userError{status, "no such range in the document: leave Range out to get all of it"}
+		return
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *contentWriter) Write(b []byte) (n int, err error) {
+	if w.err != nil {
+		return len(b), nil
+	}
+	n, w.err = w.ResponseWriter.Write(b)
+	return n, w.err
 }
 
 // handlePut stores the body as the document of this id: 201 if it is new, else 204.
