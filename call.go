@@ -22,7 +22,22 @@ type call struct {
 	answer  *bytes.Buffer // empty: room for the text of a tool's answer, released once the response is encoded
 }
 
+// parseCall parses a message that came with these headers. With an error the call has what could be read.
+func parseCall(text []byte, h http.Header) (*call, error) {
+	m, err := parseMessage(text)
+	c := &call{message: m, version: headerValue(h, versionHeader)}
+	if err != nil {
+		return c, err
+	}
+	return c, c.negotiate(h)
+}
+
 func (c *call) isModern() bool { return c.version == modernVersion }
+
+// isListen reports whether c asks for a stream.
+func (c *call) isListen() bool {
+	return c.isModern() && c.isRequest() && c.Method == "subscriptions/listen"
+}
 
 // Headers by which a modern client repeats what its message says, in the form of map keys.
 const (
@@ -46,8 +61,10 @@ func (c *call) negotiate(h http.Header) error {
 		return nil // clients send notifications without the headers
 	}
 	if c.Method == "" {
-		return rpcErrorf(codeInvalidRequest, "this server asks nothing: send requests and notifications")
+		return rpcErrorf(codeInvalidRequest,
+			"this server asks nothing: send requests and notifications")
 	}
+
 	if err := c.checkMeta(version); err != nil {
 		return err
 	}
@@ -71,13 +88,15 @@ func (c *call) checkMeta(version string) error {
 	meta := c.meta()
 	switch {
 	case meta.Version == nil:
-		return rpcErrorf(codeInvalidParams, "params._meta lacks io.modelcontextprotocol/protocolVersion")
+		return rpcErrorf(codeInvalidParams,
+			"params._meta lacks io.modelcontextprotocol/protocolVersion")
 	case *meta.Version != version:
 		return headerMismatch("MCP-Protocol-Version", version, *meta.Version)
 	case *meta.Version != modernVersion:
 		return unsupportedVersion(*meta.Version, []string{modernVersion})
 	case meta.Capabilities == nil:
-		return rpcErrorf(codeInvalidParams, "params._meta lacks the object io.modelcontextprotocol/clientCapabilities")
+		return rpcErrorf(codeInvalidParams,
+			"params._meta lacks the object io.modelcontextprotocol/clientCapabilities")
 	}
 	return nil
 }
@@ -121,7 +140,9 @@ func decodeHeader(value string) string {
 }
 
 func headerMismatch(header, value, body string) error {
-	return rpcErrorf(codeHeaderMismatch, "header %s is %.100q and the body says %.100q: they must agree", header, value, body)
+	return rpcErrorf(codeHeaderMismatch,
+		"header %s is %.100q and the body says %.100q: they must agree",
+		header, value, body)
 }
 
 func unsupportedVersion(version string, supported []string) error {
@@ -133,7 +154,10 @@ func unsupportedVersion(version string, supported []string) error {
 }
 
 // errNotAcceptable refuses a client that asks for neither of the two forms of an answer.
-var errNotAcceptable = userError{http.StatusNotAcceptable, "send Accept: application/json, text/event-stream"}
+var errNotAcceptable = userError{
+	http.StatusNotAcceptable,
+	"send Accept: application/json, text/event-stream",
+}
 
 // accepts reports whether r's Accept header lets through an answer of that media type. Without the header all are.
 func accepts(r *http.Request, mediaType string) bool {

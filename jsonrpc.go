@@ -36,7 +36,8 @@ type message struct {
 	Error   json.RawMessage `json:"error"`
 }
 
-func (m *message) isRequest() bool { return m.ID != nil && m.Method != "" }
+func (m *message) isRequest() bool  { return m.ID != nil && m.Method != "" }
+func (m *message) isResponse() bool { return m.Result != nil || m.Error != nil }
 
 // meta returns the _meta of the params.
 func (m *message) meta() requestMeta {
@@ -157,7 +158,8 @@ func parseMessage(text []byte) (*message, error) {
 	}
 	if m.ID != nil && !bytes.ContainsAny(m.ID[:1], `"-0123456789`) {
 		m.ID = nil
-		return m, rpcErrorf(codeInvalidRequest, "id must be a string or a number, and absent in a notification")
+		return m, rpcErrorf(codeInvalidRequest,
+			"id must be a string or a number, and absent in a notification")
 	}
 
 	field := ""
@@ -166,11 +168,15 @@ func parseMessage(text []byte) (*message, error) {
 	}
 	switch {
 	case isType && !strings.HasPrefix(field, "params"):
-		return m, rpcErrorf(codeInvalidRequest, "not a JSON-RPC message: %s must not be of type %s", cmp.Or(field, "it"), wrong.Value)
+		return m, rpcErrorf(codeInvalidRequest,
+			"not a JSON-RPC message: %s must not be of type %s",
+			cmp.Or(field, "it"), wrong.Value)
 	case m.JSONRPC != "2.0":
-		return m, rpcErrorf(codeInvalidRequest, `not a JSON-RPC message: it needs "jsonrpc":"2.0"`)
-	case m.Method == "" && m.Result == nil && m.Error == nil:
-		return m, rpcErrorf(codeInvalidRequest, "not a JSON-RPC message: it needs a method")
+		return m, rpcErrorf(codeInvalidRequest,
+			`not a JSON-RPC message: it needs "jsonrpc":"2.0"`)
+	case m.Method == "" && !m.isResponse():
+		return m, rpcErrorf(codeInvalidRequest,
+			"not a JSON-RPC message: it needs a method")
 	case isType:
 		return m, rpcErrorf(codeInvalidParams, "%s must not be of type %s", field, wrong.Value)
 	}

@@ -24,10 +24,10 @@ func (s *server) handleMCP(w http.ResponseWriter, r *http.Request) error {
 	if err != nil || st == nil {
 		return err
 	}
-	return s.serveStream(w, r, st) // which lasts: nothing of the message is kept for it
+	return s.serveStream(w, r, st) // for up to an hour, so the message and its buffer are not kept
 }
 
-// answerPost answers POST /mcp, except where the message opens a stream: that it returns.
+// answerPost answers POST /mcp, unless the message opens a stream, which is returned then.
 func (s *server) answerPost(w http.ResponseWriter, r *http.Request) (*stream, error) {
 	buf := takeBuffer()
 	defer releaseBuffer(buf)
@@ -39,31 +39,33 @@ func (s *server) answerPost(w http.ResponseWriter, r *http.Request) (*stream, er
 		return nil, s.answerBatch(w, r, buf)
 	}
 
-	m, err := parseMessage(buf.Bytes())
-	c := &call{message: m, version: headerValue(r.Header, versionHeader)}
-	if err == nil {
-		err = c.negotiate(r.Header)
-	}
-	isListen := c.Method == "subscriptions/listen" && c.isModern() && c.isRequest()
-	if err == nil && isListen {
-		var st *stream
+	var st *stream
+	c, err := parseCall(text, r.Header)
+	switch {
+	case err != nil:
+	case c.isListen():
 		st, err = s.listen(r, c)
-		if err == nil {
-			return st, nil
-		}
-	} else if err == nil && !accepts(r, "application/json") {
+	case !accepts(r, "application/json"):
 		err = errNotAcceptable
 	}
-	status, p := s.answer(r.Context(), buf, c, err)
-	writeMessage(w, status, p, buf)
+	if st != nil {
+		return st, nil
+	}
+
+	s.respond(r.Context(), w, buf, c, err)
 	return nil, nil
+}
+
+var errNotJSON = userError{
+	http.StatusUnsupportedMediaType,
+	"the body must be JSON: send Content-Type: application/json",
 }
 
 // readMessage reads the body of r into buf.
 func readMessage(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer) error {
 	mediaType, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 	if !strings.EqualFold(strings.TrimSpace(mediaType), "application/json") {
-		return userError{http.StatusUnsupportedMediaType, "the body must be JSON: send Content-Type: application/json"}
+		return errNotJSON
 	}
 	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, maxBodyBytes))
 	if err != nil {
@@ -73,12 +75,18 @@ func readMessage(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer) erro
 	return nil
 }
 
-// writeMessage answers with the response in buf. p is the problem that it tells of, if any. Content-Length spares the
-// answer the chunked encoding.
-func writeMessage(w http.ResponseWriter, status int, p problem, buf *bytes.Buffer) {
+// respond answers c, or its error, over HTTP. buf is room for the response.
+func (s *server) respond(ctx context.Context, w http.ResponseWriter, buf *bytes.Buffer, c *call, err error) {
+	status, p := s.answer(ctx, buf, c, err)
 	if status != p.status {
 		p = problem{} // its headers belong to its own status
 	}
+	writeMessage(w, status, p, buf)
+}
+
+// writeMessage writes the response in buf with the headers of p, which is zero without a problem. Content-Length
+// spares the response the chunked encoding.
+func writeMessage(w http.ResponseWriter, status int, p problem, buf *bytes.Buffer) {
 	h := w.Header()
 	p.setHeader(h)
 	if buf.Len() > 0 {
@@ -93,11 +101,10 @@ func writeMessage(w http.ResponseWriter, status int, p problem, buf *bytes.Buffe
 func (s *server) answerBatch(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer) error {
 	texts, err := parseBatch(buf.Bytes(), headerValue(r.Header, versionHeader))
 	if err != nil {
-		status, p := s.answer(r.Context(), buf, &call{message: new(message)}, err)
-		writeMessage(w, status, p, buf)
+		s.respond(r.Context(), w, buf, &call{message: new(message)}, err)
 		return nil
 	}
-	for range texts[1:] { // the first one has been counted with the request
+	for range texts[1:] { // the guard has counted the first one
 		if err := s.limit(r); err != nil {
 			return err
 		}
@@ -110,6 +117,7 @@ func (s *server) answerBatch(w http.ResponseWriter, r *http.Request, buf *bytes.
 			responses = append(responses, response)
 		}
 	}
+
 	buf.Reset()
 	if responses == nil {
 		writeMessage(w, http.StatusAccepted, problem{}, buf)
@@ -123,13 +131,15 @@ func (s *server) answerBatch(w http.ResponseWriter, r *http.Request, buf *bytes.
 // parseBatch returns the messages of a batch. version is that of the header.
 func parseBatch(text []byte, version string) ([]json.RawMessage, error) {
 	var texts []json.RawMessage
-	if err := json.Unmarshal(text, &texts); err != nil {
+	err := json.Unmarshal(text, &texts)
+	switch {
+	case err != nil:
 		return nil, rpcErrorf(codeParse, "not JSON: send a JSON-RPC 2.0 message")
-	}
-	if version != "" && version != batchVersion {
-		return nil, rpcErrorf(codeInvalidRequest, "batches are part of protocol version %s alone: send the messages one by one", batchVersion)
-	}
-	if len(texts) == 0 || len(texts) > maxBatch {
+	case version != "" && version != batchVersion:
+		return nil, rpcErrorf(codeInvalidRequest,
+			"batches are part of protocol version %s alone: send the messages one by one",
+			batchVersion)
+	case len(texts) == 0, len(texts) > maxBatch:
 		return nil, rpcErrorf(codeInvalidRequest, "a batch has 1 to %d messages", maxBatch)
 	}
 	return texts, nil
@@ -137,11 +147,7 @@ func parseBatch(text []byte, version string) ([]json.RawMessage, error) {
 
 // answerInBatch returns the response to one message of a batch, empty for a notification.
 func (s *server) answerInBatch(r *http.Request, text []byte) []byte {
-	m, err := parseMessage(text)
-	c := &call{message: m}
-	if err == nil {
-		err = c.negotiate(r.Header)
-	}
+	c, err := parseCall(text, r.Header)
 	if err == nil && c.Method == "initialize" {
 		err = rpcErrorf(codeInvalidRequest, "initialize must not be part of a batch")
 	}
@@ -156,6 +162,7 @@ func (s *server) listen(r *http.Request, c *call) (*stream, error) {
 	if !accepts(r, "text/event-stream") {
 		return nil, errNotAcceptable
 	}
+
 	wanted := paramsAs[listenParams](c.message).Notifications
 	st := newStream(streamableHTTP)
 	st.lists = wanted.ResourcesListChanged
@@ -166,11 +173,14 @@ func (s *server) listen(r *http.Request, c *call) (*stream, error) {
 	id := string(c.ID)
 	subscription := `"io.modelcontextprotocol/subscriptionId":` + id
 	st.meta = "{" + subscription + "}"
-	var hello, goodbye bytes.Buffer
-	st.writeNotification(&hello, "notifications/subscriptions/acknowledged", `"notifications":`+mustJSON(wanted))
-	writeEvent(&goodbye, "message", `{"jsonrpc":"2.0","id":`+id+`,"result":{"resultType":"complete","_meta":{`+subscription+
-		`,"io.modelcontextprotocol/serverInfo":`+serverInfoJSON+`}}}`)
+	var hello bytes.Buffer
+	granted := `"notifications":` + mustJSON(wanted)
+	st.writeNotification(&hello, "notifications/subscriptions/acknowledged", granted)
 	st.hello = hello.Bytes()
+
+	var goodbye bytes.Buffer
+	result := `{"resultType":"complete","_meta":{` + subscription + `,` + serverInfoMeta + `}}`
+	writeEvent(&goodbye, "message", `{"jsonrpc":"2.0","id":`+id+`,"result":`+result+`}`)
 	st.goodbye = goodbye.Bytes()
 
 	if err := s.openStream(r, st); err != nil {
@@ -181,18 +191,21 @@ func (s *server) listen(r *http.Request, c *call) (*stream, error) {
 	return st, nil
 }
 
+var errListenWithPost = userError{
+	http.StatusMethodNotAllowed,
+	"send requests with POST: subscriptions/listen is the stream of this protocol version",
+}
+
 // handleNotifications answers GET /mcp, the legacy notification stream. It has no session that could subscribe to a
 // document, so it tells of list changes alone.
 func (s *server) handleNotifications(w http.ResponseWriter, r *http.Request) error {
 	version := headerValue(r.Header, versionHeader)
 	switch {
 	case version == modernVersion:
-		return headerError{
-			userError{http.StatusMethodNotAllowed, "send requests with POST: subscriptions/listen is the stream of this protocol version"},
-			"Allow", "POST",
-		}
+		return headerError{errListenWithPost, "Allow", "POST"}
 	case version != "" && !slices.Contains(legacyVersions, version):
-		return userError{http.StatusBadRequest, fmt.Sprintf("protocol version %.40q is not spoken here: use %s", version, legacyVersions[0])}
+		text := fmt.Sprintf("protocol version %.40q is not spoken here: use %s", version, legacyVersions[0])
+		return userError{http.StatusBadRequest, text}
 	case !accepts(r, "text/event-stream"):
 		return errNotAcceptable
 	}
@@ -211,11 +224,13 @@ func (s *server) handleSSE(w http.ResponseWriter, r *http.Request) error {
 	if !accepts(r, "text/event-stream") {
 		return errNotAcceptable
 	}
+
 	st := newSession()
 	st.lists = true
 	var hello bytes.Buffer
 	writeEvent(&hello, "endpoint", "/messages?sessionId="+st.session)
 	st.hello = hello.Bytes()
+
 	if err := s.openStream(r, st); err != nil {
 		return err
 	}
@@ -223,15 +238,26 @@ func (s *server) handleSSE(w http.ResponseWriter, r *http.Request) error {
 	return s.serveStream(w, r, st)
 }
 
+var (
+	errNoSessionID = userError{
+		http.StatusBadRequest,
+		"missing sessionId: open GET /sse and post to the address in its first event",
+	}
+	errNoSession = userError{
+		http.StatusNotFound,
+		"no such session: its stream has ended, open GET /sse again",
+	}
+)
+
 // handleMessages answers POST /messages: a message of a client of /sse. Its response goes onto the client's stream.
 func (s *server) handleMessages(w http.ResponseWriter, r *http.Request) error {
-	id := r.URL.Query().Get("sessionId")
-	if id == "" {
-		return userError{http.StatusBadRequest, "missing sessionId: open GET /sse and post to the address in its first event"}
+	sessionID := r.URL.Query().Get("sessionId")
+	if sessionID == "" {
+		return errNoSessionID
 	}
-	st := s.streams.find(id)
+	st := s.streams.find(sessionID)
 	if st == nil {
-		return userError{http.StatusNotFound, "no such session: its stream has ended, open GET /sse again"}
+		return errNoSession
 	}
 	buf := takeBuffer()
 	defer releaseBuffer(buf)
@@ -241,26 +267,29 @@ func (s *server) handleMessages(w http.ResponseWriter, r *http.Request) error {
 
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	m, err := parseMessage(buf.Bytes())
-	c := &call{message: m, version: sseVersion, session: st}
-	requestID := string(c.ID)
-	if err == nil && c.ID != nil {
-		err = st.beginCall(requestID, cancel)
-	}
+	c, err := parseSessionCall(buf.Bytes(), st, cancel)
 	if err != nil {
-		status, p := s.answer(ctx, buf, c, err)
-		writeMessage(w, status, p, buf)
+		s.respond(ctx, w, buf, c, err)
 		return nil
 	}
-
 	if c.Method == "notifications/cancelled" {
-		st.cancelCall(string(paramsAs[cancelledParams](m).RequestID))
+		st.cancelCall(string(paramsAs[cancelledParams](c.message).RequestID))
 	}
 	s.answer(ctx, buf, c, nil)
-	inFlight := st.endCall(requestID)
-	if inFlight && buf.Len() > 0 {
+	isAwaited := st.endCall(string(c.ID))
+	if isAwaited && buf.Len() > 0 {
 		st.send(buf.Bytes())
 	}
 	w.WriteHeader(http.StatusAccepted)
 	return nil
+}
+
+// parseSessionCall parses a message of a session and registers it if it is a request: cancel ends the work for it.
+func parseSessionCall(text []byte, st *stream, cancel context.CancelFunc) (*call, error) {
+	m, err := parseMessage(text)
+	c := &call{message: m, version: sseVersion, session: st}
+	if err != nil || c.ID == nil {
+		return c, err
+	}
+	return c, st.beginCall(string(c.ID), cancel)
 }

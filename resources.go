@@ -10,7 +10,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -23,23 +22,39 @@ const (
 	promptHits       = 5   // quotes in the prompt
 )
 
+const markdownType = "text/markdown"
+
+// listedResource is a document in the form of resources/list.
+type listedResource struct {
+	Annotations map[string]string `json:"annotations"`
+	MIMEType    string            `json:"mimeType"`
+	Name        string            `json:"name"`
+	Size        int               `json:"size"` // bytes
+	Title       string            `json:"title"`
+	URI         string            `json:"uri"`
+}
+
+// listResources answers with a page of the documents.
 func (s *server) listResources(ctx context.Context, c *call) (any, error) {
 	cursor := paramsAs[listParams](c.message).Cursor
 	page, err := s.list(ctx, "", cursor, resourcesPerPage)
 	if err != nil {
 		return nil, err
 	}
-	resources := []map[string]any{}
+
+	resources := []listedResource{} // not null in JSON
 	for _, d := range page.Documents {
-		resources = append(resources, map[string]any{
-			"uri":         documentURI(d.ID),
-			"name":        d.ID,
-			"title":       d.Title,
-			"mimeType":    "text/markdown",
-			"size":        d.Bytes,
-			"annotations": map[string]string{"lastModified": d.Updated.UTC().Format(time.RFC3339)},
+		modified := d.Updated.UTC().Format(time.RFC3339)
+		resources = append(resources, listedResource{
+			Annotations: map[string]string{"lastModified": modified},
+			MIMEType:    markdownType,
+			Name:        d.ID,
+			Size:        d.Bytes,
+			Title:       d.Title,
+			URI:         documentURI(d.ID),
 		})
 	}
+
 	result := map[string]any{"resources": resources}
 	if page.NextCursor != "" {
 		result["nextCursor"] = page.NextCursor
@@ -47,13 +62,17 @@ func (s *server) listResources(ctx context.Context, c *call) (any, error) {
 	return result, nil
 }
 
-const templateList = `{"resourceTemplates":[{"uriTemplate":"` + documentScheme + `{+id}","name":"document","title":"Document",
-	"description":"A Markdown document by its id, such as guide/install.md; completion/complete completes ids","mimeType":"text/markdown"}]}`
+// templateList is the result of resources/templates/list.
+const templateList = `{"resourceTemplates":[{
+	"uriTemplate":"` + documentScheme + `{+id}","name":"document","title":"Document",
+	"description":"A Markdown document by its id, such as guide/install.md; completion/complete completes ids",
+	"mimeType":"` + markdownType + `"}]}`
 
 func (s *server) listTemplates(context.Context, *call) (any, error) {
 	return json.RawMessage(templateList), nil
 }
 
+// readResource answers with the text of a document.
 func (s *server) readResource(ctx context.Context, c *call) (any, error) {
 	uri := paramsAs[resourceParams](c.message).URI
 	d, err := s.documentByURI(ctx, uri)
@@ -63,17 +82,19 @@ func (s *server) readResource(ctx context.Context, c *call) (any, error) {
 			code = codeResourceNotFound
 		}
 		return nil, rpcError{
-			Code:    code,
-			Message: "no such resource: resources/list lists them, " + documentScheme + "guide/install.md is the form of their URIs",
-			Data:    map[string]string{"uri": uri},
+			Code: code,
+			Message: "no such resource: resources/list lists them, " +
+				documentScheme + "guide/install.md is the form of their URIs",
+			Data: map[string]string{"uri": uri},
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
+
 	contents := map[string]string{
 		"uri":      uri,
-		"mimeType": "text/markdown",
+		"mimeType": markdownType,
 		"text":     d.text,
 	}
 	return map[string]any{"contents": []map[string]string{contents}}, nil
@@ -88,6 +109,7 @@ func (s *server) documentByURI(ctx context.Context, uri string) (*document, erro
 	return s.store.document(ctx, id)
 }
 
+// subscribe adds a document to those whose changes the session is told of.
 func (s *server) subscribe(_ context.Context, c *call) (any, error) {
 	uri := paramsAs[resourceParams](c.message).URI
 	if err := c.session.subscribe(uri); err != nil {
@@ -96,6 +118,7 @@ func (s *server) subscribe(_ context.Context, c *call) (any, error) {
 	return struct{}{}, nil
 }
 
+// unsubscribe is no error where there is no subscription.
 func (s *server) unsubscribe(_ context.Context, c *call) (any, error) {
 	uri := paramsAs[resourceParams](c.message).URI
 	c.session.unsubscribe(uri)
@@ -105,9 +128,10 @@ func (s *server) unsubscribe(_ context.Context, c *call) (any, error) {
 // complete completes ids in the resource template. For anything else it proposes nothing, which is no error.
 func (s *server) complete(ctx context.Context, c *call) (any, error) {
 	params := paramsAs[completeParams](c.message)
-	values := []string{}
+	values := []string{} // not null in JSON
 	hasMore := false
-	if strings.HasPrefix(params.Ref.URI, documentScheme) && params.Argument.Name == "id" {
+	isID := strings.HasPrefix(params.Ref.URI, documentScheme) && params.Argument.Name == "id"
+	if isID {
 		page, err := s.list(ctx, params.Argument.Value, "", maxCompletions)
 		if err != nil {
 			return nil, err
@@ -117,12 +141,14 @@ func (s *server) complete(ctx context.Context, c *call) (any, error) {
 			values = append(values, d.ID)
 		}
 	}
+
 	completion := map[string]any{"values": values, "hasMore": hasMore}
 	return map[string]any{"completion": completion}, nil
 }
 
 const promptName = "answer_from_docs"
 
+// promptList is the result of prompts/list.
 const promptList = `{"prompts":[{"name":"` + promptName + `","title":"Answer from the documentation",
 	"description":"Searches the documentation for a question, quotes what it finds, and asks for an answer that cites it",
 	"arguments":[{"name":"question","title":"Question","description":"What to answer","required":true}]}]}`
@@ -135,9 +161,12 @@ func (s *server) listPrompts(context.Context, *call) (any, error) {
 func (s *server) getPrompt(ctx context.Context, c *call) (any, error) {
 	params := paramsAs[callParams](c.message)
 	if params.Name != promptName {
-		return nil, rpcErrorf(codeInvalidParams, "no prompt %.60q: prompts/list names them", params.Name)
+		return nil, rpcErrorf(codeInvalidParams,
+			"no prompt %.60q: prompts/list names them",
+			params.Name)
 	}
 	spanAttrs(ctx, slog.String("gen_ai.prompt.name", params.Name))
+
 	args := arguments{values: params.Arguments}
 	question := args.query("question")
 	if err := args.check("question"); err != nil {
@@ -148,28 +177,36 @@ func (s *server) getPrompt(ctx context.Context, c *call) (any, error) {
 		return nil, err
 	}
 
-	var text bytes.Buffer
-	fmt.Fprintf(&text, "Answer this question from the documentation quoted below, and cite document, heading and line of whatever you use. "+
-		"Say so if the quotes do not answer it; then search on with search_docs.\n\nQuestion: %s\n", question)
-	for _, h := range found.Hits {
-		text.WriteByte('\n')
-		hash := sha256.Sum256([]byte(h.Text))
-		quote(&text, source{
-			id:      h.Document,
-			heading: cmp.Or(h.Heading, h.Title),
-			lines:   "line " + strconv.Itoa(h.Line),
-			hash:    hex.EncodeToString(hash[:]),
-		}, h.Text)
-	}
-	if len(found.Hits) == 0 {
-		text.WriteString("\nThe search found nothing.\n")
-	}
 	message := map[string]any{
 		"role":    "user",
-		"content": content{"text", text.Bytes()},
+		"content": content{"text", promptText(question, found.Hits)},
 	}
 	return map[string]any{
 		"description": "Answer from the documentation",
 		"messages":    []map[string]any{message},
 	}, nil
+}
+
+// promptText asks the question and quotes the hits. The hash in a quote is that of the passage.
+func promptText(question string, hits []hit) []byte {
+	var text bytes.Buffer
+	text.WriteString("Answer this question from the documentation quoted below, " +
+		"and cite document, heading and line of whatever you use. " +
+		"Say so if the quotes do not answer it; then search on with search_docs.\n\n" +
+		"Question: " + question + "\n")
+	for _, h := range hits {
+		hash := sha256.Sum256([]byte(h.Text))
+		from := source{
+			id:      h.Document,
+			heading: cmp.Or(h.Heading, h.Title),
+			lines:   "line " + strconv.Itoa(h.Line),
+			hash:    hex.EncodeToString(hash[:]),
+		}
+		text.WriteByte('\n')
+		quote(&text, from, h.Text)
+	}
+	if len(hits) == 0 {
+		text.WriteString("\nThe search found nothing.\n")
+	}
+	return text.Bytes()
 }

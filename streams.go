@@ -57,21 +57,34 @@ func newStreams(maxOpen int) *streams {
 	}
 }
 
+var (
+	errTooManyStreams = headerError{
+		userError{
+			http.StatusServiceUnavailable,
+			"too many streams are open: try again later, or raise MAX_STREAMS",
+		},
+		"Retry-After",
+		"10",
+	}
+	errTooManyOfClient = headerError{
+		userError{
+			http.StatusTooManyRequests,
+			"too many streams are open from this address: close some",
+		},
+		"Retry-After",
+		"10",
+	}
+)
+
 // add counts st, or returns the error that there are too many.
 func (a *streams) add(st *stream) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.open >= a.max {
-		return headerError{
-			userError{http.StatusServiceUnavailable, "too many streams are open: try again later, or raise MAX_STREAMS"},
-			"Retry-After", "10",
-		}
+		return errTooManyStreams
 	}
 	if a.byClient[st.client] >= a.maxPerClient {
-		return headerError{
-			userError{http.StatusTooManyRequests, "too many streams are open from this address: close some"},
-			"Retry-After", "10",
-		}
+		return errTooManyOfClient
 	}
 
 	a.open++
@@ -82,6 +95,7 @@ func (a *streams) add(st *stream) error {
 	return nil
 }
 
+// remove ends what add began.
 func (a *streams) remove(st *stream) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -145,8 +159,11 @@ func (st *stream) subscribe(uris ...string) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if len(st.uris)+len(uris) > maxSubscriptions {
-		return rpcErrorf(codeInvalidParams, "a stream has at most %d subscriptions: resources/list_changed tells of every change", maxSubscriptions)
+		return rpcErrorf(codeInvalidParams,
+			"a stream has at most %d subscriptions: resources/list_changed tells of every change",
+			maxSubscriptions)
 	}
+
 	if st.uris == nil {
 		st.uris = make(map[string]bool)
 	}
@@ -176,6 +193,7 @@ func (st *stream) changed(ids []string) {
 	if !st.lists && len(st.uris) == 0 {
 		return
 	}
+
 	isWanted := st.lists
 	st.listChanged = st.lists
 	for uri := range st.uris {
@@ -187,14 +205,18 @@ func (st *stream) changed(ids []string) {
 	}
 	if isWanted && !st.waking {
 		st.waking = true
-		time.AfterFunc(st.coalesce, func() { st.wake <- struct{}{} }) // has room: waking keeps others from sending
+		time.AfterFunc(st.coalesce, st.sendWake)
 	}
 }
+
+// sendWake never blocks: the channel has room for one, and waking keeps others from sending.
+func (st *stream) sendWake() { st.wake <- struct{}{} }
 
 // notifications returns the events for the changes since the last call.
 func (st *stream) notifications() []byte {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+
 	var b bytes.Buffer
 	if st.listChanged {
 		st.writeNotification(&b, "notifications/resources/list_changed", "")
@@ -205,6 +227,7 @@ func (st *stream) notifications() []byte {
 			st.uris[uri] = false
 		}
 	}
+
 	st.listChanged = false
 	st.waking = false
 	return b.Bytes()
@@ -250,6 +273,7 @@ func (s *server) serveStream(w http.ResponseWriter, r *http.Request, st *stream)
 	h.Set("Content-Type", "text/event-stream")
 	h["Cache-Control"] = noStore
 	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
+
 	control := http.NewResponseController(w)
 	write := func(text []byte) error {
 		_ = control.SetWriteDeadline(time.Now().Add(s.streams.patience))
@@ -315,8 +339,10 @@ func (st *stream) beginCall(id string, cancel context.CancelFunc) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.lastUsed = time.Now()
-	if _, taken := st.calls[id]; taken || st.calls == nil {
-		return rpcErrorf(codeInvalidRequest, "another request of this id is in flight, or the stream has ended")
+	_, isTaken := st.calls[id]
+	if isTaken || st.calls == nil {
+		return rpcErrorf(codeInvalidRequest,
+			"another request of this id is in flight, or the stream has ended")
 	}
 	st.calls[id] = cancel
 	return nil
