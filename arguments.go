@@ -18,6 +18,7 @@ type arguments struct {
 	err    error
 }
 
+// fail keeps the first problem.
 func (a *arguments) fail(format string, args ...any) {
 	if a.err == nil {
 		a.err = toolErrorf(format, args...)
@@ -53,9 +54,13 @@ func (a *arguments) query(name string) string {
 	text := a.text(name)
 	switch {
 	case strings.TrimSpace(text) == "":
-		a.fail(`%s is missing: pass what to look for, for example {"%s":"how to install"}`, name, name)
-	case len(text) > maxQueryBytes || !isPlain(text):
-		a.fail("%s must have at most %d bytes, none of them NUL: shorten it to its main words", name, maxQueryBytes)
+		a.fail("%s is missing: pass what to look for, "+
+			`for example {"%s":"how to install"}`,
+			name, name)
+	case len(text) > maxQueryBytes, !isPlain(text):
+		a.fail("%s must have at most %d bytes, none of them NUL: "+
+			"shorten it to its main words",
+			name, maxQueryBytes)
 	}
 	return text
 }
@@ -94,6 +99,7 @@ func (e toolError) problem() problem {
 	}
 }
 
+// errorType is a label of the metrics.
 func (e toolError) errorType() string {
 	if e.cause != nil {
 		return errorType(e.cause)

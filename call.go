@@ -17,9 +17,11 @@ import (
 // call is a message and who sent it in which revision.
 type call struct {
 	*message
-	version string        // of the protocol
-	session *stream       // on /sse, else nil
-	answer  *bytes.Buffer // empty: room for the text of a tool's answer, released once the response is encoded
+	version string  // of the protocol
+	session *stream // on /sse, else nil
+
+	// answer is an empty buffer for the text of a tool's answer. It is released once the response is encoded.
+	answer *bytes.Buffer
 }
 
 // parseCall parses a message that came with these headers. With an error the call has what could be read.
@@ -47,7 +49,9 @@ const (
 )
 
 // headerValue returns the values of a header as one. key is in canonical form.
-func headerValue(h http.Header, key string) string { return strings.Join(h[key], ",") }
+func headerValue(h http.Header, key string) string {
+	return strings.Join(h[key], ",")
+}
 
 // negotiate sets the version that c's message speaks and checks what that version demands of the headers. Proxies go
 // by the headers, so a modern request must not say anything else in them.
@@ -58,7 +62,8 @@ func (c *call) negotiate(h http.Header) error {
 	}
 	c.version = modernVersion
 	if c.ID == nil {
-		return nil // clients send notifications without the headers
+		// Clients send notifications without the headers.
+		return nil
 	}
 	if c.Method == "" {
 		return rpcErrorf(codeInvalidRequest,
@@ -80,7 +85,8 @@ func (c *call) negotiateLegacy(version string) error {
 	if slices.Contains(legacyVersions, c.version) || c.Method == "initialize" {
 		return nil
 	}
-	return unsupportedVersion(version, slices.Concat([]string{modernVersion}, legacyVersions))
+	supported := slices.Concat([]string{modernVersion}, legacyVersions)
+	return unsupportedVersion(version, supported)
 }
 
 // checkMeta checks what the _meta of a modern request says. version is that of the header.
@@ -217,13 +223,16 @@ func (c *call) clientName() string {
 // errorStatus returns the HTTP status of c's error response. Initialize-era clients take any status but 200 for a broken
 // transport, so they get 200 whenever the request could be understood.
 func (c *call) errorStatus(p problem) int {
-	switch p.code {
-	case codeMethodNotFound, codeInvalidParams, codeResourceNotFound, codeInternal:
-		if !c.isModern() {
-			return http.StatusOK
-		}
+	understood := []int{
+		codeMethodNotFound,
+		codeInvalidParams,
+		codeResourceNotFound,
+		codeInternal,
 	}
-	if p.code == codeMethodNotFound {
+	switch {
+	case !c.isModern() && slices.Contains(understood, p.code):
+		return http.StatusOK
+	case p.code == codeMethodNotFound:
 		return http.StatusNotFound
 	}
 	return p.status

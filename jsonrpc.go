@@ -19,7 +19,7 @@ import (
 // Revisions of the protocol.
 const (
 	modernVersion = "2026-07-28"
-	batchVersion  = "2025-03-26" // the only one with batches; also that of requests that name none
+	batchVersion  = "2025-03-26" // with batches; also meant by requests that name none
 	sseVersion    = "2024-11-05" // the only one on /sse
 )
 
@@ -31,13 +31,18 @@ type message struct {
 	JSONRPC string          `json:"jsonrpc"`
 	ID      json.RawMessage `json:"id"` // nil: a notification
 	Method  string          `json:"method"`
-	Params  params          `json:"params"` // see newParams; nil if the message has none
+	Params  params          `json:"params"` // nil: none; see newParams
 	Result  json.RawMessage `json:"result"`
 	Error   json.RawMessage `json:"error"`
 }
 
-func (m *message) isRequest() bool  { return m.ID != nil && m.Method != "" }
-func (m *message) isResponse() bool { return m.Result != nil || m.Error != nil }
+func (m *message) isRequest() bool {
+	return m.ID != nil && m.Method != ""
+}
+
+func (m *message) isResponse() bool {
+	return m.Result != nil || m.Error != nil
+}
 
 // meta returns the _meta of the params.
 func (m *message) meta() requestMeta {
@@ -94,11 +99,13 @@ type requestMeta struct {
 	Traceparent  any        `json:"traceparent"`
 }
 
+// clientInfo is what a client program says of itself.
 type clientInfo struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
 }
 
+// initializeParams begin the initialize era's conversation.
 type initializeParams struct {
 	baseParams
 	ProtocolVersion string     `json:"protocolVersion"`
@@ -112,16 +119,19 @@ type callParams struct {
 	Arguments map[string]any `json:"arguments"`
 }
 
+// listParams ask for a page of a list.
 type listParams struct {
 	baseParams
 	Cursor string `json:"cursor"`
 }
 
+// resourceParams name a resource.
 type resourceParams struct {
 	baseParams
 	URI string `json:"uri"`
 }
 
+// completeParams ask how the value of an argument may go on.
 type completeParams struct {
 	baseParams
 	Ref struct {
@@ -133,6 +143,7 @@ type completeParams struct {
 	} `json:"argument"`
 }
 
+// listenParams open a stream of notifications.
 type listenParams struct {
 	baseParams
 	Notifications subscriptions `json:"notifications"`
@@ -144,6 +155,7 @@ type subscriptions struct {
 	ResourceSubscriptions []string `json:"resourceSubscriptions,omitempty"` // URIs
 }
 
+// cancelledParams name a request whose response nobody waits for any more.
 type cancelledParams struct {
 	baseParams
 	RequestID json.RawMessage `json:"requestId"`
@@ -154,7 +166,8 @@ func parseMessage(text []byte) (*message, error) {
 	m, err := decodeMessage(text)
 	wrong, isType := errors.AsType[*json.UnmarshalTypeError](err)
 	if err != nil && !isType || !utf8.Valid(text) {
-		return new(message), rpcErrorf(codeParse, "not JSON in UTF-8: send a JSON-RPC 2.0 message")
+		return new(message), rpcErrorf(codeParse,
+			"not JSON in UTF-8: send a JSON-RPC 2.0 message")
 	}
 	if m.ID != nil && !bytes.ContainsAny(m.ID[:1], `"-0123456789`) {
 		m.ID = nil
@@ -164,7 +177,8 @@ func parseMessage(text []byte) (*message, error) {
 
 	field := ""
 	if isType {
-		field = strings.Replace(wrong.Field, ".baseParams.", ".", 1) // encoding/json names embedded structs too
+		// encoding/json names the embedded struct, which is not on the wire.
+		field = strings.Replace(wrong.Field, ".baseParams.", ".", 1)
 	}
 	switch {
 	case isType && !strings.HasPrefix(field, "params"):
@@ -178,7 +192,9 @@ func parseMessage(text []byte) (*message, error) {
 		return m, rpcErrorf(codeInvalidRequest,
 			"not a JSON-RPC message: it needs a method")
 	case isType:
-		return m, rpcErrorf(codeInvalidParams, "%s must not be of type %s", field, wrong.Value)
+		return m, rpcErrorf(codeInvalidParams,
+			"%s must not be of type %s",
+			field, wrong.Value)
 	}
 	return m, nil
 }

@@ -24,7 +24,9 @@ func (s *server) handleMCP(w http.ResponseWriter, r *http.Request) error {
 	if err != nil || st == nil {
 		return err
 	}
-	return s.serveStream(w, r, st) // for up to an hour, so the message and its buffer are not kept
+
+	// A stream may last an hour. The message that opened it and its buffer are let go by now.
+	return s.serveStream(w, r, st)
 }
 
 // answerPost answers POST /mcp, unless the message opens a stream, which is returned then.
@@ -43,6 +45,7 @@ func (s *server) answerPost(w http.ResponseWriter, r *http.Request) (*stream, er
 	c, err := parseCall(text, r.Header)
 	switch {
 	case err != nil:
+		// It is answered below.
 	case c.isListen():
 		st, err = s.listen(r, c)
 	case !accepts(r, "application/json"):
@@ -76,10 +79,13 @@ func readMessage(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer) erro
 }
 
 // respond answers c, or its error, over HTTP. buf is room for the response.
-func (s *server) respond(ctx context.Context, w http.ResponseWriter, buf *bytes.Buffer, c *call, err error) {
+func (s *server) respond(
+	ctx context.Context, w http.ResponseWriter, buf *bytes.Buffer, c *call, err error,
+) {
 	status, p := s.answer(ctx, buf, c, err)
 	if status != p.status {
-		p = problem{} // its headers belong to its own status
+		// Headers such as Retry-After belong to the problem's own status.
+		p = problem{}
 	}
 	writeMessage(w, status, p, buf)
 }
@@ -94,7 +100,9 @@ func writeMessage(w http.ResponseWriter, status int, p problem, buf *bytes.Buffe
 		h.Set("Content-Length", strconv.Itoa(buf.Len()))
 	}
 	w.WriteHeader(status)
-	_, _ = w.Write(buf.Bytes()) // a client that is gone is noticed when the request is reported
+
+	// A client that is gone is noticed when the request is reported.
+	_, _ = w.Write(buf.Bytes())
 }
 
 // answerBatch answers the messages in buf one after the other. Each counts against the rate limit.
@@ -104,7 +112,9 @@ func (s *server) answerBatch(w http.ResponseWriter, r *http.Request, buf *bytes.
 		s.respond(r.Context(), w, buf, &call{message: new(message)}, err)
 		return nil
 	}
-	for range texts[1:] { // the guard has counted the first one
+
+	// The guard has counted the first message with the request.
+	for range texts[1:] {
 		if err := s.limit(r); err != nil {
 			return err
 		}
@@ -134,13 +144,16 @@ func parseBatch(text []byte, version string) ([]json.RawMessage, error) {
 	err := json.Unmarshal(text, &texts)
 	switch {
 	case err != nil:
-		return nil, rpcErrorf(codeParse, "not JSON: send a JSON-RPC 2.0 message")
+		return nil, rpcErrorf(codeParse,
+			"not JSON: send a JSON-RPC 2.0 message")
 	case version != "" && version != batchVersion:
 		return nil, rpcErrorf(codeInvalidRequest,
 			"batches are part of protocol version %s alone: send the messages one by one",
 			batchVersion)
 	case len(texts) == 0, len(texts) > maxBatch:
-		return nil, rpcErrorf(codeInvalidRequest, "a batch has 1 to %d messages", maxBatch)
+		return nil, rpcErrorf(codeInvalidRequest,
+			"a batch has 1 to %d messages",
+			maxBatch)
 	}
 	return texts, nil
 }
@@ -149,7 +162,8 @@ func parseBatch(text []byte, version string) ([]json.RawMessage, error) {
 func (s *server) answerInBatch(r *http.Request, text []byte) []byte {
 	c, err := parseCall(text, r.Header)
 	if err == nil && c.Method == "initialize" {
-		err = rpcErrorf(codeInvalidRequest, "initialize must not be part of a batch")
+		err = rpcErrorf(codeInvalidRequest,
+			"initialize must not be part of a batch")
 	}
 	var response bytes.Buffer
 	s.answer(r.Context(), &response, c, err)
@@ -179,15 +193,19 @@ func (s *server) listen(r *http.Request, c *call) (*stream, error) {
 	st.hello = hello.Bytes()
 
 	var goodbye bytes.Buffer
-	result := `{"resultType":"complete","_meta":{` + subscription + `,` + serverInfoMeta + `}}`
-	writeEvent(&goodbye, "message", `{"jsonrpc":"2.0","id":`+id+`,"result":`+result+`}`)
+	meta := `{` + subscription + `,` + serverInfoMeta + `}`
+	result := `{"resultType":"complete","_meta":` + meta + `}`
+	response := `{"jsonrpc":"2.0","id":` + id + `,"result":` + result + `}`
+	writeEvent(&goodbye, "message", response)
 	st.goodbye = goodbye.Bytes()
 
 	if err := s.openStream(r, st); err != nil {
 		return nil, err
 	}
+
+	// The stage ends here: the rest of the request is waiting for changes.
 	_, end := c.beginStage(r.Context(), methodLabel(c.Method))
-	end(nil) // the rest of the request is waiting
+	end(nil)
 	return st, nil
 }
 
@@ -204,7 +222,9 @@ func (s *server) handleNotifications(w http.ResponseWriter, r *http.Request) err
 	case version == modernVersion:
 		return headerError{errListenWithPost, "Allow", "POST"}
 	case version != "" && !slices.Contains(legacyVersions, version):
-		text := fmt.Sprintf("protocol version %.40q is not spoken here: use %s", version, legacyVersions[0])
+		text := fmt.Sprintf(
+			"protocol version %.40q is not spoken here: use %s",
+			version, legacyVersions[0])
 		return userError{http.StatusBadRequest, text}
 	case !accepts(r, "text/event-stream"):
 		return errNotAcceptable
@@ -272,8 +292,10 @@ func (s *server) handleMessages(w http.ResponseWriter, r *http.Request) error {
 		s.respond(ctx, w, buf, c, err)
 		return nil
 	}
+
 	if c.Method == "notifications/cancelled" {
-		st.cancelCall(string(paramsAs[cancelledParams](c.message).RequestID))
+		params := paramsAs[cancelledParams](c.message)
+		st.cancelCall(string(params.RequestID))
 	}
 	s.answer(ctx, buf, c, nil)
 	isAwaited := st.endCall(string(c.ID))
@@ -284,7 +306,8 @@ func (s *server) handleMessages(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// parseSessionCall parses a message of a session and registers it if it is a request: cancel ends the work for it.
+// parseSessionCall parses a message of a session. If it is a request, it is registered with cancel, which ends the work
+// for it.
 func parseSessionCall(text []byte, st *stream, cancel context.CancelFunc) (*call, error) {
 	m, err := parseMessage(text)
 	c := &call{message: m, version: sseVersion, session: st}

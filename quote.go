@@ -19,20 +19,31 @@ const (
 // writePart appends the lines of d from number from on that fit into maxChars, quoted, and how to go on after them.
 // lines is how many d has.
 func writePart(b *bytes.Buffer, d *document, from, lines, maxChars int) {
-	frame := 3*len(d.id) + 600 // characters written around the text
+	// The frame is what is written around the text. A small maxChars is not used up by it: the answer is longer then.
+	frame := 3*len(d.id) + 600
 	room := max(maxChars-frame, min(maxChars, frame))
 	part, to, isCut := cutLines(d.text, from, room)
+
+	// Not Sprintf: this is part of every call.
+	inWords := "lines " + strconv.Itoa(from) +
+		" to " + strconv.Itoa(to) +
+		" of " + strconv.Itoa(lines)
 	quote(b, source{
 		id:      d.id,
 		heading: cmp.Or(headingAt(d, from), d.title),
-		lines:   "lines " + strconv.Itoa(from) + " to " + strconv.Itoa(to) + " of " + strconv.Itoa(lines),
+		lines:   inWords,
 		hash:    strings.Trim(d.etag, `"`),
 	}, part)
+
 	if isCut {
-		fmt.Fprintf(b, "Line %d goes on: its rest is left out, pass a greater max_chars (at most %d) to read it.\n", to, maxAnswerChars)
+		fmt.Fprintf(b, "Line %d goes on: its rest is left out, "+
+			"pass a greater max_chars (at most %d) to read it.\n",
+			to, maxAnswerChars)
 	}
 	if to < lines {
-		fmt.Fprintf(b, "There is more: go on with get_document {\"id\":%s,\"from_line\":%d}\n", mustJSON(d.id), to+1)
+		fmt.Fprintf(b, "There is more: go on with "+
+			"get_document {\"id\":%s,\"from_line\":%d}\n",
+			mustJSON(d.id), to+1)
 	}
 }
 
@@ -42,6 +53,7 @@ func cutLines(text string, from, room int) (part string, to int, isCut bool) {
 	for range from - 1 {
 		text = text[lineEnd(text, 0):]
 	}
+
 	end := len(text)
 	if end > room {
 		end = runeOffset(text, room)
@@ -53,6 +65,7 @@ func cutLines(text string, from, room int) (part string, to int, isCut bool) {
 			end = newline + 1
 		}
 	}
+
 	part = text[:end]
 	to = from + strings.Count(strings.TrimSuffix(part, "\n"), "\n")
 	return part, to, isCut

@@ -18,11 +18,16 @@ import (
 
 const (
 	resourcesPerPage = 100
-	maxCompletions   = 100 // by the specification
-	promptHits       = 5   // quotes in the prompt
-)
 
-const markdownType = "text/markdown"
+	// maxCompletions is the specification's limit of values in one answer.
+	maxCompletions = 100
+
+	// promptHits is how many passages the prompt quotes at most.
+	promptHits = 5
+
+	promptName   = "answer_from_docs"
+	markdownType = "text/markdown"
+)
 
 // listedResource is a document in the form of resources/list.
 type listedResource struct {
@@ -64,10 +69,12 @@ func (s *server) listResources(ctx context.Context, c *call) (any, error) {
 
 // templateList is the result of resources/templates/list.
 const templateList = `{"resourceTemplates":[{
-	"uriTemplate":"` + documentScheme + `{+id}","name":"document","title":"Document",
+	"uriTemplate":"` + documentScheme + `{+id}",
+	"name":"document","title":"Document",
 	"description":"A Markdown document by its id, such as guide/install.md; completion/complete completes ids",
 	"mimeType":"` + markdownType + `"}]}`
 
+// listTemplates answers with the one template, of which every document is a resource.
 func (s *server) listTemplates(context.Context, *call) (any, error) {
 	return json.RawMessage(templateList), nil
 }
@@ -77,6 +84,7 @@ func (s *server) readResource(ctx context.Context, c *call) (any, error) {
 	uri := paramsAs[resourceParams](c.message).URI
 	d, err := s.documentByURI(ctx, uri)
 	if errors.Is(err, errNotFound) {
+		// The modern era has no code of its own for this.
 		code := codeInvalidParams
 		if !c.isModern() {
 			code = codeResourceNotFound
@@ -130,8 +138,8 @@ func (s *server) complete(ctx context.Context, c *call) (any, error) {
 	params := paramsAs[completeParams](c.message)
 	values := []string{} // not null in JSON
 	hasMore := false
-	isID := strings.HasPrefix(params.Ref.URI, documentScheme) && params.Argument.Name == "id"
-	if isID {
+	isTemplate := strings.HasPrefix(params.Ref.URI, documentScheme)
+	if isTemplate && params.Argument.Name == "id" {
 		page, err := s.list(ctx, params.Argument.Value, "", maxCompletions)
 		if err != nil {
 			return nil, err
@@ -146,13 +154,14 @@ func (s *server) complete(ctx context.Context, c *call) (any, error) {
 	return map[string]any{"completion": completion}, nil
 }
 
-const promptName = "answer_from_docs"
-
 // promptList is the result of prompts/list.
-const promptList = `{"prompts":[{"name":"` + promptName + `","title":"Answer from the documentation",
+const promptList = `{"prompts":[{
+	"name":"` + promptName + `",
+	"title":"Answer from the documentation",
 	"description":"Searches the documentation for a question, quotes what it finds, and asks for an answer that cites it",
 	"arguments":[{"name":"question","title":"Question","description":"What to answer","required":true}]}]}`
 
+// listPrompts answers with the one prompt.
 func (s *server) listPrompts(context.Context, *call) (any, error) {
 	return json.RawMessage(promptList), nil
 }
@@ -167,6 +176,7 @@ func (s *server) getPrompt(ctx context.Context, c *call) (any, error) {
 	}
 	spanAttrs(ctx, slog.String("gen_ai.prompt.name", params.Name))
 
+	// A prompt has no result for what is wrong with its arguments, as a tool has: it is an error.
 	args := arguments{values: params.Arguments}
 	question := args.query("question")
 	if err := args.check("question"); err != nil {
@@ -187,14 +197,16 @@ func (s *server) getPrompt(ctx context.Context, c *call) (any, error) {
 	}, nil
 }
 
-// promptText asks the question and quotes the hits. The hash in a quote is that of the passage.
+// promptText asks the question and quotes the hits.
 func promptText(question string, hits []hit) []byte {
 	var text bytes.Buffer
-	text.WriteString("Answer this question from the documentation quoted below, " +
-		"and cite document, heading and line of whatever you use. " +
-		"Say so if the quotes do not answer it; then search on with search_docs.\n\n" +
-		"Question: " + question + "\n")
+	text.WriteString("Answer this question from the documentation " +
+		"quoted below, and cite document, heading and line of whatever " +
+		"you use. Say so if the quotes do not answer it; then search on " +
+		"with search_docs.\n\n")
+	text.WriteString("Question: " + question + "\n")
 	for _, h := range hits {
+		// A hit does not know its document's hash. The passage's own is as hard to forge.
 		hash := sha256.Sum256([]byte(h.Text))
 		from := source{
 			id:      h.Document,
