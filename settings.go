@@ -29,12 +29,12 @@ type settings struct {
 	embeddingBatch          int // texts in one call
 	embeddingConcurrency    int
 	embeddingMinCosine      float64
-	vectorWeight            float64
+	vectorWeight            float64 // in the ranking, where words weigh 1
 
-	apiToken       string // empty: searching and reading need no token
-	adminToken     string // empty: the admin routes are closed
-	allowedHosts   []string
-	allowedOrigins []string
+	apiToken       string   // empty: searching and reading need no token
+	adminToken     string   // empty: the admin routes are closed
+	allowedHosts   []string // never empty; "*": all
+	allowedOrigins []string // "*": all
 	trustedProxies []netip.Prefix
 	rateLimit      float64 // requests per second and client; 0: no limit
 	maxStreams     int
