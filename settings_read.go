@@ -1,0 +1,163 @@
+package main
+
+// How the environment becomes settings: all values are checked, all problems are reported at once, and what is set but
+// may not be meant is warned of.
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// otlpEndpoints are variables that the OpenTelemetry SDK reads. If one is set, traces are exported by default.
+var otlpEndpoints = []string{
+	"OTEL_EXPORTER_OTLP_ENDPOINT",
+	"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+}
+
+// errUsage is wrapped by errors that other settings or arguments would avoid. The program then exits with 2.
+var errUsage = errors.New("vitrine -h prints the manual")
+
+// readSettings parses the environment. Its error wraps errUsage and lists all problems, one a line.
+func readSettings(env map[string]string) (*settings, error) {
+	var cfg settings
+	problems := cfg.parse(env)
+	problems = append(problems, cfg.conflicts(env)...)
+	if len(problems) > 0 {
+		return nil, fmt.Errorf("%w\n%w", errors.Join(problems...), errUsage)
+	}
+
+	cfg.setDependentDefaults(env)
+	return &cfg, nil
+}
+
+// parse sets each field from its variable or default. It returns an error for each value that is refused.
+func (c *settings) parse(env map[string]string) []error {
+	var problems []error
+	for _, v := range variables(c) {
+		value := cmp.Or(env[v.name], v.defaultValue)
+		if value == "" {
+			continue
+		}
+		err := v.set(value)
+		if err != nil {
+			problems = append(problems, v.problem(value, err))
+		}
+	}
+	return problems
+}
+
+// problem returns the error for a refused value. It shows the value unless it is secret, and an example.
+func (v variable) problem(value string, err error) error {
+	shown := redact(value)
+	if v.secret {
+		shown = "(secret)"
+	}
+	example := cmp.Or(v.example, v.defaultValue)
+	return fmt.Errorf("%s=%q: %w; for example %s=%s", v.name, shown, err, v.name, example)
+}
+
+// conflicts returns an error for each setting that lacks its companion, and for each OTLP endpoint that is not a URL.
+func (c *settings) conflicts(env map[string]string) []error {
+	var problems []error
+	add := func(format string, args ...any) {
+		problems = append(problems, fmt.Errorf(format, args...))
+	}
+
+	if (c.embeddingURL == "") != (c.embeddingModel == "") {
+		add("EMBEDDING_URL and EMBEDDING_MODEL must be set together; " +
+			"for example EMBEDDING_MODEL=nomic-embed-text")
+	}
+	if c.profiling && c.adminToken == "" {
+		add("ENABLE_PROFILING=true needs ADMIN_TOKEN; for example ADMIN_TOKEN=a-long-random-text")
+	}
+	for _, name := range otlpEndpoints {
+		_, err := parseURL(env[name])
+		if err != nil && env[name] != "" {
+			add("%s is not a URL; for example %s=http://127.0.0.1:4318", name, name)
+		}
+	}
+	return problems
+}
+
+// setDependentDefaults sets defaults that depend on other settings.
+func (c *settings) setDependentDefaults(env map[string]string) {
+	if c.embeddingURL != "" && env["VECTOR_WEIGHT"] == "" {
+		c.vectorWeight = 1
+	}
+
+	if c.tracesExporter == "" {
+		c.tracesExporter = "none"
+		for _, name := range otlpEndpoints {
+			if env[name] != "" {
+				c.tracesExporter = "otlp"
+			}
+		}
+	}
+
+	// A page that has rebound its own name to a loopback address must not reach a server there. Names of a server on
+	// other addresses are not known.
+	if len(c.allowedHosts) == 0 {
+		c.allowedHosts = []string{"*"}
+		if isLoopback(c.addr) {
+			c.allowedHosts = []string{"localhost", "127.0.0.1", "::1", hostname(c.addr)}
+		}
+	}
+}
+
+// warnAboutSettings logs valid settings that may not be what the operator meant.
+func warnAboutSettings(log *slog.Logger, cfg *settings, env map[string]string) {
+	if cfg.apiToken == "" && !isLoopback(cfg.addr) {
+		log.Warn("searching and reading are open to whoever reaches this address: set API_TOKEN to close them",
+			"addr", cfg.addr)
+	}
+	if !cfg.observability {
+		log.Warn("OBSERVABILITY is off: requests are neither logged nor measured nor traced")
+	}
+	ignored := ignoredVariables(env)
+	if len(ignored) > 0 {
+		log.Warn("these variables are not honoured", "variables", ignored)
+	}
+}
+
+// ignoredVariables returns the variables of OpenTelemetry in env that have no effect, sorted.
+func ignoredVariables(env map[string]string) []string {
+	hasEffect := make(map[string]bool)
+	for _, v := range variables(new(settings)) {
+		hasEffect[v.name] = true
+	}
+
+	var ignored []string
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		if strings.HasPrefix(name, "OTEL_") && !hasEffect[name] && !isTraceExporterOption(name) {
+			ignored = append(ignored, name)
+		}
+	}
+	return ignored
+}
+
+// isTraceExporterOption reports whether the OpenTelemetry SDK reads the variable to export traces. It does not read the
+// protocol, which is always HTTP with protobuf.
+func isTraceExporterOption(name string) bool {
+	return strings.HasPrefix(name, "OTEL_EXPORTER_OTLP_") &&
+		!strings.Contains(name, "_METRICS_") &&
+		!strings.Contains(name, "_LOGS_") &&
+		!strings.HasSuffix(name, "_PROTOCOL")
+}
+
+// effectiveSettings returns each variable's value or default for the log. Secrets and credentials in URLs are redacted.
+func effectiveSettings(env map[string]string) slog.Value {
+	var attrs []slog.Attr
+	for _, v := range variables(new(settings)) {
+		value := redact(cmp.Or(env[v.name], v.defaultValue))
+		if v.secret && value != "" {
+			value = "(set)"
+		}
+		attrs = append(attrs, slog.String(v.name, value))
+	}
+	return slog.GroupValue(attrs...)
+}
