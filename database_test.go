@@ -1,6 +1,6 @@
 package main
 
-// A PostgreSQL of the tests' own.
+// PostgreSQL for the tests: a server of their own, and a database for each test.
 
 import (
 	"context"
@@ -18,12 +18,12 @@ import (
 	"time"
 )
 
-// testPostgres is a server of the tests' own, or the one that VITRINE_TEST_DATABASE_URL names.
+// testPostgres is a server that the tests have started, or the one that VITRINE_TEST_DATABASE_URL names.
 type testPostgres struct {
 	url string
 	dir string // where its data is; empty for a given server
 
-	running io.Closer // its end is the server's
+	running io.Closer // the pipe of startPostgres: when it is closed, the server stops
 }
 
 var sharedPostgres = sync.OnceValues(func() (testPostgres, error) {
@@ -33,20 +33,22 @@ var sharedPostgres = sync.OnceValues(func() (testPostgres, error) {
 	return startPostgres()
 })
 
-// startPostgres starts a server that is stopped by testdata/postgres-down.sh when this process has ended, however: the
-// script waits for the end of a pipe.
+// startPostgres starts a server. testdata/postgres-down.sh stops it when this process ends for whatever
+// reason: until then a shell waits for the end of a pipe.
 func startPostgres() (testPostgres, error) {
 	dir, err := os.MkdirTemp("", "vitrine-postgres-")
 	if err != nil {
 		return testPostgres{}, err
 	}
-	if err := os.Chmod(dir, 0o755); err != nil { // the server runs as another user where the tests run as root
+	if err := os.Chmod(dir, 0o755); err != nil { // if the tests run as root, the server does not
 		return testPostgres{}, err
 	}
+
 	url, err := upPostgres(dir)
 	if err != nil {
 		return testPostgres{}, err
 	}
+
 	down := exec.Command("sh", "-c", `cat; exec testdata/postgres-down.sh "$0"`, dir)
 	down.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // not interrupted along with the tests
 	running, err := down.StdinPipe()
@@ -56,6 +58,7 @@ func startPostgres() (testPostgres, error) {
 	return testPostgres{url, dir, running}, down.Start()
 }
 
+// upPostgres starts a server with its data in dir and returns its URL.
 func upPostgres(dir string) (url string, err error) {
 	up := exec.Command("testdata/postgres-up.sh", dir)
 	log := new(strings.Builder)
@@ -67,7 +70,8 @@ func upPostgres(dir string) (url string, err error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// needPostgres returns the tests' server. Without one the test is skipped, but fails where CI is set.
+// needPostgres returns the tests' server. If it does not start, the test is skipped, or fails where CI is
+// set.
 func needPostgres(t testing.TB) testPostgres {
 	t.Helper()
 	server, err := sharedPostgres()
@@ -88,7 +92,10 @@ func newDatabase(t testing.TB) string {
 	server := needPostgres(t)
 	name := fmt.Sprintf("vitrine_test_%d_%d", os.Getpid(), databases.Add(1))
 	execSQL(t, server.url, "CREATE DATABASE "+name)
-	t.Cleanup(func() { execSQL(t, server.url, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)") })
+	t.Cleanup(func() {
+		execSQL(t, server.url, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
+	})
+
 	u, err := url.Parse(server.url)
 	if err != nil {
 		t.Fatal(err)
@@ -97,6 +104,7 @@ func newDatabase(t testing.TB) string {
 	return u.String()
 }
 
+// execSQL runs statements on a connection of its own.
 func execSQL(t testing.TB, url string, statements ...string) {
 	t.Helper()
 	db, err := sql.Open("postgres", url)
@@ -111,7 +119,7 @@ func execSQL(t testing.TB, url string, statements ...string) {
 	}
 }
 
-// openPostgres opens the store in that database, with the built-in embedder and nothing in the background.
+// openPostgres opens the store in that database without its background jobs. env are more settings.
 func openPostgres(t testing.TB, url string, env ...string) *postgres {
 	t.Helper()
 	p := unopenedPostgres(t, url, env...)
@@ -121,13 +129,16 @@ func openPostgres(t testing.TB, url string, env ...string) *postgres {
 	return p
 }
 
+// unopenedPostgres returns the store in that database before it is opened.
 func unopenedPostgres(t testing.TB, url string, env ...string) *postgres {
 	t.Helper()
 	cfg := testSettings(t, append([]string{"DATABASE_URL=" + url}, env...)...)
+
 	var e embedder = hashedEmbedder{}
 	if cfg.embeddingURL != "" {
 		e = newRemoteEmbedder(cfg)
 	}
+
 	p, err := newPostgres(cfg, e, quietObserver())
 	if err != nil {
 		t.Fatal(err)
@@ -136,31 +147,34 @@ func unopenedPostgres(t testing.TB, url string, env ...string) *postgres {
 	return p
 }
 
-// background starts the store as the server does, and ends it with the test.
+// background starts the store as the server does. It ends with the test.
 func background(t testing.TB, p *postgres) *postgres {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	var working sync.WaitGroup
+	var tasks sync.WaitGroup
 	t.Cleanup(func() {
 		cancel()
-		working.Wait()
+		tasks.Wait()
 	})
-	if err := p.start(ctx, &working); err != nil {
+
+	if err := p.start(ctx, &tasks); err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
-// mark puts a document whose chunks all carry one word.
+// mark puts a document whose title and chunks all have one word.
 func mark(ctx context.Context, st store, id, word string) error {
-	d, err := newDocument(id, fmt.Sprintf("# %s\n\n## One\n\n%s\n\n## Two\n\n%s\n", word, word, word), time.Now())
-	if err == nil {
-		_, err = st.put(ctx, d, precondition{})
+	text := fmt.Sprintf("# %s\n\n## One\n\n%s\n\n## Two\n\n%s\n", word, word, word)
+	d, err := newDocument(id, text, time.Now())
+	if err != nil {
+		return err
 	}
+	_, err = st.put(ctx, d, precondition{})
 	return err
 }
 
-// count returns the number that a statement asks for.
+// count returns the number that a statement yields.
 func count(t testing.TB, url, statement string, args ...any) (n int) {
 	t.Helper()
 	db, err := sql.Open("postgres", url)

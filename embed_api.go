@@ -146,6 +146,17 @@ func (e *remoteEmbedder) parseResponse(
 	return vectors, response.Usage.PromptTokens, nil
 }
 
+// setDimensions sets the vectors' length if it is not known yet. It returns an error if length is 0 or another one is
+// known.
+func (e *remoteEmbedder) setDimensions(length int) error {
+	e.vectorLength.CompareAndSwap(0, int64(length))
+	expected := e.dimensions()
+	if length == 0 || length != expected {
+		return fmt.Errorf("a vector of %d dimensions instead of %d", length, expected)
+	}
+	return nil
+}
+
 func isNaN(x float32) bool { return math.IsNaN(float64(x)) }
 
 // apiError is a response without usable vectors: an error status, or status 200 with vectors that cannot be right.
@@ -245,3 +256,7 @@ func (v *wireVector) UnmarshalJSON(text []byte) error {
 	*v = decoded
 	return err
 }
+
+func (e *remoteEmbedder) model() string { return e.cfg.embeddingModel }
+
+func (e *remoteEmbedder) dimensions() int { return int(e.vectorLength.Load()) }

@@ -65,20 +65,6 @@ func newRemoteEmbedder(cfg *settings) *remoteEmbedder {
 	return e
 }
 
-func (e *remoteEmbedder) model() string   { return e.cfg.embeddingModel }
-func (e *remoteEmbedder) dimensions() int { return int(e.vectorLength.Load()) }
-
-// setDimensions sets the vectors' length if it is not known yet. It returns an error if length is 0 or another one is
-// known.
-func (e *remoteEmbedder) setDimensions(length int) error {
-	e.vectorLength.CompareAndSwap(0, int64(length))
-	expected := e.dimensions()
-	if length == 0 || length != expected {
-		return fmt.Errorf("a vector of %d dimensions instead of %d", length, expected)
-	}
-	return nil
-}
-
 func (e *remoteEmbedder) minCosine() float64 { return e.cfg.embeddingMinCosine }
 func (e *remoteEmbedder) worthReusing() bool { return true }
 

@@ -1,6 +1,10 @@
 package main
 
+// The PostgreSQL store under faults: a network that breaks, a server that crashes, replicas that
+// restart, a pooler in between.
+
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -22,7 +26,7 @@ import (
 	"time"
 )
 
-// proxy is a TCP proxy in front of a server, whose network can be spoilt.
+// proxy is a TCP proxy in front of a server. Tests set its faults.
 type proxy struct {
 	net.Listener
 	target string
@@ -30,9 +34,9 @@ type proxy struct {
 	mu       sync.Mutex
 	conns    []net.Conn
 	latency  time.Duration // of each packet, each way
-	down     bool          // connections are closed at once
-	silent   bool          // nothing gets through any more
-	accepted int
+	down     bool          // new connections are reset
+	silent   bool          // packets are dropped
+	accepted int           // connections so far
 }
 
 // newProxy returns a proxy and the URL that leads through it.
@@ -51,24 +55,29 @@ func newProxy(t testing.TB, databaseURL string) (*proxy, string) {
 	go p.serve()
 	t.Cleanup(func() {
 		listener.Close()
-		p.set(func() { p.cut() })
+		p.set(p.cut)
 	})
 	return p, u.String()
 }
 
+// set changes the proxy under its lock.
 func (p *proxy) set(change func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	change()
 }
 
-// cut resets all connections. The caller is in set.
+// cut resets all connections. The caller holds the lock.
 func (p *proxy) cut() {
 	for _, c := range p.conns {
-		_ = c.(*net.TCPConn).SetLinger(0)
-		c.Close()
+		reset(c)
 	}
 	p.conns = nil
+}
+
+func reset(c net.Conn) {
+	_ = c.(*net.TCPConn).SetLinger(0)
+	c.Close()
 }
 
 func (p *proxy) serve() {
@@ -77,19 +86,22 @@ func (p *proxy) serve() {
 		if err != nil {
 			return
 		}
-		p.mu.Lock()
-		p.accepted++
-		server, err := net.Dial("tcp", p.target)
-		if p.down || err != nil {
-			_ = client.(*net.TCPConn).SetLinger(0)
-			client.Close()
-		} else {
-			p.conns = append(p.conns, client, server)
-			go p.copy(client, server)
-			go p.copy(server, client)
-		}
-		p.mu.Unlock()
+		p.set(func() { p.connect(client) })
 	}
+}
+
+// connect connects the client to the server. The caller holds the lock.
+func (p *proxy) connect(client net.Conn) {
+	p.accepted++
+	server, err := net.Dial("tcp", p.target)
+	if p.down || err != nil {
+		reset(client)
+		return
+	}
+
+	p.conns = append(p.conns, client, server)
+	go p.copy(client, server)
+	go p.copy(server, client)
 }
 
 func (p *proxy) copy(to, from net.Conn) {
@@ -100,9 +112,12 @@ func (p *proxy) copy(to, from net.Conn) {
 		if err != nil {
 			return
 		}
+
 		p.mu.Lock()
-		latency, silent := p.latency, p.silent
+		latency := p.latency
+		silent := p.silent
 		p.mu.Unlock()
+
 		time.Sleep(latency)
 		if silent {
 			continue
@@ -120,22 +135,28 @@ func TestResetConnectionsAreReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	var asking sync.WaitGroup
+	var clients sync.WaitGroup
 	for range 4 {
-		asking.Go(func() {
+		clients.Go(func() {
 			for ctx.Err() == nil {
-				if hits, _, err := p.search(t.Context(), query{text: "lantern", limit: 5}); err != nil && !errors.Is(err, errUnavailable) || err == nil && len(hits) != 1 {
+				hits, _, err := p.search(t.Context(), query{text: "lantern", limit: 5})
+				if errors.Is(err, errUnavailable) {
+					continue
+				}
+				if err != nil || len(hits) != 1 {
 					t.Errorf("search: %d hits, %v", len(hits), err)
 				}
 			}
 		})
 	}
+
 	for range 20 {
 		time.Sleep(20 * time.Millisecond)
 		proxy.set(proxy.cut)
 	}
 	cancel()
-	asking.Wait()
+	clients.Wait()
+
 	waitFor(t, "it answers again", func() bool {
 		_, _, err := p.size(t.Context())
 		return err == nil
@@ -149,7 +170,8 @@ func TestLatencyIsBorne(t *testing.T) {
 	if err := mark(t.Context(), p, "a.md", "lantern"); err != nil {
 		t.Fatal(err)
 	}
-	if hits, _, err := p.search(t.Context(), query{text: "lantern", limit: 5}); err != nil || len(hits) != 1 {
+	hits, _, err := p.search(t.Context(), query{text: "lantern", limit: 5})
+	if err != nil || len(hits) != 1 {
 		t.Errorf("%d hits, %v", len(hits), err)
 	}
 }
@@ -157,29 +179,36 @@ func TestLatencyIsBorne(t *testing.T) {
 func TestBreakerSparesADatabaseThatIsAway(t *testing.T) {
 	proxy, url := newProxy(t, newDatabase(t))
 	p := background(t, unopenedPostgres(t, url))
-	proxy.set(func() { proxy.down = true; proxy.cut() })
+	proxy.set(func() {
+		proxy.down = true
+		proxy.cut()
+	})
 	waitFor(t, "the breaker opens", func() bool {
 		_, _, err := p.size(t.Context())
 		return err != nil && strings.Contains(err.Error(), "probed")
 	})
+
 	before := 0
 	proxy.set(func() { before = proxy.accepted })
-	var asking sync.WaitGroup
+	var clients sync.WaitGroup
 	for range 50 {
-		asking.Go(func() {
+		clients.Go(func() {
 			for range 20 {
 				started := time.Now()
 				_, _, err := p.search(t.Context(), query{text: "lantern", limit: 5})
-				if took := time.Since(started); !errors.Is(err, errUnavailable) || took > time.Second {
+				took := time.Since(started)
+				if !errors.Is(err, errUnavailable) || took > time.Second {
 					t.Errorf("got %v after %v", err, took)
 				}
 				time.Sleep(100 * time.Millisecond)
 			}
 		})
 	}
-	asking.Wait()
+	clients.Wait()
+
 	proxy.set(func() {
-		if n := proxy.accepted - before; n > 20 { // two seconds: some of the probe and of the listener
+		// Within two seconds only the probe and the listener try to connect.
+		if n := proxy.accepted - before; n > 20 {
 			t.Errorf("%d connections were tried: a storm", n)
 		}
 		proxy.down = false
@@ -190,17 +219,19 @@ func TestBreakerSparesADatabaseThatIsAway(t *testing.T) {
 	})
 }
 
-// TestSilentNetworkIsNotWaitedForForEver takes as long as a statement may.
+// TestSilentNetworkIsNotWaitedForForEver takes as long as a statement may take.
 func TestSilentNetworkIsNotWaitedForForEver(t *testing.T) {
 	t.Parallel()
 	proxy, url := newProxy(t, newDatabase(t))
 	p := openPostgres(t, url)
 	proxy.set(func() { proxy.silent = true })
-	ctx, cancel := context.WithTimeout(t.Context(), handlerBudget) // as a request has it
+
+	ctx, cancel := context.WithTimeout(t.Context(), handlerBudget) // like a request
 	defer cancel()
 	started := time.Now()
 	_, _, err := p.size(ctx)
-	if took := time.Since(started); !errors.Is(err, errUnavailable) || took > 3*handlerBudget {
+	took := time.Since(started)
+	if !errors.Is(err, errUnavailable) || took > 3*handlerBudget {
 		t.Errorf("got %v after %v", err, took)
 	}
 }
@@ -212,35 +243,44 @@ func TestDatabaseThatIsAwayAtStartIsWaitedFor(t *testing.T) {
 	if status := ts.get("/livez").status; status != http.StatusOK {
 		t.Errorf("/livez is %d", status)
 	}
-	for path, want := range map[string]string{"/readyz": "database: connection", "/search?q=lantern": "try again"} {
-		if a := ts.get(path); a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, want) || a.header.Get("Retry-After") != "1" {
+	for path, want := range map[string]string{
+		"/readyz":           "database: connection",
+		"/search?q=lantern": "try again",
+	} {
+		a := ts.get(path)
+		isTold := strings.Contains(a.body, want) && a.header.Get("Retry-After") == "1"
+		if a.status != http.StatusServiceUnavailable || !isTold {
 			t.Errorf("%s: %d %s, want 503 with %q", path, a.status, a.body, want)
 		}
 	}
+
 	proxy.set(func() { proxy.down = false })
 	waitFor(t, "it is ready", func() bool { return ts.get("/readyz").status == http.StatusOK })
 }
 
-// TestKilledServerLosesNothingAcknowledged kills a backend of the server, which makes all of it crash and recover, in the
-// midst of writes: what was acknowledged is there, and nothing is there by halves.
+// TestKilledServerLosesNothingAcknowledged kills a backend during writes, which makes the whole server
+// crash and recover. Afterwards all acknowledged writes must be there, and no write in part.
 func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
 	rounds := 200
 	if testing.Short() {
 		rounds = 10
 	}
 	needPostgres(t)
-	server, err := startPostgres() // of its own: all connections are lost with each round
+	server, err := startPostgres() // not the shared one: each round ends all of its connections
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := openPostgres(t, server.url)
 	ctx, cancel := context.WithCancel(t.Context())
+
 	const writers = 4
-	var acknowledged, attempted [writers]int // the number of the word that its document held last
+	// Each writer puts word0, word1, … into its document.
+	var acknowledged [writers]int // the last number whose put has succeeded
+	var attempted [writers]int    // the last number
 	var writes atomic.Int64
-	var writing sync.WaitGroup
+	var tasks sync.WaitGroup
 	for w := range writers {
-		writing.Go(func() {
+		tasks.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
 				attempted[w] = i
 				err := mark(t.Context(), p, fmt.Sprintf("%d.md", w), fmt.Sprintf("word%d", i))
@@ -251,19 +291,21 @@ func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
 				case !errors.Is(err, errUnavailable):
 					t.Errorf("put: %v", err)
 				default:
-					p.breaker.succeeded() // nobody probes here
+					p.breaker.succeeded() // there is no probe to close it
 					time.Sleep(time.Millisecond)
 				}
 			}
 		})
 	}
+
 	for range rounds {
 		before := writes.Load()
 		waitFor(t, "writes succeed", func() bool { return writes.Load() > before })
 		server.killBackend(t)
 	}
 	cancel()
-	writing.Wait()
+	tasks.Wait()
+
 	p.breaker.succeeded()
 	for w := range writers {
 		var d *document
@@ -272,9 +314,11 @@ func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
 			p.breaker.succeeded()
 			return err == nil
 		})
-		held, err := strconv.Atoi(strings.TrimPrefix(d.title, "word"))
-		if err != nil || held < acknowledged[w] || held > attempted[w] { // what was not acknowledged may have been written all the same
-			t.Errorf("document %d is %q, acknowledged was word%d, attempted word%d", w, d.title, acknowledged[w], attempted[w])
+		// A put that was not acknowledged may have been committed.
+		stored, err := strconv.Atoi(strings.TrimPrefix(d.title, "word"))
+		if err != nil || stored < acknowledged[w] || stored > attempted[w] {
+			t.Errorf("document %d is %q, acknowledged was word%d, attempted word%d",
+				w, d.title, acknowledged[w], attempted[w])
 		}
 		hits, _, err := p.search(t.Context(), query{text: d.title, prefix: d.id, limit: 1})
 		if err != nil || len(hits) != 1 || hits[0].Title != hits[0].Text {
@@ -285,7 +329,7 @@ func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
 	t.Logf("%d writes in %d rounds", writes.Load(), rounds)
 }
 
-// killBackend kills the process of one of the store's connections, of a busy one if there is any.
+// killBackend kills the server's process for one of the store's connections, preferably a busy one.
 func (s testPostgres) killBackend(t *testing.T) {
 	t.Helper()
 	db, err := sql.Open("postgres", s.url)
@@ -295,26 +339,42 @@ func (s testPostgres) killBackend(t *testing.T) {
 	defer db.Close()
 	var pid int
 	waitFor(t, "the store has a connection", func() bool {
-		return db.QueryRow(`SELECT pid FROM pg_stat_activity WHERE application_name = 'vitrine' ORDER BY state = 'idle', random() LIMIT 1`).Scan(&pid) == nil
+		return db.QueryRow(`
+			SELECT pid FROM pg_stat_activity WHERE application_name = 'vitrine'
+			ORDER BY state = 'idle', random() LIMIT 1`).Scan(&pid) == nil
 	})
-	if container, err := os.ReadFile(filepath.Join(s.dir, "container")); err == nil {
-		err = exec.Command("docker", "exec", strings.TrimSpace(string(container)), "kill", "-9", strconv.Itoa(pid)).Run()
-		if err != nil {
-			t.Fatal(err)
-		}
-	} else if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) { // gone meanwhile
+
+	err = s.kill(pid)
+	if err != nil && !errors.Is(err, syscall.ESRCH) { // it may have ended by itself
 		t.Fatal(err)
 	}
+}
+
+// kill kills a process of the server, which may run in a container.
+func (s testPostgres) kill(pid int) error {
+	container, err := os.ReadFile(filepath.Join(s.dir, "container"))
+	if err != nil {
+		return syscall.Kill(pid, syscall.SIGKILL)
+	}
+	name := strings.TrimSpace(string(container))
+	return exec.Command("docker", "exec", name, "kill", "-9", strconv.Itoa(pid)).Run()
 }
 
 // wantWhole checks that all tables agree.
 func wantWhole(t *testing.T, url string) {
 	t.Helper()
 	for what, statement := range map[string]string{
-		"documents without all their chunks":  `SELECT count(*) FROM documents AS d WHERE chunks <> (SELECT count(*) FROM chunks WHERE document = d.id)`,
-		"chunks without a row of embeddings":  `SELECT count(*) FROM chunks AS c WHERE NOT EXISTS (SELECT FROM embeddings AS e WHERE e.document = c.document AND e.position = c.position)`,
-		"documents that are counted too many": `SELECT documents - (SELECT count(*) FROM documents) FROM settings`,
-		"chunks that are counted too many":    `SELECT chunks - (SELECT count(*) FROM chunks) FROM settings`,
+		"documents without all their chunks": `
+			SELECT count(*) FROM documents AS d
+			WHERE chunks <> (SELECT count(*) FROM chunks WHERE document = d.id)`,
+		"chunks without a row of embeddings": `
+			SELECT count(*) FROM chunks AS c WHERE NOT EXISTS (
+				SELECT FROM embeddings AS e WHERE e.document = c.document AND e.position = c.position
+			)`,
+		"documents that are counted too many": `
+			SELECT documents - (SELECT count(*) FROM documents) FROM settings`,
+		"chunks that are counted too many": `
+			SELECT chunks - (SELECT count(*) FROM chunks) FROM settings`,
 	} {
 		if n := count(t, url, statement); n != 0 {
 			t.Errorf("%d %s", n, what)
@@ -324,14 +384,16 @@ func wantWhole(t *testing.T, url string) {
 
 func TestReplicasHearOfEachOther(t *testing.T) {
 	url := newDatabase(t)
-	a, b := background(t, unopenedPostgres(t, url)), background(t, unopenedPostgres(t, url))
+	a := background(t, unopenedPostgres(t, url))
+	b := background(t, unopenedPostgres(t, url))
 	told := make(chan []string, 100)
 	defer b.watch(func(ids []string) { told <- ids })()
+
 	i := 0
 	hears := func(what string, ok func(ids []string) bool) {
 		t.Helper()
 		waitFor(t, what, func() bool {
-			i++ // until b listens, some are lost
+			i++ // again and again: until b listens, notifications are lost
 			if err := mark(t.Context(), a, "a.md", fmt.Sprintf("word%d", i)); err != nil {
 				t.Fatal(err)
 			}
@@ -343,17 +405,24 @@ func TestReplicasHearOfEachOther(t *testing.T) {
 			}
 		})
 	}
-	hears("b hears of a.md", func(ids []string) bool { return slices.Equal(ids, []string{"a.md"}) })
-	execSQL(t, url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'")
-	hears("b checks everything after a lost connection", func(ids []string) bool { return ids == nil })
-	hears("b hears of a.md again", func(ids []string) bool { return slices.Equal(ids, []string{"a.md"}) })
+	isOne := func(ids []string) bool { return slices.Equal(ids, []string{"a.md"}) }
+	isAny := func(ids []string) bool { return ids == nil }
+
+	hears("b hears of a.md", isOne)
+	execSQL(t, url, `
+		SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+		WHERE datname = current_database() AND query LIKE 'LISTEN%'`)
+	hears("b checks everything after a lost connection", isAny)
+	hears("b hears of a.md again", isOne)
 }
 
 func TestRecheckFindsWhatNoNotificationTold(t *testing.T) {
 	url := newDatabase(t)
-	a, b := openPostgres(t, url), openPostgres(t, url) // neither listens
+	a := openPostgres(t, url) // neither listens
+	b := openPostgres(t, url)
 	var told atomic.Int64
 	defer b.watch(func([]string) { told.Add(1) })()
+
 	b.recheck(t.Context())
 	if err := mark(t.Context(), a, "a.md", "lantern"); err != nil {
 		t.Fatal(err)
@@ -367,15 +436,18 @@ func TestRecheckFindsWhatNoNotificationTold(t *testing.T) {
 }
 
 func TestOneReplicaAtATimeFollowsTheFolder(t *testing.T) {
-	url, dir := newDatabase(t), t.TempDir()
+	url := newDatabase(t)
+	dir := t.TempDir()
 	write := func(name, text string) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	write("a.md", "# One")
-	a, b := openPostgres(t, url), openPostgres(t, url)
-	fa, fb := &folder{dir: dir, observe: quietObserver()}, &folder{dir: dir, observe: quietObserver()}
+	a := openPostgres(t, url)
+	b := openPostgres(t, url)
+	folderOfA := &folder{dir: dir, observe: quietObserver()}
+	folderOfB := &folder{dir: dir, observe: quietObserver()}
 	scan := func(f *folder, p *postgres) {
 		t.Helper()
 		if err := f.scan(t.Context(), p); err != nil {
@@ -388,36 +460,41 @@ func TestOneReplicaAtATimeFollowsTheFolder(t *testing.T) {
 			t.Errorf("a.md is %+v, %v, want %q", d, err, want)
 		}
 	}
+
 	if _, err := a.folderIDs(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := fb.scan(t.Context(), b); err == nil || errors.Is(err, errElsewhere) {
+	if err := folderOfB.scan(t.Context(), b); err == nil || errors.Is(err, errElsewhere) {
 		t.Errorf("b is ready before the first scan has ended: %v", err)
 	}
-	scan(fa, a)
+	scan(folderOfA, a)
 	title("One")
+
 	write("a.md", "# Two")
-	scan(fb, b)
+	scan(folderOfB, b)
 	title("One") // b left it to a
+
 	if err := mark(t.Context(), b, "api.md", "lantern"); err != nil {
 		t.Fatal(err)
 	}
 	write("api.md", "# Not this")
-	scan(fa, a)
+	scan(folderOfA, a)
 	if d, err := b.document(t.Context(), "api.md"); err != nil || d.title != "lantern" {
 		t.Errorf("the scan touched what came over the API: %+v, %v", d, err)
 	}
 	wantStatus(t, "put of the folder's document", mark(t.Context(), a, "a.md", "lantern"), http.StatusConflict)
 	wantStatus(t, "removal of the folder's document", a.remove(t.Context(), "a.md", precondition{}), http.StatusConflict)
+
 	execSQL(t, url, "UPDATE leases SET expires = now() - interval '1 second'") // a has died
 	write("a.md", "# Three")
-	scan(fb, b)
+	scan(folderOfB, b)
 	title("Three")
 	d, _ := newDocument("a.md", "# Four", time.Now())
 	if err := a.sync(t.Context(), time.Now(), []*document{d}, nil); !errors.Is(err, errElsewhere) {
 		t.Errorf("a wrote without the lease: %v", err)
 	}
 	title("Three")
+
 	a.close()
 	b.close() // gives the lease back
 	c := openPostgres(t, url)
@@ -426,9 +503,11 @@ func TestOneReplicaAtATimeFollowsTheFolder(t *testing.T) {
 	}
 }
 
-// TestRollingRestartLosesNothing restarts two replicas in turn while clients write and search through whichever answers.
+// TestRollingRestartLosesNothing restarts two replicas in turn while clients write and search. They ask
+// the replica that answers.
 func TestRollingRestartLosesNothing(t *testing.T) {
-	databaseURL, dir := newDatabase(t), t.TempDir()
+	databaseURL := newDatabase(t)
+	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "folder.md"), []byte("# Lantern"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -436,7 +515,8 @@ func TestRollingRestartLosesNothing(t *testing.T) {
 	replicas := []*process{start(t, env), start(t, env)}
 	var mu sync.Mutex
 	urls := []string{replicas[0].url, replicas[1].url}
-	// do asks the replicas in turn until one takes the request on, as a load balancer does.
+
+	// do asks the replicas in turn until one accepts the request, as a load balancer does.
 	do := func(method, path, body string) (status int, answer string) {
 		for attempt := range 100 {
 			mu.Lock()
@@ -461,6 +541,7 @@ func TestRollingRestartLosesNothing(t *testing.T) {
 		}
 		return 0, "no replica answers"
 	}
+
 	stop := make(chan struct{})
 	var clients sync.WaitGroup
 	var written [3]int
@@ -473,15 +554,20 @@ func TestRollingRestartLosesNothing(t *testing.T) {
 					return
 				default:
 				}
-				if status, answer := do("PUT", fmt.Sprintf("/documents/w%d/%d.md", w, i), fmt.Sprintf("# Copper %d", i)); status != http.StatusCreated && status != http.StatusNoContent {
+
+				path := fmt.Sprintf("/documents/w%d/%d.md", w, i)
+				status, answer := do("PUT", path, fmt.Sprintf("# Copper %d", i))
+				if status != http.StatusCreated && status != http.StatusNoContent {
 					t.Errorf("put: %d %s", status, answer)
 				}
-				if status, answer := do("GET", "/search?q=lantern", ""); status != http.StatusOK || !strings.Contains(answer, "folder.md") {
+				status, answer = do("GET", "/search?q=lantern", "")
+				if status != http.StatusOK || !strings.Contains(answer, "folder.md") {
 					t.Errorf("search: %d %s", status, answer)
 				}
 			}
 		})
 	}
+
 	for i := range 4 {
 		old := replicas[i%2]
 		if err := old.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -497,10 +583,13 @@ func TestRollingRestartLosesNothing(t *testing.T) {
 	}
 	close(stop)
 	clients.Wait()
+
 	total := 1
 	for w, n := range written {
 		total += n
-		if got := count(t, databaseURL, "SELECT count(*) FROM documents WHERE id LIKE $1", fmt.Sprintf("w%d/%%", w)); got != n {
+		prefix := fmt.Sprintf("w%d/%%", w)
+		got := count(t, databaseURL, "SELECT count(*) FROM documents WHERE id LIKE $1", prefix)
+		if got != n {
 			t.Errorf("writer %d has %d documents, wrote %d", w, got, n)
 		}
 	}
@@ -508,7 +597,8 @@ func TestRollingRestartLosesNothing(t *testing.T) {
 	t.Logf("%d documents", total)
 }
 
-// TestPostgresIsAStoreThroughAPooler runs through PgBouncer in transaction mode: nothing may rely on a session.
+// TestPostgresIsAStoreThroughAPooler runs through PgBouncer in transaction mode, where no statement may
+// rely on a session.
 func TestPostgresIsAStoreThroughAPooler(t *testing.T) {
 	server := needPostgres(t)
 	pooler := startPgBouncer(t, server.url)
@@ -539,6 +629,7 @@ func startPgBouncer(t *testing.T, databaseURL string) string {
 	if err != nil {
 		t.Skip(err)
 	}
+
 	dir, err := os.MkdirTemp("", "vitrine-pgbouncer-") // not t.TempDir, which another user cannot enter
 	if err != nil {
 		t.Fatal(err)
@@ -547,18 +638,32 @@ func startPgBouncer(t *testing.T, databaseURL string) string {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
+
 	addr := freeAddr(t)
 	_, port, _ := net.SplitHostPort(addr)
 	config := filepath.Join(dir, "pgbouncer.ini")
-	text := fmt.Sprintf("[databases]\n* = host=%s port=%s user=postgres\n[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port=%s\nunix_socket_dir=\n"+
-		"auth_type=any\npool_mode=transaction\ndefault_pool_size=3\nmax_prepared_statements=0\nignore_startup_parameters=extra_float_digits\n", u.Hostname(), u.Port(), port)
+	text := fmt.Sprintf(`
+[databases]
+* = host=%s port=%s user=postgres
+[pgbouncer]
+listen_addr=127.0.0.1
+listen_port=%s
+unix_socket_dir=
+auth_type=any
+pool_mode=transaction
+default_pool_size=3
+max_prepared_statements=0
+ignore_startup_parameters=extra_float_digits
+`, u.Hostname(), u.Port(), port)
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
+
 	args := []string{program, config}
 	if os.Getuid() == 0 { // it refuses to run as root
 		args = append([]string{"setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"}, args...)
 	}
+
 	cmd := exec.Command(args[0], args[1:]...)
 	log := new(logBuffer)
 	cmd.Stderr = log
@@ -569,24 +674,23 @@ func startPgBouncer(t *testing.T, databaseURL string) string {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
 	})
+
 	waitFor(t, "PgBouncer listens", func() bool {
 		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			c.Close()
+		if err != nil {
+			return false
 		}
-		return err == nil
+		c.Close()
+		return true
 	})
 	return addr
 }
 
 // postgresCache is where testdata/postgres-up.sh unpacks what it downloads.
 func postgresCache() string {
-	for _, name := range []string{"CACHE", "XDG_CACHE_HOME"} {
-		if dir := os.Getenv(name); name == "CACHE" && dir != "" {
-			return dir
-		} else if dir != "" {
-			return filepath.Join(dir, "vitrine-postgres")
-		}
+	if dir := os.Getenv("CACHE"); dir != "" {
+		return dir
 	}
-	return "/var/tmp/vitrine-postgres"
+	dir := cmp.Or(os.Getenv("XDG_CACHE_HOME"), "/var/tmp")
+	return filepath.Join(dir, "vitrine-postgres")
 }

@@ -14,8 +14,10 @@ type gauges struct {
 	openConnections int64
 	documents       int
 	chunks          int
-	indexed         time.Time       // when the index was last known to be in step with the folder
-	ready           map[string]bool // by the name of the check
+	// When the index was last known to be in step with the folder.
+	indexed time.Time
+	// By the name of the check.
+	ready           map[string]bool
 	pool            poolStats
 	logLinesDropped int64
 	traces          traceStats
@@ -32,13 +34,13 @@ type collector struct{ read func() gauges }
 // Describe sends nothing, which makes the collector unchecked: Collect describes what it sends.
 func (collector) Describe(chan<- *prometheus.Desc) {}
 
-// sample is a value of a family with at most one label.
+// sample is a value of a family.
 type sample struct {
 	value float64
-	label string
+	label string // value of the family's label, if it has one
 }
 
-// family sends a family of metrics.
+// family is a family of metrics with at most one label.
 type family struct {
 	to    chan<- prometheus.Metric
 	kind  prometheus.ValueType
@@ -47,6 +49,7 @@ type family struct {
 	label string // name of the one label, empty for none
 }
 
+// send sends one metric for each sample.
 func (f family) send(samples ...sample) {
 	var labels []string
 	if f.label != "" {
@@ -81,7 +84,8 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		"Passages in the store, the units that are found.",
 		float64(g.chunks))
 	gauge("vitrine_index_last_success_timestamp_seconds",
-		"When the index was last known to be in step with the folder.",
+		"When the index was last known "+
+			"to be in step with the folder.",
 		seconds(g.indexed))
 	gauge("db_client_connection_max",
 		"Most connections that the database pool opens.",
@@ -111,10 +115,11 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 func (collector) collectLabelled(to chan<- prometheus.Metric, g *gauges) {
 	idle := float64(g.openConnections) - float64(g.activeRequests)
 	family{
-		to:    to,
-		kind:  prometheus.GaugeValue,
-		name:  "vitrine_http_connections",
-		help:  "Open HTTP connections, by whether a request is being answered on them.",
+		to:   to,
+		kind: prometheus.GaugeValue,
+		name: "vitrine_http_connections",
+		help: "Open HTTP connections, " +
+			"by whether a request is being answered on them.",
 		label: "state",
 	}.send(
 		sample{float64(g.activeRequests), "active"},

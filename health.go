@@ -28,6 +28,7 @@ func (s *server) handleReady(w http.ResponseWriter, r *http.Request) error {
 		status = http.StatusServiceUnavailable
 		fmt.Fprintf(&lines, "%s not ready: %s%s\n", c.name, c.problem, c.detail)
 	}
+
 	if status == http.StatusOK && !r.URL.Query().Has("verbose") {
 		return writeText(w, status, "ok\n")
 	}
@@ -64,16 +65,18 @@ type storeSize struct {
 // maxSizeAge is how long the size of the store is reused. Probes and scrapes of any number ask the store once a second.
 const maxSizeAge = time.Second
 
-// ask returns the size of the store, or of the last time that it answered with why it does not.
+// ask returns the size of the store. If the store does not answer, it returns the last known size and the error.
 func (z *storeSize) ask(ctx context.Context, st store) (documents, chunks int, err error) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	if time.Since(z.asked) <= maxSizeAge {
 		return z.documents, z.chunks, z.err
 	}
+
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	documents, chunks, err = st.size(ctx)
+
 	z.asked = time.Now()
 	z.err = err
 	if err == nil {
@@ -86,22 +89,26 @@ func (z *storeSize) ask(ctx context.Context, st store) (documents, chunks int, e
 // state runs the checks that must pass for the server to be sent requests.
 func (s *server) state(ctx context.Context) serverState {
 	documents, chunks, err := s.size.ask(ctx, s.store)
+
 	serving := check{name: "serving"}
 	if !s.ready.Load() {
 		serving.problem = "starting or stopping"
 	}
+
 	index := check{name: "index"}
 	indexed := time.Now() // documents that are never changed are never stale
 	if s.folder != nil {
 		index.problem, index.detail = s.folder.status()
 		indexed = time.UnixMilli(s.folder.synced.Load())
 	}
+
 	stored := check{name: "store"}
 	if err != nil {
 		stored.problem = err.Error()
 	} else {
 		stored.detail = fmt.Sprintf(": %d documents, %d chunks", documents, chunks)
 	}
+
 	return serverState{
 		checks:    []check{serving, index, stored},
 		documents: documents,
@@ -117,6 +124,7 @@ func (s *server) gauges() gauges {
 	for _, c := range state.checks {
 		ready[c.name] = c.problem == ""
 	}
+
 	return gauges{
 		activeRequests:  s.observe.recent.requestsInFlight(),
 		openConnections: s.observe.connections.Load(),

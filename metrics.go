@@ -14,24 +14,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Buckets in seconds. They contain the 0.1, 0.5, 1, 2 and 5 s that objectives are set at.
-var (
-	requestBuckets = []float64{
-		.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10,
-	}
-	queryBuckets = []float64{
-		.0005, .001, .0025, .005, .01, .05, .1, .5, 1, 2, 5,
-	}
-)
-
 // metrics is everything that is counted. All families exist from the start, in both stores.
 type metrics struct {
 	registry *prometheus.Registry
 
-	requests   *cappedHistogram // by method, route, status
-	operations *cappedHistogram // MCP messages, by method, tool, error
-	queries    *cappedHistogram // operations of the store, by operation, query, error
-	embeddings *cappedHistogram // by model, kind, error
+	// By method, route and status.
+	requests *cappedHistogram
+	// MCP messages, by method, tool and outcome.
+	operations *cappedHistogram
+	// Operations of the store, by kind, name and outcome.
+	queries *cappedHistogram
+	// By model, kind and outcome.
+	embeddings *cappedHistogram
 
 	results         prometheus.Histogram
 	batchSize       prometheus.Histogram
@@ -44,20 +38,17 @@ type metrics struct {
 // metricLabels are the label values whose series exist from the start, so that a rate over them never misses the first
 // event.
 type metricLabels struct {
-	tools   []string
-	queries [][2]string // operation and summary
-	model   string      // of the embedder
+	tools []string
+	// Operation and summary of each.
+	queries [][2]string
+	// Of the embedder.
+	model string
 }
 
 // newMetrics returns the metrics with all their series at zero.
 func newMetrics(cfg *settings, labels metricLabels) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry()}
-	m.makeCapped()
-	m.makeOthers()
-	m.registry.MustRegister(
-		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	)
+	m.makeFamilies()
 	m.info("vitrine_build_info", prometheus.Labels{
 		"version":   version(),
 		"goversion": goVersion(),
@@ -72,117 +63,35 @@ func newMetrics(cfg *settings, labels metricLabels) *metrics {
 	return m
 }
 
-// makeCapped makes the histograms over outcomes.
-func (m *metrics) makeCapped() {
-	m.requests = newCappedHistogram(cappedOpts{
-		name: "http_server_request_duration_seconds",
-		help: "Time from a request to the end of its answer; " +
-			"streams are not among them.",
-		buckets: requestBuckets,
-		labels: [3]string{
-			"http_request_method",
-			"http_route",
-			"http_response_status_code",
-		},
-		maxRefusals: 24,
-		isRefusal:   isStatusRefusal,
-	})
+// makeFamilies makes and registers the families.
+func (m *metrics) makeFamilies() {
+	m.requests = newCappedHistogram(requestFamily)
+	m.operations = newCappedHistogram(operationFamily)
+	m.queries = newCappedHistogram(queryFamily)
+	m.embeddings = newCappedHistogram(embeddingFamily)
 
-	m.operations = newCappedHistogram(cappedOpts{
-		name:    "mcp_server_operation_duration_seconds",
-		help:    "Time that an MCP message took.",
-		buckets: requestBuckets,
-		labels: [3]string{
-			"mcp_method_name",
-			"gen_ai_tool_name",
-			"error_type",
-		},
-		maxRefusals: 12,
-		isRefusal:   isErrorRefusal,
-	})
+	transport := []string{"transport"}
+	m.results = prometheus.NewHistogram(resultFamily)
+	m.batchSize = prometheus.NewHistogram(batchSizeFamily)
+	m.tokens = prometheus.NewHistogram(tokenFamily)
+	m.streams = prometheus.NewGaugeVec(streamFamily, transport)
+	m.streamDurations = prometheus.NewHistogramVec(streamDurationFamily, transport)
+	m.cache = prometheus.NewCounterVec(cacheFamily, []string{"result"})
 
-	m.queries = newCappedHistogram(cappedOpts{
-		name: "db_client_operation_duration_seconds",
-		help: "Time that a statement of the store took, " +
-			"in the embedded store that of the same operation.",
-		buckets: queryBuckets,
-		labels: [3]string{
-			"db_operation_name",
-			"db_query_summary",
-			"error_type",
-		},
-		maxRefusals: 20,
-		isRefusal:   isErrorRefusal,
-	})
-
-	m.embeddings = newCappedHistogram(cappedOpts{
-		name: "gen_ai_client_operation_duration_seconds",
-		help: "Time that making embeddings took: " +
-			"of a query, or of a batch of chunks.",
-		buckets: queryBuckets,
-		constLabels: prometheus.Labels{
-			"gen_ai_operation_name": "embeddings",
-		},
-		labels: [3]string{
-			"gen_ai_request_model",
-			"vitrine_embedding_kind",
-			"error_type",
-		},
-		maxRefusals: 12,
-		isRefusal:   isErrorRefusal,
-	})
-
+	var process collectors.ProcessCollectorOpts
 	m.registry.MustRegister(
 		m.requests.vec,
 		m.operations.vec,
 		m.queries.vec,
 		m.embeddings.vec,
-	)
-}
-
-func (m *metrics) makeOthers() {
-	m.results = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name: "vitrine_search_results",
-		Help: "Documents that a search found; " +
-			"bucket 0 counts the searches that found nothing.",
-		Buckets: []float64{0, 1, 2, 5, 10, 20, 50, 100},
-	})
-
-	m.batchSize = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name:    "vitrine_embedding_batch_size",
-		Help:    "Texts that were embedded together.",
-		Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128},
-	})
-
-	m.tokens = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name:    "gen_ai_client_token_usage",
-		Help:    "Tokens that an embedding call took, as the provider counts them.",
-		Buckets: []float64{1, 4, 16, 64, 256, 1024, 4096, 16384, 65536},
-	})
-
-	m.streams = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "vitrine_sse_streams",
-		Help: "Event streams that are open.",
-	}, []string{"transport"})
-
-	m.streamDurations = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name:    "vitrine_sse_stream_duration_seconds",
-		Help:    "How long event streams were open.",
-		Buckets: []float64{.1, 1, 10, 60, 600, 3600},
-	}, []string{"transport"})
-
-	m.cache = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "vitrine_embedding_cache_requests_total",
-		Help: "Query embeddings asked of the cache, by whether it had them.",
-	}, []string{"result"})
-
-	m.registry.MustRegister(
 		m.results,
 		m.batchSize,
 		m.tokens,
 		m.streams,
 		m.streamDurations,
 		m.cache,
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(process),
 	)
 }
 
@@ -202,7 +111,8 @@ func (m *metrics) createSeries(labels metricLabels) {
 	for _, result := range []string{"hit", "miss"} {
 		m.cache.WithLabelValues(result)
 	}
-	for _, transport := range []string{streamableHTTP, legacySSE} {
+	transports := []string{streamableHTTP, legacySSE}
+	for _, transport := range transports {
 		m.streams.WithLabelValues(transport)
 		m.streamDurations.WithLabelValues(transport)
 	}
@@ -226,7 +136,7 @@ func (m *metrics) streamBegan(transport string) {
 func (m *metrics) record(rec *record) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	var exemplar prometheus.Labels // nil for none
+	var exemplar prometheus.Labels
 	if rec.kept != "" {
 		exemplar = prometheus.Labels{
 			"trace_id": rec.traceID(),
@@ -240,7 +150,8 @@ func (m *metrics) record(rec *record) {
 		duration.Observe(rec.took.Seconds())
 	case rec.transport == "" && rec.job == "":
 		status := strconv.Itoa(rec.status)
-		series := m.requests.with(rec.methodLabel(), rec.route, status)
+		method := rec.methodLabel()
+		series := m.requests.with(method, rec.route, status)
 		series.ObserveWithExemplar(rec.took.Seconds(), exemplar)
 	}
 
@@ -251,33 +162,37 @@ func (m *metrics) record(rec *record) {
 
 // stage counts one stage.
 func (m *metrics) stage(st *stageRecord, exemplar prometheus.Labels) {
-	seconds := (st.end - st.start).Seconds()
-	outcome := outcome(st.err)
+	count := func(h *cappedHistogram, first, second string) {
+		seconds := (st.end - st.start).Seconds()
+		outcome := outcome(st.err)
+		series := h.with(st.text(first), st.text(second), outcome)
+		series.ObserveWithExemplar(seconds, exemplar)
+	}
 	switch st.kind {
 	case stageDB:
-		operation := st.text("db.operation.name")
-		summary := st.text("db.query.summary")
-		series := m.queries.with(operation, summary, outcome)
-		series.ObserveWithExemplar(seconds, exemplar)
+		count(m.queries, "db.operation.name", "db.query.summary")
 	case stageMCP:
-		method := st.text("mcp.method.name")
-		tool := st.text("gen_ai.tool.name")
-		series := m.operations.with(method, tool, outcome)
-		series.ObserveWithExemplar(seconds, exemplar)
+		count(m.operations, "mcp.method.name", "gen_ai.tool.name")
 	case stageEmbed:
-		model := st.text("gen_ai.request.model")
-		kind := st.text("vitrine.embedding.kind")
-		series := m.embeddings.with(model, kind, outcome)
-		series.ObserveWithExemplar(seconds, exemplar)
-		if result := st.text("vitrine.embedding.cache"); result != "" {
-			m.cache.WithLabelValues(result).Inc()
-		}
-		observeInt(m.batchSize, st.attr("vitrine.embedding.batch_size"))
-		observeInt(m.tokens, st.attr("gen_ai.usage.input_tokens"))
+		count(m.embeddings, "gen_ai.request.model", "vitrine.embedding.kind")
+		m.embedding(st)
 	case stageSearch:
 		observeInt(m.results, st.attr("hits"))
-	default: // tools, ranking and files have no metric of their own
+	default:
+		// Tools, ranking and files have no metric of their own.
 	}
+}
+
+// embedding counts what embeddings are beside slow or quick.
+func (m *metrics) embedding(st *stageRecord) {
+	result := st.text("vitrine.embedding.cache")
+	if result != "" {
+		m.cache.WithLabelValues(result).Inc()
+	}
+	size := st.attr("vitrine.embedding.batch_size")
+	observeInt(m.batchSize, size)
+	tokens := st.attr("gen_ai.usage.input_tokens")
+	observeInt(m.tokens, tokens)
 }
 
 // observeInt counts an integer attribute, if the stage has it.
@@ -298,7 +213,8 @@ func (rec *record) methodLabel() string {
 // knownMethod folds methods that HTTP does not define into _OTHER, as the semantic conventions do.
 func knownMethod(method string) string {
 	switch method {
-	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE":
+	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE",
+		"CONNECT", "OPTIONS", "TRACE":
 		return method
 	}
 	return "_OTHER"
@@ -306,12 +222,14 @@ func knownMethod(method string) string {
 
 // handler answers GET /metrics. Scrapes that come together share one collection.
 func (m *metrics) handler(log *slog.Logger) http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
-		ErrorLog:            slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelWarn)
+	opts := promhttp.HandlerOpts{
+		ErrorLog:            errorLog,
 		ErrorHandling:       promhttp.ContinueOnError,
 		EnableOpenMetrics:   true,
 		MaxRequestsInFlight: 8,
 		Timeout:             5 * time.Second,
 		CoalesceGather:      true,
-	})
+	}
+	return promhttp.HandlerFor(m.registry, opts)
 }

@@ -101,6 +101,7 @@ func (o *observer) describe(rec *record, r *http.Request, w *response) {
 	rec.client = o.clientName(r)
 	rec.userAgent = truncate(r.UserAgent(), maxUserAgentBytes)
 	rec.bytes = w.bytes
+
 	rec.status = w.status
 	if rec.status == 0 {
 		rec.status = http.StatusOK
@@ -108,7 +109,9 @@ func (o *observer) describe(rec *record, r *http.Request, w *response) {
 			rec.status = statusClientClosed
 		}
 	}
-	if rec.status >= http.StatusInternalServerError && rec.failure == "" && !rec.probe { // not being ready is no failure
+
+	isFailure := rec.status >= http.StatusInternalServerError && !rec.probe // not being ready is no failure
+	if isFailure && rec.failure == "" {
 		rec.failure = strconv.Itoa(rec.status)
 	}
 }
@@ -127,6 +130,7 @@ func routeOf(r *http.Request) string {
 func (o *observer) job(ctx context.Context, name string) (_ context.Context, end func(*error)) {
 	rec := o.policy.newJobRecord(ctx, name)
 	inside := rec.newScope(ctx, -1)
+
 	if !o.policy.off {
 		o.recent.begin(rec)
 	}
@@ -168,6 +172,7 @@ func (o *observer) enqueue(rec *record) int {
 		logRecord(o.log, rec)
 		return 0
 	}
+
 	o.finished = append(o.finished, rec)
 	select {
 	case o.wake <- struct{}{}:

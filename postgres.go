@@ -1,9 +1,11 @@
 package main
 
-// The PostgreSQL store, for several replicas and large sets: its pool, its transactions and the classes of its errors. All
-// statements run in transact, but for the few in run that take long. They keep no state in a session, so they work
-// through a transaction pooler; only the notifications do not get through one, and for them there is a look every
-// recheckInterval.
+// The PostgreSQL store, for several replicas and large collections: its connection pool, its
+// transactions and the classes of its errors.
+//
+// All statements run in transactions, through transact, except the few in execLong that may take
+// minutes. None relies on session state, so the store works behind a transaction pooler. A pooler
+// does not pass notifications on: without them, replicas look for changes every recheckInterval.
 
 import (
 	"context"
@@ -18,44 +20,43 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
 )
-
-// statementTimeout ends a statement on the server, well before the caller's own deadline.
-const statementTimeout = handlerBudget / 2
 
 const (
-	// exactChunks is up to how many chunks a search looks at every one: below, that is faster than the indexes.
-	exactChunks = 20_000
+	// statementTimeout ends a statement on the server, well before the caller's own deadline.
+	statementTimeout = handlerBudget / 2
 
-	// rareTerms is how many of a query's terms select the candidates of the lexical leg in a larger collection. On
-	// 96,000 chunks the 50 best were the same as without.
-	rareTerms = 4
+	// exactChunks is how many chunks a search may score one by one. Up to this many, that is faster
+	// than the indexes.
+	exactChunks = 20_000
 )
 
-// postgres is the store in a database. Between newPostgres and the end of open, every operation answers errUnavailable.
+// postgres is the store in a PostgreSQL database. Until open has succeeded, every operation returns
+// errUnavailable.
 type postgres struct {
 	watchers
 	dsn          string
 	db           *sql.DB
 	embedder     embedder
 	vectorWeight float64
-	exactChunks  int // see there
+	exactChunks  int // the constant, or what a test sets
 	observe      *observer
 	replica      string // names this process in leases and notifications
 
-	problem     atomic.Pointer[string] // why nothing can be asked yet; nil once open has succeeded
+	unavailable atomic.Pointer[string] // why the store is not open; nil once it is
 	breaker     breaker
-	users       atomic.Int64 // who has a connection or waits for one
-	timeouts    atomic.Int64 // who waited in vain
-	seen        atomic.Int64 // settings.changes as far as the watchers know
-	modified    atomic.Int64 // chunks written here since the last ANALYZE
-	incomplete  atomic.Bool  // a document is stored without some of its vectors
 	frequencies atomic.Pointer[frequencies]
+
+	users      atomic.Int64 // callers that hold a connection or wait for one
+	timeouts   atomic.Int64 // callers that timed out while they waited for one
+	changes    atomic.Int64 // the value of settings.changes that the watchers know
+	modified   atomic.Int64 // chunks written here since the last ANALYZE
+	incomplete atomic.Bool  // chunks were stored here without their vectors
 }
 
 // newPostgres prepares the store without connecting.
@@ -65,20 +66,33 @@ func newPostgres(cfg *settings, e embedder, o *observer) (*postgres, error) {
 		return nil, err
 	}
 	connector.Dialer(deadlineDialer{})
+
 	p := &postgres{
-		dsn: cfg.databaseURL, db: sql.OpenDB(connector), embedder: e, vectorWeight: cfg.vectorWeight, exactChunks: exactChunks, observe: o, replica: rand.Text(),
+		dsn:          cfg.databaseURL,
+		db:           sql.OpenDB(connector),
+		embedder:     e,
+		vectorWeight: cfg.vectorWeight,
+		exactChunks:  exactChunks,
+		observe:      o,
+		replica:      rand.Text(),
 	}
 	p.db.SetMaxOpenConns(cfg.dbMaxConns)
 	p.db.SetMaxIdleConns(cfg.dbMaxConns)
 	p.db.SetConnMaxIdleTime(5 * time.Minute)
-	p.setProblem("the database has not been opened yet")
+
+	p.setUnavailable("the database has not been opened yet")
 	p.frequencies.Store(&frequencies{})
 	return p, nil
 }
 
-// deadlineDialer makes connections whose reads fail when the server is silent for longer than a statement may take. Where
-// a network drops everything, lib/pq would wait for ever, even for the answer of a cancelled statement.
-type deadlineDialer struct{ pq.Dialer } // of which only DialContext is called where there is one
+func (p *postgres) setUnavailable(reason string) { p.unavailable.Store(&reason) }
+
+// deadlineDialer makes connections whose reads fail if the server is silent for longer than a statement
+// may take. Without it, lib/pq waits forever on a network that drops every packet, even for the answer
+// to a cancelled statement.
+type deadlineDialer struct {
+	pq.Dialer // nil, for lib/pq prefers DialContext to its methods
+}
 
 // DialContext dials like net.Dialer.
 func (deadlineDialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
@@ -89,81 +103,179 @@ func (deadlineDialer) DialContext(ctx context.Context, network, address string) 
 type deadlineConn struct{ net.Conn }
 
 func (c deadlineConn) Read(b []byte) (int, error) {
-	_ = c.SetReadDeadline(time.Now().Add(statementTimeout + time.Second)) // fails if the connection is closed, and so does Read
+	// It fails on a closed connection, and so does Read.
+	_ = c.SetReadDeadline(time.Now().Add(statementTimeout + time.Second))
 	return c.Conn.Read(b)
 }
 
-// transaction is what the statements of one operation run in. Each begins with a comment that leads back to the request,
-// at its front because pg_stat_activity cuts a statement at 1 kB.
-type transaction struct {
-	*sql.Tx
-	comment string
-	replica string
-	rows    int      // returned so far
-	stored  int      // chunks
-	missing bool     // some of them without their vector
-	changed []string // ids of which the watchers are told once it is committed
-}
-
-// transact does a named query in one transaction, and tells what became of it: the time, the class of its
-// error, the rows. Every statement of a request goes through here.
-func (p *postgres) transact(ctx context.Context, name queryName, do func(tx *transaction) error) error {
-	if problem := p.problem.Load(); problem != nil {
-		return fmt.Errorf("%w: %s", errUnavailable, *problem)
+// transact runs do in a transaction, which it commits unless do fails. Telemetry gets the duration, the
+// number of rows and the class of the error, under name. While the store is not open, or its breaker is
+// open, transact returns errUnavailable at once. Other errors are as classify returns them.
+func (p *postgres) transact(
+	ctx context.Context,
+	name queryName,
+	do func(tx *transaction) error,
+) error {
+	if reason := p.unavailable.Load(); reason != nil {
+		return fmt.Errorf("%w: %s", errUnavailable, *reason)
 	}
-	if open, n := p.breaker.isOpen(); open {
-		return fmt.Errorf("%w: the database has failed %d times in a row and is probed every %v", errUnavailable, n, probeInterval)
+	if open, failures := p.breaker.isOpen(); open {
+		return fmt.Errorf("%w: the database has failed %d times in a row and is probed every %v",
+			errUnavailable, failures, probeInterval)
 	}
 	return p.attempt(ctx, name, do)
 }
 
-// attempt is transact whatever the state of the database.
-func (p *postgres) attempt(ctx context.Context, name queryName, do func(tx *transaction) error) (err error) {
-	ctx, end := stage(ctx, "db", append(name.attrs(), slog.String("db.system.name", "postgresql"))...)
+// attempt is transact without the check whether the database may be asked. open and probe use it to find
+// out whether the database is back.
+func (p *postgres) attempt(
+	ctx context.Context,
+	name queryName,
+	do func(tx *transaction) error,
+) (err error) {
+	attrs := append(name.attrs(), slog.String("db.system.name", "postgresql"))
+	ctx, end := stage(ctx, "db", attrs...)
 	defer end(&err)
 	ctx, cancel := context.WithTimeout(ctx, timeLeft(ctx))
 	defer cancel()
 	p.users.Add(1)
 	defer p.users.Add(-1)
-	tx := &transaction{comment: sqlComment(ctx), replica: p.replica}
-	if tx.Tx, err = p.db.BeginTx(ctx, nil); err != nil {
+
+	tx, err := p.begin(ctx)
+	if err != nil {
+		return p.classify(ctx, err)
+	}
+
+	err = tx.run(ctx, do)
+	spanAttrs(ctx, slog.Int("db.response.returned_rows", tx.rows))
+	if err != nil {
+		return p.classify(ctx, err)
+	}
+
+	p.breaker.succeeded()
+	p.committed(tx)
+	return nil
+}
+
+// begin waits for a connection and begins a transaction on it.
+func (p *postgres) begin(ctx context.Context) (*transaction, error) {
+	begun, err := p.db.BeginTx(ctx, nil)
+	if err != nil {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			p.timeouts.Add(1)
 		}
-		return p.classify(ctx, err)
+		return nil, err
 	}
-	err = tx.setLocal(ctx)
-	if err == nil {
-		err = do(tx)
+
+	return &transaction{Tx: begun, comment: sqlComment(ctx), replica: p.replica}, nil
+}
+
+// committed passes on what tx has changed.
+func (p *postgres) committed(tx *transaction) {
+	if len(tx.changed) == 0 {
+		return
 	}
-	if err == nil {
-		err = tx.Commit()
-	} else {
-		_ = tx.Rollback() // what failed before says more
+
+	p.modified.Add(int64(tx.stored))
+	if tx.missing {
+		p.incomplete.Store(true)
 	}
-	if err == nil && len(tx.changed) > 0 {
-		p.modified.Add(int64(tx.stored))
-		if tx.missing {
-			p.incomplete.Store(true)
-		}
-		p.notify(tx.changed)
+	p.notify(tx.changed)
+}
+
+// transaction is what the statements of one operation run in. Each begins with a comment that names the
+// request. The comment comes first because pg_stat_activity cuts statements off at 1 kB.
+type transaction struct {
+	*sql.Tx
+	comment string // see sqlComment
+	replica string
+	rows    int      // returned so far
+	stored  int      // chunks written so far
+	missing bool     // some of them without a vector
+	changed []string // ids of documents, for the watchers
+}
+
+// run calls do and commits, or rolls back after the first error.
+func (tx *transaction) run(ctx context.Context, do func(*transaction) error) error {
+	defer func() { _ = tx.Rollback() }() // does nothing after Commit
+
+	if err := tx.setLocal(ctx); err != nil {
+		return err
 	}
-	spanAttrs(ctx, slog.Int("db.response.returned_rows", tx.rows))
-	return p.classify(ctx, err)
+	if err := do(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// setLocal sets for this transaction what a session would set once. statement_timeout ends a statement
+// on the server before its caller gives up. With hnsw.ef_search, an approximate index scan returns the
+// 100 rows asked for instead of 40. It finds .98 of the ten best documents of real questions; a value of
+// 200 finds .99 and takes a third longer.
+func (tx *transaction) setLocal(ctx context.Context) error {
+	deadline, _ := ctx.Deadline()
+	timeout := max(time.Until(deadline)*9/10, time.Millisecond)
+	timeout = min(timeout, statementTimeout)
+
+	return tx.exec(ctx, `
+		SELECT
+			set_config('statement_timeout', $1, true),
+			set_config('jit', 'off', true),
+			set_config('hnsw.ef_search', '100', true),
+			set_config('hnsw.iterative_scan', 'relaxed_order', true)`,
+		strconv.FormatInt(timeout.Milliseconds(), 10))
+}
+
+func (tx *transaction) exec(ctx context.Context, statement string, args ...any) error {
+	_, err := tx.ExecContext(ctx, tx.comment+statement, args...)
+	return err
+}
+
+// row scans the only row of the answer into to, or returns sql.ErrNoRows.
+func (tx *transaction) row(ctx context.Context, to []any, statement string, args ...any) error {
+	err := tx.QueryRowContext(ctx, tx.comment+statement, args...).Scan(to...)
+	if err != nil {
+		return err
+	}
+	tx.rows++
+	return nil
 }
 
 // exec runs one statement in a transaction of its own.
-func (p *postgres) exec(ctx context.Context, name queryName, statement string, args ...any) error {
-	return p.transact(ctx, name, func(tx *transaction) error { return tx.exec(ctx, statement, args...) })
+func (p *postgres) exec(
+	ctx context.Context,
+	name queryName,
+	statement string,
+	args ...any,
+) error {
+	return p.transact(ctx, name, func(tx *transaction) error {
+		return tx.exec(ctx, statement, args...)
+	})
 }
 
-// row asks for one row in a transaction of its own.
-func (p *postgres) row(ctx context.Context, name queryName, to []any, statement string, args ...any) error {
-	return p.transact(ctx, name, func(tx *transaction) error { return tx.row(ctx, to, statement, args...) })
+// row is transaction.row in a transaction of its own.
+func (p *postgres) row(
+	ctx context.Context,
+	name queryName,
+	to []any,
+	statement string,
+	args ...any,
+) error {
+	return p.transact(ctx, name, func(tx *transaction) error {
+		return tx.row(ctx, to, statement, args...)
+	})
 }
 
-// rows asks for any number of rows in a transaction of its own. columns says where in a T those of the statement go.
-func rows[T any](ctx context.Context, p *postgres, name queryName, columns func(row *T) []any, statement string, args ...any) ([]T, error) {
+// rows returns all rows of one statement in a transaction of its own. columns returns the addresses in
+// row that the statement's columns are scanned into. The slice is not nil, so JSON has [] for no rows.
+func rows[T any](
+	ctx context.Context,
+	p *postgres,
+	name queryName,
+	columns func(row *T) []any,
+	statement string,
+	args ...any,
+) ([]T, error) {
 	all := []T{}
 	err := p.transact(ctx, name, func(tx *transaction) error {
 		found, err := tx.QueryContext(ctx, tx.comment+statement, args...)
@@ -171,6 +283,7 @@ func rows[T any](ctx context.Context, p *postgres, name queryName, columns func(
 			return err
 		}
 		defer found.Close()
+
 		for found.Next() {
 			var row T
 			if err := found.Scan(columns(&row)...); err != nil {
@@ -184,125 +297,100 @@ func rows[T any](ctx context.Context, p *postgres, name queryName, columns func(
 	return all, err
 }
 
-// setLocal sets for the rest of the transaction what a session would have set: the server ends a statement before its caller
-// gives up, and an approximate index scan yields the 100 rows that are asked for instead of 40. Of the ten best documents
-// of real questions .98 are found, with ef_search 200 .99 and a third slower.
-func (tx *transaction) setLocal(ctx context.Context) error {
-	deadline, _ := ctx.Deadline()
-	timeout := max(time.Until(deadline)*9/10, time.Millisecond)
-	return tx.exec(ctx, `SELECT set_config('statement_timeout', $1, true), set_config('jit', 'off', true),
-		set_config('hnsw.ef_search', '100', true), set_config('hnsw.iterative_scan', 'relaxed_order', true)`,
-		strconv.FormatInt(min(timeout, statementTimeout).Milliseconds(), 10))
-}
-
-func (tx *transaction) exec(ctx context.Context, statement string, args ...any) error {
-	_, err := tx.ExecContext(ctx, tx.comment+statement, args...)
-	return err
-}
-
-// row scans the one row of the answer, or returns sql.ErrNoRows.
-func (tx *transaction) row(ctx context.Context, to []any, statement string, args ...any) error {
-	err := tx.QueryRowContext(ctx, tx.comment+statement, args...).Scan(to...)
-	if err == nil {
-		tx.rows++
-	}
-	return err
-}
-
-// sqlComment names the request that ctx belongs to (google.github.io/sqlcommenter). Neither id contains what would have to
-// be escaped: see isCorrelationID.
+// sqlComment returns a comment that names the request of ctx (google.github.io/sqlcommenter). Its values
+// need no escaping: see isCorrelationID.
 func sqlComment(ctx context.Context) string {
 	h := make(http.Header)
-	if propagate(ctx, h); len(h) == 0 {
+	propagate(ctx, h)
+	if len(h) == 0 {
 		return ""
 	}
-	return "/*correlation_id='" + h.Get("X-Correlation-Id") + "',traceparent='" + h.Get("Traceparent") + "'*/ "
+	return "/*correlation_id='" + h.Get("X-Correlation-Id") + "'," +
+		"traceparent='" + h.Get("Traceparent") + "'*/ "
 }
 
-// databaseError is an error of the database with its class: what it is counted under.
+// databaseError is an error of the database with the class that telemetry reports.
 type databaseError struct {
-	class string // canceled, timeout, connection, or an SQLSTATE
+	class string // canceled, timeout, connection, other, or an SQLSTATE
 	err   error
-	kind  error // errUnavailable, context.Canceled or nil: what the caller has to know
+	kind  error // for the caller: errUnavailable, context.Canceled or nil
 }
 
-func (e *databaseError) Error() string     { return "database: " + e.class + ": " + e.err.Error() }
-func (e *databaseError) errorType() string { return e.class }
-func (e *databaseError) Unwrap() []error   { return []error{e.err, e.kind} }
+func (e *databaseError) Error() string {
+	return "database: " + e.class + ": " + e.err.Error()
+}
 
-// classify tells by the context first what an error is, since a cancelled statement fails in many ways, then by SQLSTATE.
-// It counts the failures that open the breaker.
+func (e *databaseError) Unwrap() []error   { return []error{e.err, e.kind} }
+func (e *databaseError) errorType() string { return e.class }
+
+// classify returns the error of a transaction as a databaseError and tells the breaker whether the
+// database works. It returns an error that is the answer of a working database as it is.
 func (p *postgres) classify(ctx context.Context, err error) error {
-	_, isUsers := errors.AsType[userError](err)
-	if err == nil || isUsers || errors.Is(err, sql.ErrNoRows) || errors.Is(err, errElsewhere) {
+	if isAnswer(err) {
 		p.breaker.succeeded()
 		return err
 	}
-	state := pq.As(err)
-	if state != nil {
+	if state := pq.As(err); state != nil {
 		spanAttrs(ctx, slog.String("db.response.status_code", string(state.Code)))
 	}
-	_, isNetwork := errors.AsType[net.Error](err)
-	class, kind := "other", error(nil)
-	switch {
-	case errors.Is(ctx.Err(), context.Canceled):
-		return &databaseError{"canceled", err, context.Canceled}
-	case ctx.Err() != nil:
-		class, kind = "timeout", errUnavailable
-	case state != nil:
-		class = string(state.Code)
-		if slices.Contains(awayStates, class[:2]) || class == "25006" { // writing to a standby: the primary has moved
-			kind = errUnavailable
-		}
-	case isNetwork, errors.Is(err, driver.ErrBadConn), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		class, kind = "connection", errUnavailable
+
+	if errors.Is(ctx.Err(), context.Canceled) {
+		// The caller has gone. That says nothing about the database.
+		return &databaseError{class: "canceled", err: err, kind: context.Canceled}
 	}
-	if kind == nil {
-		p.breaker.succeeded()
-	} else {
+
+	class, isAway := errorClass(ctx, err)
+	if isAway {
 		p.breaker.failed(time.Now())
+		return &databaseError{class: class, err: err, kind: errUnavailable}
 	}
-	return &databaseError{class, err, kind}
+	p.breaker.succeeded()
+	return &databaseError{class: class, err: err}
 }
 
-// awayStates are the classes of SQLSTATE that say nothing of the statement: connection, resources, operator, system.
-var awayStates = []string{"08", "53", "57", "58"}
+// isAnswer reports whether err says what a working database has answered.
+func isAnswer(err error) bool {
+	_, isUsers := errors.AsType[userError](err)
+	return isUsers ||
+		errors.Is(err, sql.ErrNoRows) ||
+		errors.Is(err, errElsewhere)
+}
 
-func (p *postgres) setProblem(text string) { p.problem.Store(&text) }
-
-// pool returns the numbers of the requests' connections. How many callers wait for one is not among sql.DBStats.
-func (p *postgres) pool() poolStats {
-	stats := p.db.Stats()
-	return poolStats{
-		used: stats.InUse, idle: stats.Idle, max: stats.MaxOpenConnections, pending: max(0, int(p.users.Load())-stats.InUse),
-		waited: stats.WaitDuration, timeouts: p.timeouts.Load(),
+// errorClass returns the class of err, and whether the database is away, so that the same statement may
+// succeed later. It asks ctx first: a statement that its deadline cuts off fails in many ways.
+func errorClass(ctx context.Context, err error) (class string, isAway bool) {
+	if ctx.Err() != nil {
+		return "timeout", true
 	}
-}
-
-// close gives the leases back, so that another replica need not wait for them, and ends the connections.
-func (p *postgres) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_ = p.exec(ctx, queryMaintain, `UPDATE leases SET expires = now() WHERE holder = $1`, p.replica) // they expire anyway
-	_ = p.db.Close()
-}
-
-// probe asks a database that has failed, once a second, until it answers.
-func (p *postgres) probe(ctx context.Context) {
-	for pause(ctx, probeInterval) {
-		if open, _ := p.breaker.isOpen(); !open {
-			continue
-		}
-		ctx, cancel := context.WithTimeout(ctx, probeInterval)
-		if p.attempt(ctx, queryMaintain, func(*transaction) error { return nil }) == nil {
-			p.observe.log.InfoContext(ctx, "database answers again")
-		}
-		cancel()
+	if state := pq.As(err); state != nil {
+		isAway = slices.Contains(awayClasses, state.Code.Class()) ||
+			state.Code == pqerror.ReadOnlySQLTransaction // a standby: the primary has moved
+		return string(state.Code), isAway
 	}
+	if isConnectionError(err) {
+		return "connection", true
+	}
+	return "_OTHER", false
 }
 
-// execLong runs statements that may take as long as they need, on a connection of their own. Behind a transaction pooler a SET
-// may miss its mark, which makes a build slower and nothing worse.
+// awayClasses are the classes of SQLSTATE whose cause is the server, not the statement.
+var awayClasses = []pqerror.Class{
+	pqerror.ClassConnectionException,
+	pqerror.ClassInsufficientResources,
+	pqerror.ClassOperatorIntervention,
+	pqerror.ClassSystemError,
+}
+
+func isConnectionError(err error) bool {
+	_, isNetwork := errors.AsType[net.Error](err)
+	return isNetwork ||
+		errors.Is(err, driver.ErrBadConn) ||
+		errors.Is(err, io.EOF) ||
+		errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// execLong runs statements without a deadline, on a connection of their own. Behind a transaction
+// pooler a SET may reach another session, which makes building an index slower and nothing worse.
 func (p *postgres) execLong(ctx context.Context, statements ...string) error {
 	db, err := sql.Open("postgres", p.dsn)
 	if err != nil {
@@ -310,6 +398,7 @@ func (p *postgres) execLong(ctx context.Context, statements ...string) error {
 	}
 	defer func() { _ = db.Close() }()
 	db.SetMaxOpenConns(1)
+
 	for _, statement := range statements {
 		if _, err := db.ExecContext(ctx, sqlComment(ctx)+statement); err != nil {
 			return err
@@ -318,51 +407,24 @@ func (p *postgres) execLong(ctx context.Context, statements ...string) error {
 	return nil
 }
 
-// frequencies are how many chunks contain a term, as of the last ANALYZE of chunks.slots.
-type frequencies struct {
-	chunks int
-	counts map[term]int // of the 10,000 most common terms
-	rare   int          // what a term counts that is not among them
+// pool returns the numbers of the connection pool. sql.DBStats lacks how many callers wait at the moment.
+func (p *postgres) pool() poolStats {
+	stats := p.db.Stats()
+	return poolStats{
+		used:     stats.InUse,
+		idle:     stats.Idle,
+		max:      stats.MaxOpenConnections,
+		pending:  max(0, int(p.users.Load())-stats.InUse),
+		waited:   stats.WaitDuration,
+		timeouts: p.timeouts.Load(),
+	}
 }
 
-func (f *frequencies) of(t term) int {
-	if n, ok := f.counts[t]; ok {
-		return n
-	}
-	return f.rare
-}
-
-// weigh returns the query's lexical vector and, to select candidates, its rarest terms, both as literals. Before the
-// first ANALYZE all terms weigh alike. A term that a tenth of the chunks contain selects only if there is no rarer one.
-func (f *frequencies) weigh(query []term, counts []float64) (lexical, rarest string) {
-	vector := make([]weightedTerm, len(query))
-	for i, t := range query {
-		if f.chunks > 0 {
-			counts[i] *= idf(f.of(t), f.chunks)
-		}
-		vector[i] = weightedTerm{t, float32(counts[i])}
-	}
-	slices.SortStableFunc(query, func(a, b term) int { return f.of(a) - f.of(b) })
-	var selecting []string
-	candidates := 0
-	for i, t := range query {
-		if n := f.of(t); candidates < 5*legSize || i < rareTerms && n*10 <= f.chunks {
-			selecting = append(selecting, strconv.Itoa(int(t)))
-			candidates += n
-		}
-	}
-	return sparseVector(vector), "{" + strings.Join(selecting, ",") + "}"
-}
-
-// sparseVector writes a vector sorted by term as a sparsevec, whose indices begin at 1.
-func sparseVector(vector []weightedTerm) string {
-	text := []byte{'{'}
-	for i, t := range vector {
-		if i > 0 {
-			text = append(text, ',')
-		}
-		text = append(strconv.AppendUint(text, uint64(t.term)+1, 10), ':')
-		text = strconv.AppendFloat(text, float64(t.weight), 'g', -1, 32)
-	}
-	return string(text) + "}/" + strconv.Itoa(1<<termBits)
+// close ends this replica's leases, so that others need not wait until they expire, and closes all
+// connections.
+func (p *postgres) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = p.exec(ctx, queryMaintain, `UPDATE leases SET expires = now() WHERE holder = $1`, p.replica)
+	_ = p.db.Close()
 }

@@ -17,29 +17,41 @@ func TestStatementsNameTheirRequest(t *testing.T) {
 	rec := quietObserver().policy.newRecord(http.Header{"X-Correlation-Id": {"find-me-42"}})
 	ctx, cancel := context.WithCancel(rec.newScope(t.Context(), -1))
 	defer cancel()
+
 	failed := make(chan error)
 	go func() {
 		failed <- p.transact(ctx, querySearch, func(tx *transaction) error {
 			return tx.exec(ctx, "SELECT pg_sleep(60)")
 		})
 	}()
-	const running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '/*correlation_id=''find-me-42'',traceparent=''00-%''*/ SELECT pg_sleep%'"
+	const running = `
+		SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE
+			'/*correlation_id=''find-me-42'',traceparent=''00-%''*/ SELECT pg_sleep%'`
 	waitFor(t, "the statement runs", func() bool { return count(t, url, running) == 1 })
 	cancel()
 	if err := <-failed; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	waitFor(t, "a cancelled request leaves nothing running", func() bool { return count(t, url, running) == 0 })
+	waitFor(t, "a cancelled request leaves nothing running", func() bool {
+		return count(t, url, running) == 0
+	})
+
 	if len(rec.stages) != 1 || rec.stages[0].kind != "db" {
 		t.Fatalf("stages are %+v", rec.stages)
 	}
 	st := rec.stages[0]
-	for _, want := range []string{"db.system.name=postgresql", "db.operation.name=SELECT", "db.query.summary=search"} {
-		if !slices.ContainsFunc(st.attrs, func(a slog.Attr) bool { return a.String() == want }) {
+	for _, want := range []string{
+		"db.system.name=postgresql",
+		"db.operation.name=SELECT",
+		"db.query.summary=search",
+	} {
+		isWanted := func(a slog.Attr) bool { return a.String() == want }
+		if !slices.ContainsFunc(st.attrs, isWanted) {
 			t.Errorf("no %s in %v", want, st.attrs)
 		}
 	}
-	if e, ok := errors.AsType[*databaseError](st.err); !ok || e.class != "canceled" {
+	e, ok := errors.AsType[*databaseError](st.err)
+	if !ok || e.class != "canceled" {
 		t.Errorf("the stage's error is %v", st.err)
 	}
 }
@@ -48,10 +60,12 @@ func TestServerEndsAStatementBeforeItsCallerDoes(t *testing.T) {
 	p := openPostgres(t, newDatabase(t))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
+
 	err := p.transact(ctx, querySearch, func(tx *transaction) error {
 		return tx.exec(context.WithoutCancel(ctx), "SELECT pg_sleep(60)")
 	})
-	if e, ok := errors.AsType[*databaseError](err); !ok || e.class != "57014" || !errors.Is(err, errUnavailable) {
+	e, ok := errors.AsType[*databaseError](err)
+	if !ok || e.class != "57014" || !errors.Is(err, errUnavailable) {
 		t.Errorf("got %v, want the server's statement_timeout", err)
 	}
 }
@@ -59,9 +73,9 @@ func TestServerEndsAStatementBeforeItsCallerDoes(t *testing.T) {
 func TestPendingIsExact(t *testing.T) {
 	p := openPostgres(t, newDatabase(t), "DB_MAX_CONNS=2")
 	release := make(chan struct{})
-	var wg sync.WaitGroup
+	var callers sync.WaitGroup
 	hold := func(timeout time.Duration) {
-		wg.Go(func() {
+		callers.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), timeout)
 			defer cancel()
 			_ = p.transact(ctx, querySearch, func(*transaction) error {
@@ -70,21 +84,24 @@ func TestPendingIsExact(t *testing.T) {
 			})
 		})
 	}
+	pool := func(used, pending int, timeouts int64) func() bool {
+		return func() bool {
+			stats := p.pool()
+			return stats.used == used && stats.pending == pending && stats.timeouts == timeouts
+		}
+	}
+
 	for range 5 {
 		hold(time.Minute)
 	}
-	pool := func(inUse, pending int, timeouts int64) func() bool {
-		return func() bool {
-			stats := p.pool()
-			return stats.used == inUse && stats.pending == pending && stats.timeouts == timeouts
-		}
-	}
 	waitFor(t, "two have a connection, three wait", pool(2, 3, 0))
+
 	for range 3 {
 		hold(100 * time.Millisecond)
 	}
 	waitFor(t, "three more have given up", pool(2, 3, 3))
+
 	close(release)
-	wg.Wait()
+	callers.Wait()
 	waitFor(t, "nobody waits", pool(0, 0, 3))
 }

@@ -42,9 +42,10 @@ const snapshots = "heap allocs goroutine block mutex threadcreate"
 type profiler struct {
 	enabled    bool
 	log        *slog.Logger
-	clientName func(r *http.Request) string // for the log
-	budget     *limiter                     // captures of all clients together
+	clientName func(r *http.Request) string
 	flight     *trace.FlightRecorder
+	// Captures of all clients together.
+	budget *limiter
 
 	mu      sync.Mutex
 	running map[string]time.Time // until when a capture of that name runs
@@ -71,6 +72,7 @@ func newProfiler(log *slog.Logger, clientName func(*http.Request) string) (*prof
 	}, nil
 }
 
+// close stops the flight recorder.
 func (p *profiler) close() {
 	if p.enabled {
 		p.flight.Stop()
@@ -96,6 +98,7 @@ func (p *profiler) handlers() map[string]handlerFunc {
 	return handlers
 }
 
+// handleIndex lists the profiles and how many entries each has.
 func (p *profiler) handleIndex(w http.ResponseWriter, _ *http.Request) error {
 	var text strings.Builder
 	text.WriteString("profiles: profile?seconds=30 trace?seconds=1 ")
@@ -161,6 +164,7 @@ func (p *profiler) begin(name string, duration time.Duration) (done func(), err 
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	until, isRunning := p.running[name]
 	if isRunning {
 		seconds := int(time.Until(until).Seconds()) + 1

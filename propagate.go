@@ -29,6 +29,7 @@ func (p *recordPolicy) newRecord(h http.Header) *record {
 		start:     time.Now(),
 		scopeRoom: new([6]scope),
 	}
+
 	rec.attrs = rec.attrRoom[:0]
 	rec.stages = rec.stageRoom[:0]
 	randomID(rec.span[:])
@@ -94,6 +95,7 @@ func continueTrace(ctx context.Context, traceparent string) {
 	if s == nil || s.stage < 0 || !remote.IsValid() {
 		return
 	}
+
 	rec := s.record
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
@@ -104,6 +106,7 @@ func continueTrace(ctx context.Context, traceparent string) {
 		rec.stages[s.stage].remote = &remote
 		return
 	}
+
 	rec.joinTrace(remote)
 	if !rec.sampled && rec.policy.isInRatio(rec.trace) {
 		rec.sample("ratio")

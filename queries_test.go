@@ -24,15 +24,24 @@ func TestPostgresRanksLikeMemory(t *testing.T) {
 	p := openPostgres(t, newDatabase(t))
 	loadSet(t, m, set)
 	loadSet(t, p, set)
-	want, got := set.measure(t, m), set.measure(t, p)
-	t.Logf("%d documents, %d questions\nmemory:   %v\npostgres: %v", len(set.documents), len(set.questions), want, got)
-	for _, difference := range []float64{got.ndcg10 - want.ndcg10, got.recall10 - want.recall10, got.recall100 - want.recall100, got.mrr10 - want.mrr10} {
+
+	want := set.measure(t, m)
+	got := set.measure(t, p)
+	t.Logf("%d documents, %d questions\nmemory:   %v\npostgres: %v",
+		len(set.documents), len(set.questions), want, got)
+	for _, difference := range []float64{
+		got.ndcg10 - want.ndcg10,
+		got.recall10 - want.recall10,
+		got.recall100 - want.recall100,
+		got.mrr10 - want.mrr10,
+	} {
 		if difference > .01 || difference < -.01 {
 			t.Errorf("the stores rank differently: %v and %v", want, got)
 		}
 	}
 }
 
+// evalSetOfTest returns the set that EVAL_DIR names, or the manual in testdata.
 func evalSetOfTest(t *testing.T) evalSet {
 	t.Helper()
 	if dir := os.Getenv("EVAL_DIR"); dir != "" {
@@ -41,6 +50,7 @@ func evalSetOfTest(t *testing.T) evalSet {
 	return manualSet(t)
 }
 
+// loadSet stores the documents of the set as a scan of a folder does.
 func loadSet(t *testing.T, st store, set evalSet) {
 	t.Helper()
 	if _, err := st.folderIDs(t.Context()); err != nil {
@@ -60,7 +70,9 @@ func TestIndexesFindWhatAScanFinds(t *testing.T) {
 	if err := p.buildIndexes(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	found, n := 0, 0
+
+	found := 0
+	total := 0
 	for _, question := range set.questions {
 		q := query{text: question.text, limit: 10}
 		p.exactChunks = 0
@@ -73,16 +85,18 @@ func TestIndexesFindWhatAScanFinds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n, found = n+len(exact), found+countSame(exact, indexed)
+		total += len(exact)
+		found += countSame(exact, indexed)
 	}
-	recall := float64(found) / float64(n)
+
+	recall := float64(found) / float64(total)
 	t.Logf("recall@10 is %.3f", recall)
 	if recall < .95 {
 		t.Errorf("the indexes find %.3f of what a scan finds", recall)
 	}
 }
 
-// syntheticQuery makes a question of 2 to 7 words as syntheticDocuments has them.
+// syntheticQueries returns a generator of questions: 2 to 7 words of syntheticDocuments, by Zipf's law.
 func syntheticQueries() func() string {
 	source := rand.New(rand.NewPCG(3, 4))
 	zipf := rand.NewZipf(source, 1.1, 20, 50_000)
@@ -95,8 +109,8 @@ func syntheticQueries() func() string {
 	}
 }
 
-// BenchmarkPostgres loads 100,000 chunks, builds the indexes, and searches with and without a prefix that a twentieth of
-// the documents has, beside pgbench with the same statements:
+// BenchmarkPostgres loads 100,000 chunks, builds the indexes, and searches: with no prefix, and with a
+// prefix that a twentieth of the documents has. It also runs the same statements with pgbench:
 //
 //	OPTIONS='-c shared_buffers=1GB' go test -run '^$' -bench Postgres -benchtime 300x -timeout 30m -v .
 func BenchmarkPostgres(b *testing.B) {
@@ -112,13 +126,16 @@ func BenchmarkPostgres(b *testing.B) {
 			for b.Loop() {
 				q := query{text: next(), prefix: prefix, limit: 10}
 				started := time.Now()
-				if _, _, err := p.search(b.Context(), q); err != nil {
+				_, _, err := p.search(b.Context(), q)
+				duration := time.Since(started)
+				if err != nil {
 					b.Fatal(err)
 				}
-				took = append(took, time.Since(started))
-				sum += took[len(took)-1]
+				took = append(took, duration)
+				sum += duration
 				statements.WriteString(p.literalSearch(q))
 			}
+
 			slices.Sort(took)
 			mean := milliseconds(sum) / float64(len(took))
 			b.ReportMetric(milliseconds(took[len(took)/2]), "p50-ms")
@@ -130,21 +147,29 @@ func BenchmarkPostgres(b *testing.B) {
 	}
 }
 
-// literalSearch is the statement of a search with its values in it, on one line.
+// literalSearch returns the statement of a search with literals for its parameters, on one line.
 func (p *postgres) literalSearch(q query) string {
 	f := p.frequencies.Load()
-	lexical, rarest := f.weigh(queryTerms(q.text))
+	lexical, selecting := f.weigh(queryTerms(q.text))
 	exact := "NULL"
 	if q.prefix == "" {
 		exact = strconv.FormatBool(f.chunks <= p.exactChunks)
 	}
 	vector, _ := pq.Float32Array(hashedVector(q.text)).Value()
-	return strings.ReplaceAll(strings.NewReplacer("$1", "'"+lexical+"'", "$2", fmt.Sprintf("'%s'", vector), "$3", "'"+likePrefix(q.prefix)+"'",
-		"$4", exact, "$5", "'"+rarest+"'", "$6", fmt.Sprint(p.vectorWeight), "$7", fmt.Sprint(minHashedCosine), "$8", strconv.Itoa(q.limit),
-		"$9", strconv.Itoa(p.exactChunks)).Replace(searchSQL), "\n", " ") + ";\n"
+	parameters := strings.NewReplacer(
+		"$1", "'"+lexical+"'",
+		"$2", fmt.Sprintf("'%s'", vector),
+		"$3", "'"+likePrefix(q.prefix)+"'",
+		"$4", exact,
+		"$5", "'"+selecting+"'",
+		"$6", fmt.Sprint(p.vectorWeight),
+		"$7", fmt.Sprint(minHashedCosine),
+		"$8", strconv.Itoa(q.limit),
+		"$9", strconv.Itoa(p.exactChunks))
+	return strings.ReplaceAll(parameters.Replace(searchSQL), "\n", " ") + ";\n"
 }
 
-// pgbench returns the mean time in ms that pgbench measures for the statements, n of them.
+// pgbench runs n statements with pgbench and returns its mean time for one, in milliseconds.
 func pgbench(b *testing.B, url, statements string, n int) float64 {
 	b.Helper()
 	program, err := exec.LookPath("pgbench")
@@ -155,8 +180,10 @@ func pgbench(b *testing.B, url, statements string, n int) float64 {
 	if err := os.WriteFile(script, []byte(statements), 0o600); err != nil {
 		b.Fatal(err)
 	}
+
 	cmd := exec.Command(program, "--no-vacuum", "--transactions=1", "--file="+script, url)
-	cmd.Env = append(os.Environ(), "PGOPTIONS=-c jit=off -c hnsw.ef_search=100 -c hnsw.iterative_scan=relaxed_order")
+	cmd.Env = append(os.Environ(), // as transaction.setLocal sets them
+		"PGOPTIONS=-c jit=off -c hnsw.ef_search=100 -c hnsw.iterative_scan=relaxed_order")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		b.Fatalf("%v: %s", err, out)
@@ -169,11 +196,13 @@ func pgbench(b *testing.B, url, statements string, n int) float64 {
 	return mean / float64(n)
 }
 
-// recall returns which part of the ten best documents by a scan of everything a search finds, over 50 questions.
+// recall returns the share of the ten best documents, as a scan of all chunks ranks them, that a search
+// finds, over 50 questions.
 func recall(b *testing.B, p *postgres, prefix string) float64 {
 	b.Helper()
 	next := syntheticQueries()
-	found, n := 0, 0
+	found := 0
+	total := 0
 	for range 50 {
 		q := query{text: next(), prefix: prefix, limit: 10}
 		got, _, err := p.search(b.Context(), q)
@@ -186,9 +215,10 @@ func recall(b *testing.B, p *postgres, prefix string) float64 {
 		if err != nil {
 			b.Fatal(err)
 		}
-		n, found = n+len(exact), found+countSame(exact, got)
+		total += len(exact)
+		found += countSame(exact, got)
 	}
-	return float64(found) / float64(n)
+	return float64(found) / float64(total)
 }
 
 // loadSynthetic loads n documents of ten chunks as a scan does, and builds the indexes.
@@ -198,8 +228,10 @@ func loadSynthetic(b *testing.B, p *postgres, n int) {
 	if _, err := p.folderIDs(ctx); err != nil {
 		b.Fatal(err)
 	}
+
 	started := time.Now()
-	batches, failures := make(chan []*document), make(chan error)
+	batches := make(chan []*document)
+	failures := make(chan error)
 	for range runtime.GOMAXPROCS(0) {
 		go func() {
 			var failure error
@@ -221,20 +253,23 @@ func loadSynthetic(b *testing.B, p *postgres, n int) {
 		}
 	}
 	loaded := time.Since(started)
+
 	for _, finish := range []func(context.Context) error{p.analyze, p.buildIndexes} {
 		if err := finish(ctx); err != nil {
 			b.Fatal(err)
 		}
 	}
 	total := time.Since(started)
+
 	_, chunks, err := p.size(ctx)
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Logf("%d chunks: loaded in %v, analyzed and indexed after %v: %.0f chunks/s", chunks, loaded, total, float64(chunks)/total.Seconds())
+	b.Logf("%d chunks: loaded in %v, analyzed and indexed after %v: %.0f chunks/s",
+		chunks, loaded, total, float64(chunks)/total.Seconds())
 }
 
-// countSame counts the documents of exact that got has too.
+// countSame returns how many documents of exact are in got.
 func countSame(exact, got []hit) (n int) {
 	for _, h := range exact {
 		if slices.ContainsFunc(got, func(other hit) bool { return other.Document == h.Document }) {

@@ -9,16 +9,17 @@ import (
 
 func TestSchemaIsCreatedOnceByReplicasThatStartTogether(t *testing.T) {
 	url := newDatabase(t)
-	var wg sync.WaitGroup
+	var replicas sync.WaitGroup
 	for range 4 {
 		p := unopenedPostgres(t, url)
-		wg.Go(func() {
+		replicas.Go(func() {
 			if err := p.open(t.Context()); err != nil {
 				t.Error(err)
 			}
 		})
 	}
-	wg.Wait()
+	replicas.Wait()
+
 	if n := count(t, url, "SELECT count(*) FROM settings"); n != 1 {
 		t.Errorf("%d rows of settings", n)
 	}
@@ -27,17 +28,46 @@ func TestSchemaIsCreatedOnceByReplicasThatStartTogether(t *testing.T) {
 func TestStartSaysWhatToRun(t *testing.T) {
 	for _, test := range []struct {
 		name string
-		sql  []string
-		user string
-		env  string
+		sql  []string // run before the store is opened again
+		user string   // who opens it; empty: the owner
 		want string
 	}{
-		{"another analyzer", []string{"UPDATE settings SET analyzer = 0"}, "", "", "vitrine -reindex"},
-		{"another model", []string{"UPDATE settings SET model = 'bge'"}, "", "", "vitrine -reindex"},
-		{"other dimensions", []string{"UPDATE settings SET dimensions = 7"}, "", "", "vitrine -reindex"},
-		{"a newer schema", []string{"UPDATE settings SET schema = 99"}, "", "", "upgrade this program"},
-		{"no rights", []string{"DROP SCHEMA public CASCADE", "CREATE SCHEMA public", "DROP ROLE IF EXISTS vitrine_poor", "CREATE ROLE vitrine_poor LOGIN"}, "vitrine_poor", "", "CREATE EXTENSION IF NOT EXISTS vector; GRANT"},
-		{"an unknown user", nil, "vitrine_nobody", "", "check user and password"},
+		{
+			name: "another analyzer",
+			sql:  []string{"UPDATE settings SET analyzer = 0"},
+			want: "vitrine -reindex",
+		},
+		{
+			name: "another model",
+			sql:  []string{"UPDATE settings SET model = 'bge'"},
+			want: "vitrine -reindex",
+		},
+		{
+			name: "other dimensions",
+			sql:  []string{"UPDATE settings SET dimensions = 7"},
+			want: "vitrine -reindex",
+		},
+		{
+			name: "a newer schema",
+			sql:  []string{"UPDATE settings SET schema = 99"},
+			want: "upgrade this program",
+		},
+		{
+			name: "no rights",
+			sql: []string{
+				"DROP SCHEMA public CASCADE",
+				"CREATE SCHEMA public",
+				"DROP ROLE IF EXISTS vitrine_poor",
+				"CREATE ROLE vitrine_poor LOGIN",
+			},
+			user: "vitrine_poor",
+			want: "CREATE EXTENSION IF NOT EXISTS vector; GRANT",
+		},
+		{
+			name: "an unknown user",
+			user: "vitrine_nobody",
+			want: "check user and password",
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			url := newDatabase(t)
@@ -52,7 +82,9 @@ func TestStartSaysWhatToRun(t *testing.T) {
 			}
 		})
 	}
-	err := unopenedPostgres(t, strings.Replace(newDatabase(t), "vitrine_test", "no_such_database", 1)).open(t.Context())
+
+	url := strings.Replace(newDatabase(t), "vitrine_test", "no_such_database", 1)
+	err := unopenedPostgres(t, url).open(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "createdb") {
 		t.Errorf("without database: %v", err)
 	}

@@ -1,6 +1,9 @@
 package main
 
-// What need not be done within a request: missing vectors, statistics, indexes, and reindexing.
+// The PostgreSQL store's start and its background jobs: missing vectors, statistics, indexes, and
+// probing a database that is away. Also reindex, for vitrine -reindex.
+//
+// A lease makes sure that only one replica at a time does a job.
 
 import (
 	"context"
@@ -11,24 +14,31 @@ import (
 	"time"
 
 	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
 )
 
-const maintainInterval = 5 * time.Second
+const (
+	// maintainInterval is how often maintain looks for work.
+	maintainInterval = 5 * time.Second
 
-// start opens the store and keeps it going until ctx ends. A database that is away is waited for: requests are
-// answered meanwhile with why there is no answer.
+	// loadingChanges is how many changes within maintainInterval count as a bulk load: ten a second.
+	// maintain builds indexes after the load.
+	loadingChanges = 10 * int64(maintainInterval/time.Second)
+
+	// embedBatch is how many chunks embedMissing embeds at once.
+	embedBatch = 256
+)
+
+// start opens the store and runs its background jobs until ctx ends. If the database is away, it keeps
+// trying in the background, and requests get errUnavailable with the reason.
 func (p *postgres) start(ctx context.Context, tasks *sync.WaitGroup) error {
 	err := p.open(ctx)
 	if err != nil && !errors.Is(err, errUnavailable) {
 		return err
 	}
+
 	tasks.Go(func() {
-		for wait := time.Second; err != nil && ctx.Err() == nil; wait = min(2*wait, 8*time.Second) {
-			p.setProblem(err.Error())
-			p.observe.log.WarnContext(ctx, "database not ready", "error", err, "retry", wait.String())
-			pause(ctx, wait)
-			err = p.open(ctx)
-		}
+		p.retryOpen(ctx, err)
 		tasks.Go(func() { p.listen(ctx) })
 		tasks.Go(func() { p.maintain(ctx) })
 		tasks.Go(func() { p.probe(ctx) })
@@ -36,122 +46,220 @@ func (p *postgres) start(ctx context.Context, tasks *sync.WaitGroup) error {
 	return nil
 }
 
-// maintain does what need not be done within a request, one thing after the other: vectors that are missing, the
-// statistics behind the terms' frequencies, the indexes of a large collection.
-func (p *postgres) maintain(ctx context.Context) {
-	var embedded time.Time
-	var seen int64
-	indexed := false
-	for ctx.Err() == nil {
-		if p.incomplete.Swap(false) || time.Since(embedded) >= recheckInterval {
-			p.withLease(ctx, "embed_missing", p.embedMissing)
-			embedded = time.Now()
+// retryOpen calls open until it succeeds or ctx ends. err is what the first call returned.
+func (p *postgres) retryOpen(ctx context.Context, err error) {
+	wait := time.Second
+	for err != nil && ctx.Err() == nil {
+		p.setUnavailable(err.Error())
+		p.observe.log.WarnContext(ctx, "database not ready", "error", err, "retry", wait.String())
+		pause(ctx, wait)
+		wait = min(2*wait, 8*time.Second)
+		err = p.open(ctx)
+	}
+}
+
+// probe asks a database that has failed every probeInterval, until it answers.
+func (p *postgres) probe(ctx context.Context) {
+	for pause(ctx, probeInterval) {
+		if open, _ := p.breaker.isOpen(); !open {
+			continue
 		}
-		if modified := p.modified.Load(); modified > 0 && modified*10 >= int64(p.frequencies.Load().chunks) {
+		if p.ping(ctx) != nil {
+			continue
+		}
+		p.observe.log.InfoContext(ctx, "database answers again")
+	}
+}
+
+// ping runs an empty transaction. An answer closes the breaker.
+func (p *postgres) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeInterval)
+	defer cancel()
+	return p.attempt(ctx, queryMaintain, func(*transaction) error { return nil })
+}
+
+// maintain does the background jobs one after the other until ctx ends.
+func (p *postgres) maintain(ctx context.Context) {
+	var embeddedAt time.Time
+	var lastChanges int64
+	isIndexed := false
+	for ctx.Err() == nil {
+		if p.incomplete.Swap(false) || time.Since(embeddedAt) >= recheckInterval {
+			p.withLease(ctx, "embed_missing", p.embedMissing)
+			embeddedAt = time.Now()
+		}
+
+		if p.isStale() {
 			p.withLease(ctx, "analyze", p.analyze)
 		}
-		isLoading := p.seen.Load()-seen > 10*int64(maintainInterval/time.Second)
-		seen = p.seen.Load()
-		if !indexed && !isLoading && p.frequencies.Load().chunks > p.exactChunks {
-			indexed = p.withLease(ctx, "build_indexes", p.buildIndexes)
+
+		changes := p.changes.Load()
+		isLoading := changes-lastChanges > loadingChanges
+		lastChanges = changes
+		isLarge := p.frequencies.Load().chunks > p.exactChunks
+		if isLarge && !isLoading && !isIndexed {
+			isIndexed = p.withLease(ctx, "build_indexes", p.buildIndexes)
 		}
+
 		pause(ctx, maintainInterval)
 	}
 }
 
-// withLease does a job of that name under its lease and reports whether it is done. Where another replica has the lease, it
-// does nothing.
-func (p *postgres) withLease(ctx context.Context, name string, do func(ctx context.Context) error) (done bool) {
-	var err error
+// isStale reports whether this replica has written a tenth of the collection since the last ANALYZE.
+func (p *postgres) isStale() bool {
+	modified := p.modified.Load()
+	return modified > 0 && modified*10 >= int64(p.frequencies.Load().chunks)
+}
+
+// withLease does a job under the lease of its name and reports whether it has succeeded. It does nothing
+// while another replica holds the lease. The job's context ends if the lease is lost.
+func (p *postgres) withLease(
+	ctx context.Context,
+	name string,
+	do func(ctx context.Context) error,
+) (done bool) {
 	ctx, end := p.observe.job(ctx, name)
+	var err error
 	defer end(&err)
-	claim := func() (mine bool, err error) {
-		err = p.transact(ctx, queryMaintain, func(tx *transaction) error {
-			mine, _, err = tx.claim(ctx, name)
-			return err
-		})
-		return mine, err
-	}
-	mine, err := claim()
+
+	mine, err := p.claim(ctx, name)
 	if err != nil || !mine {
 		return false
 	}
-	working, cancel := context.WithCancel(ctx)
+
+	leased, cancel := context.WithCancel(ctx)
 	var renewing sync.WaitGroup
 	renewing.Go(func() {
-		for pause(working, leaseDuration/3) {
-			if mine, err := claim(); err == nil && !mine {
+		for pause(leased, leaseDuration/3) {
+			mine, err := p.claim(ctx, name)
+			isLost := err == nil && !mine // if the database is away, no other replica can take it
+			if isLost {
 				cancel()
 			}
 		}
 	})
-	err = do(working)
+
+	err = do(leased)
 	cancel()
 	renewing.Wait()
 	return err == nil
 }
 
-// embedMissing embeds the chunks that were stored without a vector: they are the queue, so it survives a restart. What
-// the embedder refuses is tried again after everything else.
+// claim is transaction.claim in a transaction of its own.
+func (p *postgres) claim(ctx context.Context, name string) (mine bool, err error) {
+	err = p.transact(ctx, queryMaintain, func(tx *transaction) error {
+		var err error
+		mine, _, err = tx.claim(ctx, name)
+		return err
+	})
+	return mine, err
+}
+
+// embedMissing embeds the chunks that are stored without a vector. Their rows are the queue, so the
+// queue survives a restart. Chunks that the embedder refuses go to the end of it.
 func (p *postgres) embedMissing(ctx context.Context) error {
-	const batch = 256
-	for embedded := 0; ; {
-		var documents, texts []string
-		var positions []int64
-		var inputs [][]byte
-		err := p.row(ctx, queryEmbed, []any{pq.Array(&documents), pq.Array(&positions), pq.Array(&inputs), pq.Array(&texts)}, `
-			SELECT array_agg(document), array_agg(position), array_agg(input), array_agg(text) FROM (
-				SELECT e.document, e.position, e.input, concat_ws(E'\n', d.title, c.heading, c.text) AS text
-				FROM embeddings AS e JOIN chunks AS c ON c.document = e.document AND c.position = e.position JOIN documents AS d ON d.id = e.document
-				WHERE e.embedding IS NULL AND (e.attempted IS NULL OR e.attempted < now() - interval '20 seconds')
-				ORDER BY e.attempted NULLS FIRST LIMIT $1
-			) AS missing`, batch)
-		if err != nil || len(texts) == 0 {
+	embedded := 0
+	for {
+		chunks, err := p.missingVectors(ctx)
+		if err != nil || len(chunks.texts) == 0 {
 			return err
 		}
-		vectors, failure := p.embedder.documents(ctx, texts)
-		embeddings := make([]pq.Float32Array, len(texts)) // nil is NULL
-		for i, v := range vectors {
-			embeddings[i] = v
-		}
-		err = p.exec(ctx, queryEmbed, `UPDATE embeddings AS e SET embedding = new.embedding::real[]::halfvec, attempted = now()
-			FROM unnest($1::text[], $2::int[], $3::bytea[], $4::text[]) AS new (document, position, input, embedding)
-			WHERE e.document = new.document AND e.position = new.position AND e.input = new.input`,
-			pq.Array(documents), pq.Array(positions), pq.Array(inputs), pq.Array(embeddings))
-		if err != nil {
+
+		vectors, failure := p.embedder.documents(ctx, chunks.texts)
+		if err := p.storeVectors(ctx, chunks, vectors); err != nil {
 			return err
 		}
 		if failure != nil && isEmpty(vectors) {
 			return failure
 		}
-		embedded += len(texts)
+
+		embedded += len(chunks.texts)
 		logAttrs(ctx, slog.Int("chunks", embedded))
 	}
 }
 
-// analyze refreshes the statistics and lets all replicas know.
+// unembeddedChunks are rows of embeddings without a vector, column by column.
+type unembeddedChunks struct {
+	documents []string
+	positions []int64
+	inputs    [][]byte // the SHA-256 of each text
+	texts     []string
+}
+
+// missingVectors returns the next batch of chunks to embed, first those that have never been tried. After
+// a failure it leaves a chunk alone for 20 seconds.
+func (p *postgres) missingVectors(ctx context.Context) (unembeddedChunks, error) {
+	var chunks unembeddedChunks
+	err := p.row(ctx, queryEmbed, []any{
+		pq.Array(&chunks.documents),
+		pq.Array(&chunks.positions),
+		pq.Array(&chunks.inputs),
+		pq.Array(&chunks.texts),
+	}, `
+		SELECT array_agg(document), array_agg(position), array_agg(input), array_agg(text) FROM (
+			SELECT e.document, e.position, e.input, concat_ws(E'\n', d.title, c.heading, c.text) AS text
+			FROM embeddings AS e
+			JOIN chunks AS c ON c.document = e.document AND c.position = e.position
+			JOIN documents AS d ON d.id = e.document
+			WHERE e.embedding IS NULL
+				AND (e.attempted IS NULL OR e.attempted < now() - interval '20 seconds')
+			ORDER BY e.attempted NULLS FIRST LIMIT $1
+		) AS missing`,
+		embedBatch)
+	return chunks, err
+}
+
+// storeVectors stores the vectors of chunks, except those that have changed in the meantime. For a vector
+// that is nil it stores only the time of the attempt.
+func (p *postgres) storeVectors(
+	ctx context.Context,
+	chunks unembeddedChunks,
+	vectors [][]float32,
+) error {
+	embeddings := make([]pq.Float32Array, len(chunks.texts)) // nil is NULL
+	for i, v := range vectors {
+		embeddings[i] = v
+	}
+
+	return p.exec(ctx, queryEmbed, `
+		UPDATE embeddings AS e
+		SET embedding = new.embedding::real[]::halfvec, attempted = now()
+		FROM unnest($1::text[], $2::int[], $3::bytea[], $4::text[])
+			AS new (document, position, input, embedding)
+		WHERE e.document = new.document AND e.position = new.position AND e.input = new.input`,
+		pq.Array(chunks.documents),
+		pq.Array(chunks.positions),
+		pq.Array(chunks.inputs),
+		pq.Array(embeddings))
+}
+
+// analyze refreshes the statistics behind frequencies and lets all replicas reload them.
 func (p *postgres) analyze(ctx context.Context) error {
 	modified := p.modified.Load()
 	if err := p.execLong(ctx, `ANALYZE chunks (slots)`); err != nil {
 		return err
 	}
 	p.modified.Add(-modified)
+
 	if err := p.reload(ctx); err != nil {
 		return err
 	}
 	return p.exec(ctx, queryMaintain, `SELECT pg_notify('vitrine', $1)`, p.replica)
 }
 
-// buildIndexes builds the indexes that a large collection is searched by, which is far faster after a bulk load than
-// along with it, and drops what a build that was broken off left. Where shared memory is scarce (a container has
-// 64 MB), it builds without parallel workers.
+// largeIndexes are the definitions, by name, of the indexes that searches use in a large collection.
+var largeIndexes = map[string]string{
+	"chunks_slots":         `chunks USING gin (slots)`,
+	"embeddings_embedding": `embeddings USING hnsw (embedding halfvec_ip_ops)`,
+}
+
+// buildIndexes builds those of largeIndexes that are missing. To build an index after a bulk load is far
+// faster than to update it during the load.
 func (p *postgres) buildIndexes(ctx context.Context) error {
-	for name, definition := range map[string]string{
-		"chunks_slots":         `chunks USING gin (slots)`,
-		"embeddings_embedding": `embeddings USING hnsw (embedding halfvec_ip_ops)`,
-	} {
+	for name, definition := range largeIndexes {
 		err := p.buildIndex(ctx, name, definition, 2)
-		if pq.As(err, "53100") != nil {
+		if pq.As(err, pqerror.DiskFull) != nil {
+			// Parallel workers need more shared memory than the 64 MB of a container.
 			err = p.buildIndex(ctx, name, definition, 0)
 		}
 		if err != nil {
@@ -161,78 +269,105 @@ func (p *postgres) buildIndexes(ctx context.Context) error {
 	return nil
 }
 
+// buildIndex builds an index unless it exists. First it drops what an interrupted build has left.
 func (p *postgres) buildIndex(ctx context.Context, name, definition string, workers int) error {
 	var isBuilt bool
-	err := p.row(ctx, queryMaintain, []any{&isBuilt}, `SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass($1) AND indisvalid)`, name)
+	err := p.row(ctx, queryMaintain, []any{&isBuilt}, `
+		SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass($1) AND indisvalid)`,
+		name)
 	if err != nil || isBuilt {
 		return err
 	}
-	megabytes := min(2000, 64+p.frequencies.Load().chunks*(2*p.embedder.dimensions()+500)>>20)
-	err = p.execLong(ctx, `SET statement_timeout = 0`,
-		fmt.Sprintf(`SET maintenance_work_mem = '%dMB'`, megabytes), // an HNSW graph that does not fit is built ten times slower
+
+	// An HNSW graph that does not fit into maintenance_work_mem takes ten times as long to build.
+	chunkBytes := 2*p.embedder.dimensions() + 500
+	graphBytes := p.frequencies.Load().chunks * chunkBytes
+	megabytes := min(2000, 64+graphBytes>>20)
+	err = p.execLong(ctx,
+		`SET statement_timeout = 0`,
+		fmt.Sprintf(`SET maintenance_work_mem = '%dMB'`, megabytes),
 		fmt.Sprintf(`SET max_parallel_maintenance_workers = %d`, workers),
 		`DROP INDEX CONCURRENTLY IF EXISTS `+name,
 		`CREATE INDEX CONCURRENTLY `+name+` ON `+definition,
 		`RESET ALL`)
-	if err == nil {
-		logAttrs(ctx, slog.String("index", name))
+	if err != nil {
+		return err
 	}
-	return err
+	logAttrs(ctx, slog.String("index", name))
+	return nil
 }
 
-// reindex makes what is stored what the settings ask for: the chunks if the analyzer has changed, and all vectors. Until it
-// has ended the model's name is missing, and nothing but another reindex will work with the database.
+// reindex makes the stored rows fit this program and its settings: it computes all chunks and vectors
+// again. Until it has ended, settings.model is empty, and only another reindex accepts the database.
 func (p *postgres) reindex(ctx context.Context) error {
 	if err := p.embedder.check(ctx); err != nil {
 		return err
 	}
+	// Rows that do not fit are why reindex runs. Any other error occurs again below.
 	if err := p.open(ctx); errors.Is(err, errUnavailable) {
 		return err
-	} // any other error is what we are here for, or comes back below
-	err := p.execLong(ctx, `UPDATE settings SET model = ''`, `DROP INDEX IF EXISTS embeddings_embedding`,
-		fmt.Sprintf(`ALTER TABLE embeddings ALTER embedding TYPE halfvec(%d) USING NULL`, p.embedder.dimensions()))
+	}
+
+	err := p.execLong(ctx,
+		`UPDATE settings SET model = ''`,
+		`DROP INDEX IF EXISTS embeddings_embedding`,
+		fmt.Sprintf(`ALTER TABLE embeddings ALTER embedding TYPE halfvec(%d) USING NULL`,
+			p.embedder.dimensions()))
 	if err != nil {
 		return advise(err)
 	}
-	p.problem.Store(nil)
+	p.unavailable.Store(nil)
+
 	if err := p.rechunk(ctx); err != nil {
 		return err
 	}
 	if err := p.embedMissing(ctx); err != nil {
 		return err
 	}
+
 	want := p.fingerprint()
-	err = p.exec(ctx, queryMaintain, `UPDATE settings SET analyzer = $1, model = $2, dimensions = $3`, want.analyzer, want.model, want.dimensions)
+	err = p.exec(ctx, queryMaintain, `
+		UPDATE settings SET analyzer = $1, model = $2, dimensions = $3`,
+		want.analyzer,
+		want.model,
+		want.dimensions)
 	if err != nil {
 		return err
 	}
 	return p.analyze(ctx)
 }
 
-// rechunk stores every document again with what the analyzer of this program makes of it.
+// rechunk stores every document again, with the chunks of this program's analyzer.
 func (p *postgres) rechunk(ctx context.Context) error {
 	var ids []string
-	if err := p.row(ctx, queryMaintain, []any{pq.Array(&ids)}, `SELECT array_agg(id) FROM documents`); err != nil {
+	err := p.row(ctx, queryMaintain, []any{pq.Array(&ids)}, `SELECT array_agg(id) FROM documents`)
+	if err != nil {
 		return err
 	}
+
 	for _, id := range ids {
-		d, err := p.document(ctx, id)
-		if errors.Is(err, errNotFound) { // since it was listed
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		err = p.transact(ctx, queryMaintain, func(tx *transaction) error {
-			old, err := tx.lock(ctx, id)
-			if err != nil || old.etag != d.etag {
-				return err
-			}
-			return tx.store(ctx, d, nil, old, old.source)
-		})
-		if err != nil {
+		if err := p.rechunkDocument(ctx, id); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// rechunkDocument does nothing if the document has been removed or replaced in the meantime.
+func (p *postgres) rechunkDocument(ctx context.Context, id string) error {
+	d, err := p.document(ctx, id)
+	if errors.Is(err, errNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+
+	return p.transact(ctx, queryMaintain, func(tx *transaction) error {
+		old, err := tx.lock(ctx, id)
+		if err != nil || old.etag != d.etag {
+			return err
+		}
+		return tx.store(ctx, d, nil, old, old.source)
+	})
 }

@@ -12,7 +12,10 @@ func TestReindexMakesTheDatabaseFitTheSettings(t *testing.T) {
 	if err := mark(t.Context(), p, "a.md", "lantern"); err != nil {
 		t.Fatal(err)
 	}
-	execSQL(t, url, "UPDATE settings SET analyzer = 0", "UPDATE chunks SET slots = '{}', text = 'spoilt'")
+	execSQL(t, url,
+		"UPDATE settings SET analyzer = 0",
+		"UPDATE chunks SET slots = '{}', text = 'spoilt'")
+
 	other := unopenedPostgres(t, url, fake.env()...)
 	if err := other.open(t.Context()); err == nil || !strings.Contains(err.Error(), "-reindex") {
 		t.Fatalf("opened with another model: %v", err)
@@ -20,11 +23,14 @@ func TestReindexMakesTheDatabaseFitTheSettings(t *testing.T) {
 	if err := other.reindex(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	hits, degraded, err := openPostgres(t, url, fake.env()...).search(t.Context(), query{text: "lantern", limit: 5})
+
+	reopened := openPostgres(t, url, fake.env()...)
+	hits, degraded, err := reopened.search(t.Context(), query{text: "lantern", limit: 5})
 	if err != nil || degraded || len(hits) != 1 || hits[0].Text != "lantern" {
 		t.Errorf("found %+v, %v, %v", hits, degraded, err)
 	}
-	if n := count(t, url, "SELECT count(*) FROM embeddings WHERE vector_dims(embedding) = 8"); n != 2 {
+	const embedded = "SELECT count(*) FROM embeddings WHERE vector_dims(embedding) = 8"
+	if n := count(t, url, embedded); n != 2 {
 		t.Errorf("%d chunks have the new vectors, want 2", n)
 	}
 	if err := p.reload(t.Context()); err == nil {
@@ -38,11 +44,17 @@ func TestInvalidIndexIsBuiltAnew(t *testing.T) {
 	if err := p.buildIndexes(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	execSQL(t, url, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'chunks_slots'::regclass")
+
+	execSQL(t, url, `
+		UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'chunks_slots'::regclass`)
 	if err := p.buildIndexes(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := count(t, url, "SELECT count(*) FROM pg_index WHERE indisvalid AND indexrelid IN ('chunks_slots'::regclass, 'embeddings_embedding'::regclass)"); n != 2 {
+
+	const valid = `
+		SELECT count(*) FROM pg_index WHERE indisvalid
+			AND indexrelid IN ('chunks_slots'::regclass, 'embeddings_embedding'::regclass)`
+	if n := count(t, url, valid); n != 2 {
 		t.Errorf("%d valid indexes", n)
 	}
 }

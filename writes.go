@@ -1,0 +1,317 @@
+package main
+
+// The steps of writing a document to PostgreSQL, for put, sync and reindex.
+//
+// Embedding comes before the transaction, so that no lock is held while the embedder works. The
+// transaction locks the id, writes the rows of the document, and records the change last.
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"errors"
+	"log/slog"
+	"slices"
+
+	"github.com/lib/pq"
+)
+
+// embed returns the vectors of the documents' chunks, by the documents' ids. Documents that are stored
+// with the same text are left out. If the embedder fails, vectors are nil: embedMissing adds them later.
+func (p *postgres) embed(
+	ctx context.Context,
+	documents []*document,
+) (map[string][][]float32, error) {
+	documents, err := p.unstored(ctx, documents)
+	if err != nil {
+		return nil, err
+	}
+
+	var texts []string
+	for _, d := range documents {
+		texts = append(texts, d.inputs()...)
+	}
+	vectors, err := p.storedVectors(ctx, texts)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.fillVectors(ctx, texts, vectors); err != nil {
+		return nil, err
+	}
+
+	byID := make(map[string][][]float32)
+	for _, d := range documents {
+		n := len(d.chunks)
+		byID[d.id] = vectors[:n]
+		vectors = vectors[n:]
+	}
+
+	return byID, nil
+}
+
+// unstored returns the documents that are not stored with the same text, whose hash is the entity tag.
+func (p *postgres) unstored(ctx context.Context, documents []*document) ([]*document, error) {
+	if len(documents) == 0 {
+		return nil, nil
+	}
+
+	var ids []string
+	var etags []string
+	for _, d := range documents {
+		ids = append(ids, d.id)
+		etags = append(etags, d.etag)
+	}
+
+	var stored []string
+	err := p.row(ctx, queryKnown, []any{pq.Array(&stored)}, `
+		SELECT array_agg(id) FROM documents
+		JOIN unnest($1::text[], $2::text[]) AS new (id, etag) USING (id, etag)`,
+		pq.Array(ids),
+		pq.Array(etags))
+	if err != nil {
+		return nil, err
+	}
+
+	isStored := func(d *document) bool { return slices.Contains(stored, d.id) }
+	return slices.DeleteFunc(slices.Clone(documents), isStored), nil
+}
+
+// storedVectors returns for each text the vector that is stored for the same text, in any document, or
+// nil.
+func (p *postgres) storedVectors(ctx context.Context, texts []string) ([][]float32, error) {
+	vectors := make([][]float32, len(texts))
+	if !p.embedder.worthReusing() || len(texts) == 0 {
+		return vectors, nil
+	}
+
+	inputs := make([][]byte, len(texts))
+	for i, text := range texts {
+		sum := sha256.Sum256([]byte(text))
+		inputs[i] = sum[:]
+	}
+
+	type stored struct {
+		text   int // from 1
+		vector []float32
+	}
+	columns := func(s *stored) []any { return []any{&s.text, pq.Array(&s.vector)} }
+	found, err := rows(ctx, p, queryKnown, columns, `
+		SELECT i, e.embedding::real[]
+		FROM unnest($1::bytea[]) WITH ORDINALITY AS new (input, i), LATERAL (
+			SELECT embedding FROM embeddings
+			WHERE input = new.input AND embedding IS NOT NULL LIMIT 1
+		) AS e`,
+		pq.Array(inputs))
+	if err != nil {
+		return nil, err
+	}
+
+	for _, s := range found {
+		vectors[s.text-1] = s.vector
+	}
+	return vectors, nil
+}
+
+// fillVectors embeds the texts whose vector is nil and sets those vectors. If the embedder fails, it
+// logs the error and leaves them nil.
+func (p *postgres) fillVectors(ctx context.Context, texts []string, vectors [][]float32) error {
+	var missing []string
+	var places []int
+	for i, v := range vectors {
+		if v == nil {
+			missing = append(missing, texts[i])
+			places = append(places, i)
+		}
+	}
+
+	embedded, err := embedInTime(ctx, p.embedder, missing)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+
+	if err != nil {
+		logAttrs(ctx, slog.String("embedding_error", err.Error()))
+	}
+	for i, v := range embedded {
+		vectors[places[i]] = v
+	}
+	return nil
+}
+
+// storedDocument is what a write must know about the document that it replaces. The zero value stands
+// for no document.
+type storedDocument struct {
+	etag   string
+	source string // fromFolder or fromAPI
+	chunks int
+}
+
+// lock makes this transaction the only writer of id until it ends, and returns what is stored under it.
+// It is an advisory lock, because an id without a document has no row to lock.
+func (tx *transaction) lock(ctx context.Context, id string) (old storedDocument, err error) {
+	err = tx.exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, id)
+	if err != nil {
+		return old, err
+	}
+
+	err = tx.row(ctx, []any{&old.etag, &old.source, &old.chunks}, `
+		SELECT etag, source, chunks FROM documents WHERE id = $1`,
+		id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return old, nil
+	}
+	return old, err
+}
+
+// store writes the document, its chunks and their vectors in place of old. vectors has one for each
+// chunk, or is nil. embedMissing adds those that are nil later. source is fromFolder or fromAPI.
+func (tx *transaction) store(
+	ctx context.Context,
+	d *document,
+	vectors [][]float32,
+	old storedDocument,
+	source string,
+) error {
+	added := 1
+	if old.etag != "" {
+		added = 0
+		err := tx.exec(ctx, `DELETE FROM documents WHERE id = $1`, d.id)
+		if err != nil {
+			return err
+		}
+	}
+
+	if err := tx.insertDocument(ctx, d, source); err != nil {
+		return err
+	}
+	if err := tx.insertChunks(ctx, d, vectors); err != nil {
+		return err
+	}
+	return tx.recordChange(ctx, added, len(d.chunks)-old.chunks, d.id)
+}
+
+// insertDocument inserts the row of documents, without its chunks.
+func (tx *transaction) insertDocument(ctx context.Context, d *document, source string) error {
+	return tx.exec(ctx, `
+		INSERT INTO documents (id, title, text, etag, bytes, chunks, source, updated)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		d.id,
+		d.title,
+		d.text,
+		d.etag,
+		len(d.text),
+		len(d.chunks),
+		source,
+		d.updated)
+}
+
+// maxInsertedChunks is how many chunks one statement inserts. It bounds the memory for the arguments.
+const maxInsertedChunks = 500
+
+// insertChunks analyzes and inserts all chunks of d.
+func (tx *transaction) insertChunks(ctx context.Context, d *document, vectors [][]float32) error {
+	embeddings := make([]pq.Float32Array, len(d.chunks)) // nil is NULL
+	for i, v := range vectors {
+		embeddings[i] = v
+		if v == nil {
+			tx.missing = true
+		}
+	}
+
+	for from := 0; from < len(d.chunks); from += maxInsertedChunks {
+		var columns chunkColumns
+		for i := from; i < min(from+maxInsertedChunks, len(d.chunks)); i++ {
+			columns.add(i, d, embeddings[i])
+		}
+		if err := tx.insertRows(ctx, d, &columns); err != nil {
+			return err
+		}
+	}
+
+	tx.stored += len(d.chunks)
+	return nil
+}
+
+// chunkColumns are rows of chunks and embeddings, column by column: arrays that unnest makes rows of, so
+// that the number of parameters does not depend on that of the rows.
+type chunkColumns struct {
+	positions  []int
+	headings   []string
+	lines      []int
+	texts      []string
+	slots      []pq.Int64Array
+	lex        []string
+	embeddings []pq.Float32Array
+}
+
+// add analyzes the chunk at a position of d and appends its row.
+func (cc *chunkColumns) add(position int, d *document, embedding pq.Float32Array) {
+	c := d.chunks[position]
+	lexical := lexicalVector(d.title+"\n"+c.heading, c.text)
+	slots := pq.Int64Array{} // nil would be NULL
+	for _, t := range lexical {
+		slots = append(slots, int64(t.term))
+	}
+
+	cc.positions = append(cc.positions, position)
+	cc.headings = append(cc.headings, c.heading)
+	cc.lines = append(cc.lines, c.line)
+	cc.texts = append(cc.texts, c.text)
+	cc.slots = append(cc.slots, slots)
+	cc.lex = append(cc.lex, sparseVector(lexical))
+	cc.embeddings = append(cc.embeddings, embedding)
+}
+
+// insertRows inserts chunks of d. embeddings.input is the SHA-256 of what document.inputs returns for a
+// chunk: storedVectors looks for it.
+func (tx *transaction) insertRows(ctx context.Context, d *document, cc *chunkColumns) error {
+	return tx.exec(ctx, `
+		WITH new AS (
+			SELECT * FROM unnest($3::int[], $4::text[], $5::int[], $6::text[], $7::text[], $8::text[], $9::text[])
+				AS new (position, heading, line, text, slots, lex, embedding)
+		), stored AS (
+			INSERT INTO chunks (document, position, heading, line, text, slots, lex)
+			SELECT $1, position, heading, line, text, slots::int[], lex::sparsevec FROM new
+		)
+		INSERT INTO embeddings (document, position, input, embedding)
+		SELECT $1, position, sha256(convert_to(concat_ws(E'\n', $2::text, heading, text), 'UTF8')),
+			embedding::real[]::halfvec
+		FROM new`,
+		d.id,
+		d.title,
+		pq.Array(cc.positions),
+		pq.Array(cc.headings),
+		pq.Array(cc.lines),
+		pq.Array(cc.texts),
+		pq.Array(cc.slots),
+		pq.Array(cc.lex),
+		pq.Array(cc.embeddings))
+}
+
+// recordChange counts a change and notifies the other replicas: see postgres.notified. documents and
+// chunks are by how many their numbers grow.
+//
+// It must be the last statement of a write: it locks the only row of settings, which every write
+// updates. That costs little, as commits of transactions with NOTIFY wait for each other anyway.
+func (tx *transaction) recordChange(
+	ctx context.Context,
+	documents int,
+	chunks int,
+	ids ...string,
+) error {
+	tx.changed = ids
+
+	return tx.exec(ctx, `
+		WITH counted AS (
+			UPDATE settings
+			SET changes = changes + 1, documents = documents + $1::int, chunks = chunks + $2::int
+			RETURNING changes
+		)
+		SELECT pg_notify('vitrine', concat_ws(' ', $3::text, changes,
+			CASE cardinality($4::text[]) WHEN 1 THEN ($4::text[])[1] END
+		)) FROM counted`,
+		documents,
+		chunks,
+		tx.replica,
+		pq.Array(ids))
+}
