@@ -1,6 +1,7 @@
 package main
 
-// Many documents in one request: a line of JSON each, and a line of answer.
+// Bulk loads: a request carries one document per line, in JSON, and the response carries one result
+// per line, each sent as soon as the document is stored.
 
 import (
 	"bufio"
@@ -17,54 +18,58 @@ import (
 	"unicode/utf8"
 )
 
-// maxBulkLineBytes lets through a document of the greatest size in which every character is escaped.
-const maxBulkLineBytes = 6*maxDocumentBytes + 4096
+const (
+	// maxBulkLineBytes admits a document of the maximum size with every character escaped: \u0041
+	// takes six bytes.
+	maxBulkLineBytes = 6*maxDocumentBytes + 4096
 
-// bulkLine is what POST /documents answers for a line of its body.
-type bulkLine struct {
+	bulkBufferBytes = 64 << 10
+)
+
+var errLineTooLong = errors.New("line too long")
+
+// bulkResult is a line of the response of POST /documents. The zero value stands for no line.
+type bulkResult struct {
 	ID     string `json:"id"`
-	Status int    `json:"status"`
+	Status int    `json:"status"` // that a PUT of the document would have had
 	Error  string `json:"error,omitempty"`
 }
 
-// handleBulk stores a document per line while it reads, and answers each with a line of its own as soon as it is
-// stored. A client that stops reading or sending for readTimeout is cut off; one that sends nothing does not hold up a drain.
+func (b bulkResult) isStored() bool { return b.ID != "" && b.Error == "" }
+
+// handleBulk stores documents while it reads them. It cuts off a client that stops sending for
+// readTimeout or receiving for writeTimeout. When the server stops, it ends the load.
 func (s *server) handleBulk(w http.ResponseWriter, r *http.Request) error {
 	control := http.NewResponseController(w)
-	if err := control.EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err // HTTP/2 is full-duplex as it is
+	err := control.EnableFullDuplex()
+	if err != nil && !errors.Is(err, http.ErrNotSupported) { // HTTP/2 is always full-duplex
+		return err
 	}
-	done := make(chan struct{})
-	defer close(done)
-	go func() {
-		select {
-		case <-s.stopping:
-			_ = control.SetReadDeadline(time.Now())
-		case <-done:
-		}
-	}()
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	w.Header().Set("Cache-Control", "no-store")
+	stopWatching := s.interruptReads(control)
+	defer stopWatching()
+
+	h := w.Header()
+	h.Set("Content-Type", "application/x-ndjson")
+	h["Cache-Control"] = noStore
 	encoder := json.NewEncoder(w)
-	body := bufio.NewReaderSize(r.Body, 64<<10)
-	for stored := 0; ; {
-		if err := control.SetReadDeadline(time.Now().Add(readTimeout)); err != nil {
+	body := bufio.NewReaderSize(r.Body, bulkBufferBytes)
+	stored := 0
+
+	for {
+		err := control.SetReadDeadline(time.Now().Add(readTimeout))
+		if err != nil {
 			return err
 		}
-		var line []byte
-		var readErr error
-		if !s.isStopping() { // after the deadline is set, which the drain sets to now
-			line, readErr = readLine(body, maxBulkLineBytes)
-		}
-		result, more := s.bulkResult(r.Context(), line, readErr, stored)
-		if result.Error == "" && result.ID != "" {
+		line, readErr := s.readBulkLine(body)
+
+		result, more := s.loadLine(r.Context(), line, readErr, stored)
+		if result.isStored() {
 			stored++
 		}
-		if result != (bulkLine{}) {
-			err := errors.Join(control.SetWriteDeadline(time.Now().Add(writeTimeout)), encoder.Encode(result), control.Flush())
-			if err != nil {
-				return err
-			}
+
+		err = sendResult(control, encoder, result)
+		if err != nil {
+			return err
 		}
 		if !more {
 			logAttrs(r.Context(), slog.Int("documents", stored))
@@ -73,82 +78,166 @@ func (s *server) handleBulk(w http.ResponseWriter, r *http.Request) error {
 	}
 }
 
-// bulkResult returns what to answer for a line that was read with that error after so many documents, the zero value for
-// nothing, and whether to read on.
-func (s *server) bulkResult(ctx context.Context, line []byte, err error, stored int) (result bulkLine, more bool) {
-	line = bytes.TrimSpace(line)
-	switch {
-	case s.isStopping():
-		return bulkLine{Status: http.StatusServiceUnavailable, Error: fmt.Sprintf("the server is stopping after %d documents: send the rest again", stored)}, false
-	case errors.Is(err, errLineTooLong):
-		return bulkLine{Status: http.StatusRequestEntityTooLarge, Error: "the line is too long: a document has at most 8 MiB"}, true
-	case err != nil && !errors.Is(err, io.EOF):
-		logAttrs(ctx, slog.String("error", err.Error()))
-		return bulkLine{Status: http.StatusBadRequest, Error: fmt.Sprintf("the body was cut off after %d documents: send the rest again", stored)}, false
-	case len(line) > 0:
-		result = s.putLine(ctx, line)
-	}
-	return result, err == nil
+// interruptReads makes pending reads of the request's body fail once the server stops, so that an
+// idle client does not hold up the drain. The caller calls stop when it has finished reading.
+func (s *server) interruptReads(control *http.ResponseController) (stop func()) {
+	done := make(chan struct{})
+	go func() {
+		select {
+		case <-s.stopping:
+			_ = control.SetReadDeadline(time.Now())
+		case <-done:
+		}
+	}()
+	return func() { close(done) }
 }
 
-// putLine stores the document of one line and returns the line to answer.
-func (s *server) putLine(ctx context.Context, line []byte) bulkLine {
-	var in struct {
+// readBulkLine reads nothing once the server stops. It checks that after the caller has set the read
+// deadline, because that may have replaced the one that interruptReads set.
+func (s *server) readBulkLine(body *bufio.Reader) ([]byte, error) {
+	if s.isStopping() {
+		return nil, nil
+	}
+	return readLine(body, maxBulkLineBytes)
+}
+
+// sendResult sends a line of the response at once.
+func sendResult(control *http.ResponseController, encoder *json.Encoder, result bulkResult) error {
+	if result == (bulkResult{}) {
+		return nil
+	}
+	return errors.Join(
+		control.SetWriteDeadline(time.Now().Add(writeTimeout)),
+		encoder.Encode(result),
+		control.Flush(),
+	)
+}
+
+// loadLine handles one line of the body: it stores the document, or turns the error in which reading
+// ended into a result. stored is the number of documents so far. more is false at the end of the
+// load.
+func (s *server) loadLine(
+	ctx context.Context, line []byte, readErr error, stored int,
+) (result bulkResult, more bool) {
+	switch {
+	case s.isStopping():
+		return bulkResult{
+			Status: http.StatusServiceUnavailable,
+			Error:  fmt.Sprintf("the server is stopping after %d documents: send the rest again", stored),
+		}, false
+
+	case errors.Is(readErr, errLineTooLong):
+		return bulkResult{
+			Status: http.StatusRequestEntityTooLarge,
+			Error:  "the line is too long: a document has at most 8 MiB",
+		}, true
+
+	case readErr != nil && !errors.Is(readErr, io.EOF):
+		logAttrs(ctx, slog.String("error", readErr.Error()))
+		return bulkResult{
+			Status: http.StatusBadRequest,
+			Error:  fmt.Sprintf("the body was cut off after %d documents: send the rest again", stored),
+		}, false
+	}
+
+	line = bytes.TrimSpace(line)
+	if len(line) > 0 {
+		result = s.putLine(ctx, line)
+	}
+	return result, readErr == nil
+}
+
+// putLine stores the document of a line.
+func (s *server) putLine(ctx context.Context, line []byte) bulkResult {
+	id, text, ok := parseBulkLine(line)
+	if !ok {
+		return bulkResult{
+			Status: http.StatusBadRequest,
+			Error:  `not a line of the form {"id":"guide/install.md","text":"# Install\n…"} in UTF-8`,
+		}
+	}
+
+	// A line that has arrived whole is stored, even if its sender has closed the connection.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handlerBudget)
+	defer cancel()
+
+	d, err := newDocument(id, text, time.Now())
+	if err != nil {
+		return s.bulkFailure(ctx, id, err)
+	}
+	created, err := s.store.put(ctx, d, precondition{})
+	if err != nil {
+		return s.bulkFailure(ctx, id, err)
+	}
+	return bulkResult{ID: id, Status: putStatus(created)}
+}
+
+// bulkFailure returns the result for a document that could not be stored. An internal error is
+// logged here: the response has status 200, so nothing else reports it.
+func (s *server) bulkFailure(ctx context.Context, id string, err error) bulkResult {
+	p := publicError(err)
+	if p.status == http.StatusInternalServerError {
+		s.log.ErrorContext(ctx, "bulk line failed", "document", id, "error", err)
+	}
+	return bulkResult{ID: id, Status: p.status, Error: p.message}
+}
+
+// parseBulkLine accepts a JSON object with exactly the members id and text, and nothing after it.
+func parseBulkLine(line []byte) (id, text string, ok bool) {
+	if !utf8.Valid(line) || hasLoneSurrogate(line) { // encoding/json would replace the bad characters
+		return "", "", false
+	}
+	var document struct {
 		ID   *string `json:"id"`
 		Text *string `json:"text"`
 	}
 	decoder := json.NewDecoder(bytes.NewReader(line))
 	decoder.DisallowUnknownFields()
-	err := decoder.Decode(&in)
-	if _, rest := decoder.Token(); err != nil || rest != io.EOF || in.ID == nil || in.Text == nil || !utf8.Valid(line) || hasLoneSurrogate(line) {
-		return bulkLine{Status: http.StatusBadRequest, Error: `not a line of the form {"id":"guide/install.md","text":"# Install\n…"} in UTF-8`}
+	err := decoder.Decode(&document)
+	if err != nil || document.ID == nil || document.Text == nil {
+		return "", "", false
 	}
-	// A line that was read whole is stored, though its sender may have gone, or have closed its half of the connection.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handlerBudget)
-	defer cancel()
-	d, err := newDocument(*in.ID, *in.Text, time.Now())
-	var created bool
-	if err == nil {
-		created, err = s.store.put(ctx, d, precondition{})
+	_, err = decoder.Token()
+	if !errors.Is(err, io.EOF) {
+		return "", "", false
 	}
-	if err == nil {
-		return bulkLine{ID: *in.ID, Status: putStatus(created)}
-	}
-	user := publicError(err)
-	if user.status == http.StatusInternalServerError {
-		s.log.ErrorContext(ctx, "bulk line failed", "document", *in.ID, "error", err)
-	}
-	return bulkLine{*in.ID, user.status, user.message}
+	return *document.ID, *document.Text, true
 }
 
-// surrogates finds the escaped halves of characters beyond 16 bits, in pairs (2) and alone (1, 3); escaped backslashes first.
-var surrogates = regexp.MustCompile(`(?i)\\\\|\\u(d[89ab]..)(\\ud[c-f]..)?|\\u(d[c-f]..)`)
+// escapedSurrogates matches the escaped UTF-16 surrogates in a JSON text. Group 1 is a high surrogate
+// and group 2 the low one that follows it, if one does; group 3 is a low surrogate on its own. The
+// first alternative consumes escaped backslashes: \\ud800 is no surrogate.
+var escapedSurrogates = regexp.MustCompile(`(?i)\\\\|\\u(d[89ab]..)(\\ud[c-f]..)?|\\u(d[c-f]..)`)
 
-// hasLoneSurrogate reports whether a JSON text escapes what is no character: encoding/json would put another in its place.
+// hasLoneSurrogate reports whether a JSON text escapes half of a surrogate pair.
 func hasLoneSurrogate(text []byte) bool {
-	for _, found := range surrogates.FindAllSubmatch(text, -1) {
-		if found[1] != nil && found[2] == nil || found[3] != nil {
+	for _, groups := range escapedSurrogates.FindAllSubmatch(text, -1) {
+		high := groups[1]
+		low := groups[2]
+		loneLow := groups[3]
+		if loneLow != nil || high != nil && low == nil {
 			return true
 		}
 	}
 	return false
 }
 
-var errLineTooLong = errors.New("line too long")
-
-// readLine reads the next line. Of a line longer than most it returns nothing but errLineTooLong.
-func readLine(r *bufio.Reader, most int) (line []byte, err error) {
-	for length := 0; ; {
+// readLine returns the next line with its newline; the last one may lack it and comes with io.EOF.
+// It skips a line longer than maxBytes and returns errLineTooLong instead.
+func readLine(r *bufio.Reader, maxBytes int) (line []byte, err error) {
+	length := 0
+	for {
 		part, err := r.ReadSlice('\n')
-		if length += len(part); length <= most {
+		length += len(part)
+		if length <= maxBytes {
 			line = append(line, part...)
 		}
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull): // there is more of it
-		case length > most:
-			return nil, errLineTooLong // and an error comes again with the next
-		default:
-			return line, err
+		if errors.Is(err, bufio.ErrBufferFull) { // the line goes on
+			continue
 		}
+		if length > maxBytes { // the next call returns err again
+			return nil, errLineTooLong
+		}
+		return line, err
 	}
 }

@@ -70,7 +70,7 @@ func TestBulkTakesTheLongestDocumentAndRefusesALongerLine(t *testing.T) {
 		`{"id":"c.md","text":"`+strings.Repeat("a", maxBulkLineBytes)+`"}`+"\n"+`{"id":"d.md","text":"d"}`)
 	var statuses []int
 	for line := range strings.Lines(a.body) {
-		var result bulkLine
+		var result bulkResult
 		if err := json.Unmarshal([]byte(line), &result); err != nil {
 			t.Fatal(err)
 		}

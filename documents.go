@@ -94,7 +94,7 @@ type hit struct {
 	Title    string  `json:"title"`
 	Heading  string  `json:"heading"` // see chunk
 	Line     int     `json:"line"`    // see chunk
-	Score    float64 `json:"score"`   // see snapshot.fuse
+	Score    float64 `json:"score"`   // see fuse
 	Text     string  `json:"text"`
 }
 

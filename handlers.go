@@ -1,10 +1,9 @@
 package main
 
-// What the routes do. The methods below the handlers (search, list) are what MCP's tools call too: what curl shows is
-// what a model gets.
+// The handlers of the HTTP API. search and list, below their handlers, are what the MCP tools call
+// as well: an agent gets the same results as curl.
 
 import (
-	"cmp"
 	"context"
 	"encoding/base64"
 	"fmt"
@@ -19,25 +18,34 @@ import (
 )
 
 const (
-	maxQueryBytes = 1000
-	maxSearchHits = 100
-	maxListLength = 1000
+	maxQueryBytes = 1000 // of q
+
+	defaultSearchLimit = 5 // documents
+	maxSearchLimit     = 100
+	defaultListLimit   = 100 // documents
+	maxListLimit       = 1000
 )
 
-// searchAnswer is the answer of GET /search.
+// searchAnswer is the response of GET /search.
 type searchAnswer struct {
 	Query    string  `json:"query"`
 	TookMS   float64 `json:"took_ms"`
-	Degraded bool    `json:"degraded,omitempty"` // the embedder did not answer: lexical hits only
+	Degraded bool    `json:"degraded,omitempty"` // the embedder failed: lexical hits only
 	Hits     []hit   `json:"hits"`
 }
 
+// handleSearch answers GET /search?q=…&prefix=…&limit=….
 func (s *server) handleSearch(w http.ResponseWriter, r *http.Request) error {
-	p, limit, err := parameters(r, 5, maxSearchHits)
+	values, limit, err := parseParameters(r, defaultSearchLimit, maxSearchLimit)
 	if err != nil {
 		return err
 	}
-	answer, err := s.search(r.Context(), query{text: p.Get("q"), prefix: p.Get("prefix"), limit: limit})
+
+	answer, err := s.search(r.Context(), query{
+		text:   values.Get("q"),
+		prefix: values.Get("prefix"),
+		limit:  limit,
+	})
 	if err != nil {
 		return err
 	}
@@ -45,47 +53,71 @@ func (s *server) handleSearch(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// search checks the query and runs it.
+// search checks the query and runs it. Mistakes in the query are errors with status 400.
 func (s *server) search(ctx context.Context, q query) (answer searchAnswer, err error) {
-	ctx, end := stage(ctx, "search", slog.String("gen_ai.operation.name", "retrieval"), slog.Int("gen_ai.request.top_k", q.limit))
+	ctx, end := stage(ctx, stageSearch,
+		slog.String("gen_ai.operation.name", "retrieval"),
+		slog.Int("gen_ai.request.top_k", q.limit))
 	defer end(&err)
+
 	started := time.Now()
-	switch {
-	case strings.TrimSpace(q.text) == "":
-		return answer, userError{http.StatusBadRequest, "missing q: try /search?q=install"}
-	case len(q.text) > maxQueryBytes:
-		return answer, userError{http.StatusBadRequest, fmt.Sprintf("q is %d bytes long: %d are enough for a question", len(q.text), maxQueryBytes)}
-	case !isPlain(q.text):
-		return answer, userError{http.StatusBadRequest, "q is not UTF-8 text: percent-encode it as UTF-8"}
-	}
-	if err := checkPrefix(q.prefix); err != nil {
-		return answer, err
+	err = checkQuery(q)
+	if err != nil {
+		return searchAnswer{}, err
 	}
 	hits, degraded, err := s.store.search(ctx, q)
 	if err != nil {
-		return answer, err
+		return searchAnswer{}, err
 	}
-	spanAttrs(ctx, slog.Int("hits", len(hits)))
-	logAttrs(ctx, slog.Int("hits", len(hits)))
-	s.log.LogAttrs(ctx, slog.LevelDebug, "searched", slog.String("query", q.text), slog.Int("hits", len(hits))) // above debug a question is in no log
+
+	count := slog.Int("hits", len(hits))
+	spanAttrs(ctx, count)
+	logAttrs(ctx, count)
 	if degraded {
 		logAttrs(ctx, slog.Bool("degraded", true))
 	}
-	return searchAnswer{Query: q.text, TookMS: milliseconds(time.Since(started)), Degraded: degraded, Hits: hits}, nil
+	// Questions are private: only debug lines contain them.
+	s.log.LogAttrs(ctx, slog.LevelDebug, "searched", slog.String("query", q.text), count)
+
+	return searchAnswer{
+		Query:    q.text,
+		TookMS:   milliseconds(time.Since(started)),
+		Degraded: degraded,
+		Hits:     hits,
+	}, nil
 }
 
-// listAnswer is the answer of GET /documents.
+// checkQuery returns an error with status 400 for a query that cannot be searched.
+func checkQuery(q query) error {
+	if strings.TrimSpace(q.text) == "" {
+		return userError{http.StatusBadRequest, "missing q: try /search?q=install"}
+	}
+	if len(q.text) > maxQueryBytes {
+		return userError{
+			http.StatusBadRequest,
+			fmt.Sprintf("q is %d bytes long: %d are enough for a question", len(q.text), maxQueryBytes),
+		}
+	}
+	if !isPlain(q.text) {
+		return userError{http.StatusBadRequest, "q is not UTF-8 text: percent-encode it as UTF-8"}
+	}
+	return checkPrefix(q.prefix)
+}
+
+// listAnswer is the response of GET /documents.
 type listAnswer struct {
 	Documents  []documentInfo `json:"documents"`
-	NextCursor string         `json:"next_cursor,omitempty"`
+	NextCursor string         `json:"next_cursor,omitempty"` // absent on the last page
 }
 
+// handleList answers GET /documents?prefix=…&cursor=…&limit=….
 func (s *server) handleList(w http.ResponseWriter, r *http.Request) error {
-	p, limit, err := parameters(r, 100, maxListLength)
+	values, limit, err := parseParameters(r, defaultListLimit, maxListLimit)
 	if err != nil {
 		return err
 	}
-	answer, err := s.list(r.Context(), p.Get("prefix"), p.Get("cursor"), limit)
+
+	answer, err := s.list(r.Context(), values.Get("prefix"), values.Get("cursor"), limit)
 	if err != nil {
 		return err
 	}
@@ -93,29 +125,47 @@ func (s *server) handleList(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// list returns a page of the documents whose id has the prefix, by id. cursor is the next_cursor of the page before.
+// list returns one page of the documents whose ids start with prefix, in the order of their ids.
+// cursor is the NextCursor of the previous page, "" for the first page.
 func (s *server) list(ctx context.Context, prefix, cursor string, limit int) (listAnswer, error) {
 	if err := checkPrefix(prefix); err != nil {
 		return listAnswer{}, err
 	}
-	after, err := base64.RawURLEncoding.DecodeString(cursor)
-	if err != nil || len(after) > 0 && checkID(string(after)) != nil {
-		return listAnswer{}, userError{http.StatusBadRequest, "bad cursor: use the next_cursor of the page before, or none to start"}
-	}
-	documents, err := s.store.list(ctx, prefix, string(after), limit+1)
+	after, err := parseCursor(cursor)
 	if err != nil {
 		return listAnswer{}, err
 	}
-	answer := listAnswer{Documents: documents}
-	if len(documents) > limit {
-		answer.Documents = documents[:limit]
-		answer.NextCursor = cursorAfter(documents[limit-1].ID)
+
+	documents, err := s.store.list(ctx, prefix, after, limit+1) // one more if there is a next page
+	if err != nil {
+		return listAnswer{}, err
 	}
-	return answer, nil
+	if len(documents) <= limit {
+		return listAnswer{Documents: documents}, nil
+	}
+	return listAnswer{
+		Documents:  documents[:limit],
+		NextCursor: cursorAfter(documents[limit-1].ID),
+	}, nil
 }
 
+// cursorAfter returns the cursor of the page that starts after the document with this id.
 func cursorAfter(id string) string { return base64.RawURLEncoding.EncodeToString([]byte(id)) }
 
+// parseCursor returns the id that cursorAfter encoded, "" for an empty cursor.
+func parseCursor(cursor string) (id string, err error) {
+	decoded, err := base64.RawURLEncoding.DecodeString(cursor)
+	id = string(decoded)
+	if err != nil || id != "" && checkID(id) != nil {
+		return "", userError{
+			http.StatusBadRequest,
+			"bad cursor: use the next_cursor of the page before, or none to start",
+		}
+	}
+	return id, nil
+}
+
+// handleGet answers GET /documents/{id} with the Markdown text.
 func (s *server) handleGet(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
 	if err := checkID(id); err != nil {
@@ -125,30 +175,60 @@ func (s *server) handleGet(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	pre := requestPrecondition(r)
-	if err := (precondition{match: pre.match}).check(d.etag); err != nil {
+
+	// ServeContent handles If-None-Match, Range and HEAD. If-Match is handled before, because
+	// ServeContent parses it more strictly.
+	ifMatch := precondition{match: entityTags(r, "If-Match")}
+	if err := ifMatch.check(d.etag); err != nil {
 		return err
 	}
+	r.Header.Del("If-Match")
+
 	h := w.Header()
+	h.Set("Content-Type", "text/markdown; charset=utf-8")
+	h.Set("Cache-Control", "no-cache") // caches may keep it, and must revalidate it by the ETag
 	h.Set("ETag", d.etag)
 	h.Set("Last-Modified", d.updated.UTC().Format(http.TimeFormat))
-	h.Set("Cache-Control", "no-cache") // may be kept, must be asked for again: that is what the ETag is for
-	if matchesWeakly(pre.noneMatch, d.etag) {
-		w.WriteHeader(http.StatusNotModified)
-		return nil
-	}
-	h.Set("Content-Type", "text/markdown; charset=utf-8")
-	h.Set("Content-Length", strconv.Itoa(len(d.text)))
-	_, err = io.WriteString(w, d.text)
-	return err
+
+	// Without a modification time ServeContent ignores If-Modified-Since: a document may change twice
+	// within the second that such a header resolves.
+	content := &contentWriter{ResponseWriter: w}
+	http.ServeContent(content, r, "", time.Time{}, strings.NewReader(d.text))
+	return content.err
 }
 
+// contentWriter keeps what ServeContent does not return: the error of a write, and an error that it
+// would answer in plain text.
+type contentWriter struct {
+	http.ResponseWriter
+	err error
+}
+
+// WriteHeader withholds an error, of which a Range that does not fit is the only one possible.
+func (w *contentWriter) WriteHeader(status int) {
+	if status >= http.StatusBadRequest {
+		w.err = userError{status, "no such range in the document: leave Range out to get all of it"}
+		return
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *contentWriter) Write(b []byte) (n int, err error) {
+	if w.err != nil {
+		return len(b), nil
+	}
+	n, w.err = w.ResponseWriter.Write(b)
+	return n, w.err
+}
+
+// handlePut stores the body as the document of this id: 201 if it is new, else 204.
 func (s *server) handlePut(w http.ResponseWriter, r *http.Request) error {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return bodyError(err)
 	}
 	markBodyRead(r.Context())
+
 	d, err := newDocument(r.PathValue("id"), string(body), time.Now())
 	if err != nil {
 		return err
@@ -157,11 +237,13 @@ func (s *server) handlePut(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+
 	w.Header().Set("ETag", d.etag)
 	w.WriteHeader(putStatus(created))
 	return nil
 }
 
+// putStatus returns the HTTP status of a successful put.
 func putStatus(created bool) int {
 	if created {
 		return http.StatusCreated
@@ -169,11 +251,13 @@ func putStatus(created bool) int {
 	return http.StatusNoContent
 }
 
+// handleDelete deletes a document: 204, or 404 if there is none.
 func (s *server) handleDelete(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
 	if err := checkID(id); err != nil {
 		return err
 	}
+
 	if err := s.store.remove(r.Context(), id, requestPrecondition(r)); err != nil {
 		return err
 	}
@@ -181,6 +265,15 @@ func (s *server) handleDelete(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// handleMetrics reports first, so that the metrics include every request that has finished.
+func (s *server) handleMetrics(w http.ResponseWriter, r *http.Request) error {
+	s.observe.report()
+	s.scrape.ServeHTTP(w, r)
+	return nil
+}
+
+// handleRequests lists the requests that the recorder remembers. It reports first, as handleMetrics
+// does.
 func (s *server) handleRequests(w http.ResponseWriter, r *http.Request) error {
 	s.observe.report()
 	lists := s.observe.recent.lists()
@@ -189,97 +282,121 @@ func (s *server) handleRequests(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	var text strings.Builder
-	for _, list := range []struct {
-		title string
-		views []view
-	}{{"in flight", lists.InFlight}, {"failed", lists.Failed}, {"slowest", lists.Slowest}, {"recent", lists.Recent}} {
-		fmt.Fprintf(&text, "%s: %d\n", list.title, len(list.views))
-		for _, v := range list.views[:min(len(list.views), 20)] {
-			outcome := cmp.Or(v.Stage, v.Error)
-			if v.Status != 0 {
-				outcome = strings.TrimSpace(fmt.Sprintf("%d %s", v.Status, outcome))
-			}
-			fmt.Fprintf(&text, "  %s  %10.3f ms  %-30.30s %-12.12s %s\n", v.Started.Format("15:04:05.000"), v.TookMS, v.Name, outcome, v.CorrelationID)
-		}
-	}
-	fmt.Fprintf(&text, "one whole: /debug/requests/{correlation or trace id}\n")
+	lists.draw(&text)
 	return writeText(w, http.StatusOK, text.String())
 }
 
+// handleRequest draws the waterfalls of all remembered records with a correlation or trace id.
 func (s *server) handleRequest(w http.ResponseWriter, r *http.Request) error {
 	s.observe.report()
-	found := s.observe.recent.find(r.PathValue("id"))
-	if len(found) == 0 {
-		return userError{http.StatusNotFound, "no request of that id is remembered: the log has it for longer, and /debug/requests lists those that are"}
+	views := s.observe.recent.find(r.PathValue("id"))
+	if len(views) == 0 {
+		return userError{
+			http.StatusNotFound,
+			"no request of that id is remembered: the log has it for longer, and /debug/requests lists those that are",
+		}
 	}
 	if wantsJSON(r) {
-		writeJSON(w, http.StatusOK, found)
+		writeJSON(w, http.StatusOK, views)
 		return nil
 	}
+
 	var text strings.Builder
-	for _, v := range found {
+	for _, v := range views {
 		v.draw(&text)
 	}
 	return writeText(w, http.StatusOK, text.String())
 }
 
+// wantsJSON reports whether the client asked for JSON instead of text.
 func wantsJSON(r *http.Request) bool {
-	return r.URL.Query().Get("format") == "json" || strings.Contains(r.Header.Get("Accept"), "application/json")
+	return r.URL.Query().Get("format") == "json" ||
+		strings.Contains(r.Header.Get("Accept"), "application/json")
 }
 
-func (s *server) handleMetrics(w http.ResponseWriter, r *http.Request) error {
-	s.observe.report() // so that nothing that has finished is missing
-	s.scrape.ServeHTTP(w, r)
-	return nil
-}
-
+// handleLogLevel answers with the current level.
 func (s *server) handleLogLevel(w http.ResponseWriter, _ *http.Request) error {
 	return writeText(w, http.StatusOK, levelName(s.level.Level())+"\n")
 }
 
-// handleSetLogLevel changes the level, with ?for=10m for that long.
+// handleSetLogLevel sets the log level to the one in the body: for good, or with ?for=10m for that
+// long.
 func (s *server) handleSetLogLevel(w http.ResponseWriter, r *http.Request) error {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return bodyError(err)
 	}
+
 	level, err := parseLevel(strings.TrimSpace(string(body)))
 	if err != nil {
 		return userError{http.StatusBadRequest, "the body must be a level: " + err.Error()}
 	}
-	var duration time.Duration
-	if text := r.URL.Query().Get("for"); text != "" {
-		if duration, err = time.ParseDuration(text); err != nil || duration <= 0 {
-			return userError{http.StatusBadRequest, fmt.Sprintf("for=%.20q is not a duration such as 10m", text)}
-		}
+	duration, err := parseFor(r)
+	if err != nil {
+		return err
 	}
-	loudest := min(level, s.level.Level()) // so that the change itself is in the log
-	s.level.Set(loudest)
-	s.log.Log(r.Context(), max(loudest, slog.LevelInfo), "log level changed", "to", levelName(level), "for", duration.String())
+
+	// The line about the change must pass the filter. It is logged under the more verbose of the two
+	// levels, and at that level if info would not pass.
+	verbose := min(level, s.level.Level())
+	s.level.Set(verbose)
+	s.log.Log(r.Context(), max(verbose, slog.LevelInfo), "log level changed",
+		"to", levelName(level), "for", duration.String())
+
 	s.level.change(level, duration)
 	return s.handleLogLevel(w, r)
 }
 
-// parameters parses the query of r's URL, and its limit: the usual one if it is absent, or an error unless it is in 1..most.
-func parameters(r *http.Request, usual, most int) (values url.Values, limit int, err error) {
+// parseFor returns the duration in the parameter for, 0 if it is absent.
+func parseFor(r *http.Request) (time.Duration, error) {
+	text := r.URL.Query().Get("for")
+	if text == "" {
+		return 0, nil
+	}
+	duration, err := time.ParseDuration(text)
+	if err != nil || duration <= 0 {
+		return 0, userError{
+			http.StatusBadRequest,
+			fmt.Sprintf("for=%.20q is not a duration such as 10m", text),
+		}
+	}
+	return duration, nil
+}
+
+// parseParameters parses the query string of r and the limit in it. An absent limit is defaultLimit;
+// one outside 1..maxLimit is an error.
+func parseParameters(
+	r *http.Request, defaultLimit, maxLimit int,
+) (values url.Values, limit int, err error) {
 	values, err = url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, 0, userError{http.StatusBadRequest, "the query string is malformed: percent-encode its values, with curl -G --data-urlencode q='…'"}
+		return nil, 0, userError{
+			http.StatusBadRequest,
+			"the query string is malformed: percent-encode its values, with curl -G --data-urlencode q='…'",
+		}
 	}
+
 	text := values.Get("limit")
 	if text == "" {
-		return values, usual, nil
+		return values, defaultLimit, nil
 	}
 	limit, err = strconv.Atoi(text)
-	if err != nil || limit < 1 || limit > most {
-		return nil, 0, userError{http.StatusBadRequest, fmt.Sprintf("limit=%.20q is not a number from 1 to %d", text, most)}
+	if err != nil || limit < 1 || limit > maxLimit {
+		return nil, 0, userError{
+			http.StatusBadRequest,
+			fmt.Sprintf("limit=%.20q is not a number from 1 to %d", text, maxLimit),
+		}
 	}
 	return values, limit, nil
 }
 
+// checkPrefix returns an error with status 400 unless a document id can start with prefix.
 func checkPrefix(prefix string) error {
-	if len(prefix) > 512 || !isPlain(prefix) {
-		return userError{http.StatusBadRequest, "prefix is not the beginning of a document id such as guide/"}
+	if len(prefix) > maxIDBytes || !isPlain(prefix) {
+		return userError{
+			http.StatusBadRequest,
+			"prefix is not the beginning of a document id such as guide/",
+		}
 	}
 	return nil
 }
@@ -287,8 +404,16 @@ func checkPrefix(prefix string) error {
 // isPlain reports whether s is UTF-8 without NUL.
 func isPlain(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
 
-// requestPrecondition reads If-Match and If-None-Match. Our entity tags contain no comma.
+// requestPrecondition parses If-Match and If-None-Match. It splits them at commas, because our entity
+// tags contain none.
 func requestPrecondition(r *http.Request) precondition {
-	tags := func(header string) []string { return splitList(strings.Join(r.Header.Values(header), ",")) }
-	return precondition{match: tags("If-Match"), noneMatch: tags("If-None-Match")}
+	return precondition{
+		match:     entityTags(r, "If-Match"),
+		noneMatch: entityTags(r, "If-None-Match"),
+	}
+}
+
+// entityTags returns the entity tags in all headers of that name.
+func entityTags(r *http.Request, header string) []string {
+	return splitList(strings.Join(r.Header.Values(header), ","))
 }

@@ -77,6 +77,40 @@ func TestClientThatGoesAwayStopsTheSearch(t *testing.T) {
 	}
 }
 
+func TestGetServesRangesAndItsErrorsAreJSON(t *testing.T) {
+	ts := newTestServer(t)
+	ts.put("a.md", "# Alpha")
+	etag := ts.get("/documents/a.md").header.Get("ETag")
+	for _, test := range []struct {
+		headers []string
+		status  int
+		body    string
+	}{
+		{nil, http.StatusOK, "# Alpha"},
+		{[]string{"Range: bytes=2-4"}, http.StatusPartialContent, "Alp"},
+		{[]string{"Range: bytes=2-4", `If-Range: "x"`}, http.StatusOK, "# Alpha"},
+		{[]string{"Range: bytes=2-4", "If-Match: " + etag}, http.StatusPartialContent, "Alp"},
+		{[]string{"Range: bytes=7-"}, http.StatusRequestedRangeNotSatisfiable, `{"error":{"code":"requested_range_not_satisfiable"`},
+		{[]string{`If-Match: "x"`}, http.StatusPreconditionFailed, `{"error":{"code":"precondition_failed"`},
+		{[]string{`If-Match: "x"`, "If-Match: " + etag}, http.StatusOK, "# Alpha"},
+		{[]string{"If-None-Match: " + etag}, http.StatusNotModified, ""},
+		{[]string{"If-Modified-Since: Fri, 31 Dec 2100 00:00:00 GMT"}, http.StatusOK, "# Alpha"},
+		{[]string{"If-Unmodified-Since: Thu, 01 Jan 1970 00:00:00 GMT"}, http.StatusOK, "# Alpha"},
+	} {
+		a := ts.get("/documents/a.md", test.headers...)
+		if a.status != test.status || !strings.HasPrefix(a.body, test.body) {
+			t.Errorf("%v: %d %s, want %d %s", test.headers, a.status, a.body, test.status, test.body)
+		}
+		isError := a.status >= http.StatusBadRequest
+		if isError && a.header.Get("Content-Type") != "application/json" {
+			t.Errorf("%v: %v, want JSON", test.headers, a.header)
+		}
+		if !isError && a.header.Get("Cache-Control") != "no-cache" {
+			t.Errorf("%v: %v, want Cache-Control: no-cache", test.headers, a.header)
+		}
+	}
+}
+
 func TestWritesCompareWithTheFileItself(t *testing.T) {
 	ts := newTestServer(t, "DOCS_SYNC_INTERVAL=1h")
 	ts.put("a.md", "old")

@@ -1,6 +1,7 @@
 package main
 
-// View 1 of a record: its log line. The logger, its level, and its writer, which blocks nobody.
+// View 1 of a record: its log line. Also the logger of the program, its level, which can change for a
+// while, and its writer, which never blocks a request.
 
 import (
 	"context"
@@ -12,24 +13,31 @@ import (
 	"time"
 )
 
-// logRecord writes the one line of a finished record.
+// logRecord writes the one line of a finished record. With observability off it writes only warnings
+// and errors.
 func logRecord(log *slog.Logger, rec *record) {
 	level := rec.logLevel()
-	handler := log.Handler()
-	ctx := context.Background() // recordHandler adds no ids: they stand first among the attributes below
-	if rec.policy.off && level < slog.LevelWarn || !handler.Enabled(ctx, level) {
+	if rec.policy.off && level < slog.LevelWarn {
 		return
 	}
+	handler := log.Handler()
+	ctx := context.Background() // without a record: the attributes below have its ids already
+	if !handler.Enabled(ctx, level) {
+		return
+	}
+
 	message := "request"
 	if rec.job != "" {
 		message = "job"
 	}
-	var room [24]slog.Attr
+
+	var room [24]slog.Attr // enough for most lines, so that none is allocated
 	line := slog.NewRecord(rec.start.Add(rec.took), level, message, 0)
 	line.AddAttrs(rec.appendLogAttrs(room[:0])...)
-	_ = handler.Handle(ctx, line) // the writer counts the lines that it loses
+	_ = handler.Handle(ctx, line) // logWriter counts the lines that it drops
 }
 
+// logLevel returns the level of rec's line. A failed job is only a warning: no caller got an error.
 func (rec *record) logLevel() slog.Level {
 	switch {
 	case rec.failure != "" && rec.job != "":
@@ -44,7 +52,7 @@ func (rec *record) logLevel() slog.Level {
 	return slog.LevelInfo
 }
 
-// appendLogAttrs appends what a line says, in the order in which it says it.
+// appendLogAttrs appends the attributes of rec's line in their order.
 func (rec *record) appendLogAttrs(attrs []slog.Attr) []slog.Attr {
 	ids := rec.ids()
 	attrs = append(attrs, ids[:]...)
@@ -53,13 +61,15 @@ func (rec *record) appendLogAttrs(attrs []slog.Attr) []slog.Attr {
 	} else {
 		attrs = rec.appendRequestAttrs(attrs)
 	}
+
 	attrs = append(attrs, slog.Float64("took_ms", milliseconds(rec.took)))
 
-	// The waterfall has the other stages: a float costs as much as five strings.
+	// Only two kinds of stages are on the line, because formatting a float costs as much as five
+	// strings. The waterfall shows all.
 	var room [8]kindDuration
 	for _, d := range rec.durations(room[:0]) {
 		switch {
-		case d.took < time.Microsecond:
+		case d.took < time.Microsecond: // it would be logged as 0
 		case d.kind == stageDB:
 			attrs = append(attrs, slog.Float64("db_ms", milliseconds(d.took)))
 		case d.kind == stageEmbed:
@@ -78,6 +88,7 @@ func (rec *record) appendLogAttrs(attrs []slog.Attr) []slog.Attr {
 	return append(attrs, rec.attrs...)
 }
 
+// appendRequestAttrs appends the attributes that a job does not have.
 func (rec *record) appendRequestAttrs(attrs []slog.Attr) []slog.Attr {
 	attrs = append(attrs,
 		slog.String("method", rec.method),
@@ -95,7 +106,7 @@ func (rec *record) appendRequestAttrs(attrs []slog.Attr) []slog.Attr {
 	return attrs
 }
 
-// ids returns the three attributes that lead from a log line to everything else.
+// ids returns the attributes that connect a log line to its trace and its waterfall.
 func (rec *record) ids() [3]slog.Attr {
 	return [3]slog.Attr{
 		slog.String("correlation_id", rec.correlation),
@@ -104,28 +115,41 @@ func (rec *record) ids() [3]slog.Attr {
 	}
 }
 
-// newLogger returns a logger of JSON lines that carry the ids of the record their context stands in.
+// newLogger returns a logger that writes JSON lines to w. Lines logged with the context of a record
+// carry the record's ids.
 func newLogger(w io.Writer, level slog.Leveler, cfg *settings) *slog.Logger {
-	rename := func(groups []string, a slog.Attr) slog.Attr {
-		if len(groups) > 0 {
-			return a
-		}
-		switch a.Key {
-		case slog.TimeKey:
-			a.Key, a.Value = "timestamp", slog.TimeValue(a.Value.Time().UTC())
-		case slog.MessageKey:
-			a.Key = "message"
-		case slog.LevelKey:
-			if level, ok := a.Value.Any().(slog.Level); ok {
-				a.Value = slog.StringValue(levelName(level))
-			}
-		}
-		return a
-	}
-	h := slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: rename})
-	return slog.New(recordHandler{h}).With("service_name", cfg.serviceName, "version", version(), "environment", cfg.environment)
+	h := slog.NewJSONHandler(w, &slog.HandlerOptions{
+		Level:       level,
+		ReplaceAttr: renameAttr,
+	})
+	return slog.New(recordHandler{h}).With(
+		"service_name", cfg.serviceName,
+		"version", version(),
+		"environment", cfg.environment,
+	)
 }
 
+// renameAttr gives the attributes that slog adds to each line the names and forms that ours have.
+func renameAttr(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) > 0 {
+		return a
+	}
+	switch a.Key {
+	case slog.TimeKey:
+		return slog.Time("timestamp", a.Value.Time().UTC())
+	case slog.MessageKey:
+		a.Key = "message"
+	case slog.LevelKey:
+		level, ok := a.Value.Any().(slog.Level)
+		if ok {
+			a.Value = slog.StringValue(levelName(level))
+		}
+	}
+	return a
+}
+
+// levelName returns the name of a level as LOG_LEVEL has it. Levels in between get the name of the
+// next lower one.
 func levelName(level slog.Level) string {
 	switch {
 	case level < slog.LevelInfo:
@@ -138,21 +162,23 @@ func levelName(level slog.Level) string {
 	return "error"
 }
 
-// recordHandler adds the ids of the context's record to each line.
+// recordHandler adds the ids of the context's record to each line, before the line's own attributes.
 type recordHandler struct{ slog.Handler }
 
 func (h recordHandler) Handle(ctx context.Context, line slog.Record) error {
-	if s := currentScope(ctx); s != nil {
-		with := slog.NewRecord(line.Time, line.Level, line.Message, line.PC)
-		ids := s.record.ids()
-		with.AddAttrs(ids[:]...)
-		line.Attrs(func(a slog.Attr) bool {
-			with.AddAttrs(a)
-			return true
-		})
-		line = with
+	s := currentScope(ctx)
+	if s == nil {
+		return h.Handler.Handle(ctx, line)
 	}
-	return h.Handler.Handle(ctx, line)
+
+	withIDs := slog.NewRecord(line.Time, line.Level, line.Message, line.PC)
+	ids := s.record.ids()
+	withIDs.AddAttrs(ids[:]...)
+	line.Attrs(func(a slog.Attr) bool {
+		withIDs.AddAttrs(a)
+		return true
+	})
+	return h.Handler.Handle(ctx, withIDs)
 }
 
 func (h recordHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
@@ -163,61 +189,73 @@ func (h recordHandler) WithGroup(name string) slog.Handler {
 	return recordHandler{h.Handler.WithGroup(name)}
 }
 
-// logLevel is the least level that is logged. It may be changed for a while.
+// logLevel is the lowest level that is logged. change can set it for a limited time.
 type logLevel struct {
 	slog.LevelVar
+
 	mu     sync.Mutex
-	normal slog.Level // what it goes back to
-	revert *time.Timer
+	normal slog.Level  // after a limited time
+	revert *time.Timer // sets the normal level; nil: never used
 }
 
+// newLogLevel returns a level that is the normal one until it is changed.
 func newLogLevel(level slog.Level) *logLevel {
 	l := &logLevel{normal: level}
 	l.Set(level)
 	return l
 }
 
-// change sets the level: for that long, or for good if the duration is 0.
+// change sets the level for duration, or for good if duration is 0. It cancels an earlier change that
+// is to be reverted.
 func (l *logLevel) change(level slog.Level, duration time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.revert != nil {
 		l.revert.Stop()
 	}
+
 	l.Set(level)
 	if duration == 0 {
 		l.normal = level
 		return
 	}
+
 	normal := l.normal
 	l.revert = time.AfterFunc(duration, func() { l.Set(normal) })
 }
 
-// maxLogBytes is how much of the log waits for a reader before lines are dropped.
+// maxLogBytes is how much of the log waits to be written before lines are dropped.
 const maxLogBytes = 1 << 20
 
-// logWriter writes lines in the background, so that nobody waits for whoever reads them. Lines that find no room are
-// dropped and counted; how many were is reported once there is room again.
+// logWriter writes lines in the background, so that a slow reader of the log does not block requests.
+// Lines that do not fit into its buffer are dropped and counted. It logs the count once it can write
+// again.
 type logWriter struct {
 	to      io.Writer
-	report  *slog.Logger // writes to the same, at once
-	dropped atomic.Int64
+	report  *slog.Logger // writes to the same writer, directly
+	dropped atomic.Int64 // lines
 	ended   chan struct{}
 
 	mu      sync.Mutex
-	filled  sync.Cond // signals that there is something to write, or that it is closed
-	waiting []byte
+	changed sync.Cond // signalled when waiting is no longer empty and when closed is set
+	waiting []byte    // whole lines
 	closed  bool
 }
 
+// newLogWriter returns a writer that must be closed. report logs the drops: it must write to the same
+// writer without this one in between.
 func newLogWriter(to io.Writer, report *slog.Logger) *logWriter {
-	l := &logWriter{to: to, report: report, ended: make(chan struct{})}
-	l.filled.L = &l.mu
+	l := &logWriter{
+		to:     to,
+		report: report,
+		ended:  make(chan struct{}),
+	}
+	l.changed.L = &l.mu
 	go l.run()
 	return l
 }
 
-// Write takes one line.
+// Write takes one line. It never blocks and never fails.
 func (l *logWriter) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -225,8 +263,9 @@ func (l *logWriter) Write(line []byte) (int, error) {
 		l.dropped.Add(1)
 		return len(line), nil
 	}
+
 	if len(l.waiting) == 0 {
-		l.filled.Signal()
+		l.changed.Signal()
 	}
 	l.waiting = append(l.waiting, line...)
 	return len(line), nil
@@ -235,30 +274,45 @@ func (l *logWriter) Write(line []byte) (int, error) {
 // run writes until the writer is closed and everything is written.
 func (l *logWriter) run() {
 	defer close(l.ended)
-	var writing []byte
+	var lines []byte
 	reported := int64(0)
 	for closed := false; !closed; {
-		l.mu.Lock()
-		for len(l.waiting) == 0 && !l.closed {
-			l.filled.Wait()
+		lines, closed = l.next(lines)
+		n, err := l.to.Write(lines)
+		if err != nil {
+			lost := strings.Count(string(lines[n:]), "\n")
+			l.dropped.Add(int64(lost))
+			continue
 		}
-		writing, l.waiting, closed = l.waiting, writing[:0], l.closed
-		l.mu.Unlock()
-		if n, err := l.to.Write(writing); err != nil {
-			l.dropped.Add(int64(strings.Count(string(writing[n:]), "\n")))
-		} else if dropped := l.dropped.Load(); dropped > reported {
+
+		dropped := l.dropped.Load()
+		if dropped > reported {
 			l.report.Warn("log lines dropped", "count", dropped-reported)
 			reported = dropped
 		}
 	}
 }
 
-// close writes what is waiting, for as long as timeout.
+// next waits for lines or for the end and returns the lines that wait. Its caller gives back the
+// buffer that it has written, so that the two buffers take turns.
+func (l *logWriter) next(written []byte) (lines []byte, closed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.waiting) == 0 && !l.closed {
+		l.changed.Wait()
+	}
+	lines = l.waiting
+	l.waiting = written[:0]
+	return lines, l.closed
+}
+
+// close writes what is waiting, for at most timeout.
 func (l *logWriter) close(timeout time.Duration) {
 	l.mu.Lock()
 	l.closed = true
-	l.filled.Signal()
+	l.changed.Signal()
 	l.mu.Unlock()
+
 	select {
 	case <-l.ended:
 	case <-time.After(timeout):

@@ -1,5 +1,7 @@
 package main
 
+// The commands, and the program from start to stop. Most tests here run it as a process.
+
 import (
 	"bytes"
 	"context"
@@ -49,45 +51,84 @@ func TestBadArgumentsAndSettingsExitWith2(t *testing.T) {
 		cmd := exec.Command(name, strings.Fields(test.arg)...)
 		cmd.Env = append(os.Environ(), test.env)
 		out, err := cmd.CombinedOutput()
-		if cmd.ProcessState.ExitCode() != 2 || !strings.Contains(string(out), test.want) || !strings.Contains(string(out), "vitrine -h") {
-			t.Errorf("%v: %v %s", test, err, out)
+		if code := cmd.ProcessState.ExitCode(); code != 2 {
+			t.Errorf("%v: exit code %d: %v", test, code, err)
 		}
+		for _, want := range []string{test.want, "vitrine -h"} {
+			if !strings.Contains(string(out), want) {
+				t.Errorf("%v: no %s in %s", test, want, out)
+			}
+		}
+	}
+}
+
+func TestBusyPortExitsWith1(t *testing.T) {
+	name, err := program()
+	if err != nil {
+		t.Fatal(err)
 	}
 	occupied, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer occupied.Close()
+
 	cmd := exec.Command(name)
 	cmd.Env = append(os.Environ(), "ADDR="+occupied.Addr().String())
-	if out, err := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "address already in use") {
-		t.Errorf("a busy port: %v %s", err, out)
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "address already in use") {
+		t.Errorf("got %v %s", err, out)
 	}
 }
 
 func TestStartLogsTheSettingsWithoutSecrets(t *testing.T) {
 	p := start(t, nil)
 	line := p.logs.find(t, "starting", "")
-	if text := fmt.Sprint(line["settings"]); !strings.Contains(text, "ADMIN_TOKEN:(set)") || !strings.Contains(text, "RATE_LIMIT:0") {
-		t.Errorf("settings: %s", text)
+	text := fmt.Sprint(line["settings"])
+	for _, want := range []string{"ADMIN_TOKEN:(set)", "RATE_LIMIT:0"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in %s", want, text)
+		}
 	}
 	if strings.Contains(p.logs.String(), testAdminToken) {
 		t.Error("the log shows the token")
 	}
 }
 
-func TestListeningBeyondLoopbackWithoutTokenIsWarnedOf(t *testing.T) {
+func TestDoubtfulSettingsAreWarnedOf(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	logs := new(logBuffer)
-	if err := run(ctx, nil, []string{"ADDR=:0", "OTEL_TRACES_SAMPLER=always_on"}, logs); err != nil {
+	env := []string{"ADDR=:0", "OTEL_TRACES_SAMPLER=always_on"}
+	if err := run(ctx, nil, env, logs); err != nil {
 		t.Fatal(err)
 	}
-	if line := logs.find(t, "these variables are not honoured", ""); fmt.Sprint(line["variables"]) != "[OTEL_TRACES_SAMPLER]" {
+
+	line := logs.find(t, "these variables are not honoured", "")
+	if fmt.Sprint(line["variables"]) != "[OTEL_TRACES_SAMPLER]" {
 		t.Errorf("log line: %v", line)
 	}
-	if line := logs.find(t, "searching and reading are open to whoever reaches this address: set API_TOKEN to close them", ""); line["level"] != "warn" {
+	line = logs.find(t, "searching and reading are open to whoever reaches this address: set API_TOKEN to close them", "")
+	if line["level"] != "warn" {
 		t.Errorf("log line: %v", line)
+	}
+}
+
+// TestGarbageCollectorKnowsTheMemory reads from /metrics what raiseGCPercent has set.
+func TestGarbageCollectorKnowsTheMemory(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		env  []string
+		want string
+	}{
+		{"room", []string{"GOMEMLIMIT=1GiB", "GOGC="}, "go_gc_gogc_percent 400\n"},
+		{"a small container", []string{"GOMEMLIMIT=128MiB", "GOGC="}, "go_gc_gogc_percent 100\n"},
+		{"GOGC is set", []string{"GOMEMLIMIT=1GiB", "GOGC=50"}, "go_gc_gogc_percent 50\n"},
+	} {
+		p := start(t, test.env)
+		if _, metrics := p.get("/metrics"); !strings.Contains(metrics, test.want) {
+			t.Errorf("%s: no %s", test.name, test.want)
+		}
 	}
 }
 
@@ -98,38 +139,16 @@ func TestStopUnderLoadAnswersEverythingInFlight(t *testing.T) {
 	var clients sync.WaitGroup
 	for worker := range 8 {
 		clients.Go(func() {
-			client := &http.Client{Transport: new(http.Transport)}
-			for i := 0; ; i++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				r, err := http.NewRequest("PUT", fmt.Sprintf("%s/documents/%d/%d.md", p.url, worker, i), strings.NewReader("# Text"))
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				r.Header.Set("Authorization", "Bearer "+testAdminToken)
-				resp, err := client.Do(r)
-				switch {
-				case err == nil && resp.StatusCode == http.StatusCreated:
-					answered.Add(1)
-					resp.Body.Close()
-					if resp.Close { // the server asks its clients to go elsewhere
-						return
-					}
-				case err != nil && strings.Contains(err.Error(), "connection refused"): // closed: nothing was taken on
-					return
-				default:
-					lost.Add(1)
-					t.Errorf("lost: %v %v", resp, err)
-					return
-				}
+			n, err := p.putUntilStopped(fmt.Sprint(worker), stop)
+			answered.Add(n)
+			if err != nil {
+				lost.Add(1)
+				t.Errorf("lost: %v", err)
 			}
 		})
 	}
 	time.Sleep(200 * time.Millisecond)
+
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -145,6 +164,42 @@ func TestStopUnderLoadAnswersEverythingInFlight(t *testing.T) {
 	p.logs.find(t, "stopped", "")
 }
 
+// putUntilStopped puts documents into a folder over one kept connection, and returns how many were answered. It ends
+// without an error when stop is closed, when the server closes the connection after an answer, or when it refuses
+// connections.
+func (p *process) putUntilStopped(folder string, stop <-chan struct{}) (answered int64, err error) {
+	client := &http.Client{Transport: new(http.Transport)}
+	for {
+		select {
+		case <-stop:
+			return answered, nil
+		default:
+		}
+
+		url := fmt.Sprintf("%s/documents/%s/%d.md", p.url, folder, answered)
+		r, err := http.NewRequest("PUT", url, strings.NewReader("# Text"))
+		if err != nil {
+			return answered, err
+		}
+		r.Header.Set("Authorization", "Bearer "+testAdminToken)
+		resp, err := client.Do(r)
+		if err != nil && strings.Contains(err.Error(), "connection refused") {
+			return answered, nil
+		}
+		if err != nil {
+			return answered, err
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusCreated {
+			return answered, fmt.Errorf("%s: %s", url, resp.Status)
+		}
+		answered++
+		if resp.Close {
+			return answered, nil
+		}
+	}
+}
+
 func TestStopEndsABulkLoadThatSendsNothing(t *testing.T) {
 	p := start(t, []string{"DOCS_DIR=" + t.TempDir()})
 	body, send := io.Pipe()
@@ -155,6 +210,7 @@ func TestStopEndsABulkLoadThatSendsNothing(t *testing.T) {
 	}
 	r.Header.Set("Authorization", "Bearer "+testAdminToken)
 	go func() { _, _ = io.WriteString(send, `{"id":"a.md","text":"a"}`+"\n") }()
+
 	resp, err := http.DefaultTransport.RoundTrip(r)
 	if err != nil {
 		t.Fatal(err)
@@ -164,8 +220,10 @@ func TestStopEndsABulkLoadThatSendsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, _ := io.ReadAll(resp.Body)
-	if !strings.Contains(string(got), `"status":503`) || !strings.Contains(string(got), "stopping after 1 documents") {
-		t.Errorf("got %s", got)
+	for _, want := range []string{`"status":503`, "stopping after 1 documents"} {
+		if !strings.Contains(string(got), want) {
+			t.Errorf("no %s in %s", want, got)
+		}
 	}
 	if err := p.cmd.Wait(); err != nil {
 		t.Errorf("exit: %v", err)
@@ -177,42 +235,46 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 	dir := t.TempDir()
 	const writers = 4
 	acknowledged := make([]int, writers) // the last round that was acknowledged, by writer
-	text := func(worker, round int) string {
-		return fmt.Sprintf("# Writer %d\n\nround %d\n%s", worker, round, strings.Repeat(fmt.Sprintf("%d ", round), 2000))
+	text := func(writer, round int) string {
+		body := strings.Repeat(fmt.Sprintf("%d ", round), 2000)
+		return fmt.Sprintf("# Writer %d\n\nround %d\n%s", writer, round, body)
 	}
+
 	for range 50 {
 		p := start(t, []string{"DOCS_DIR=" + dir, "DOCS_SYNC_INTERVAL=1h"})
-		for worker, round := range acknowledged {
+		for writer, round := range acknowledged {
 			if round == 0 {
 				continue
 			}
-			_, got := p.get(fmt.Sprintf("/documents/%d/doc.md", worker))
-			if got != text(worker, round) && got != text(worker, round+1) { // the next one may have been written, not answered
-				t.Fatalf("writer %d: round %d was acknowledged, the store has %.60q", worker, round, got)
+			_, got := p.get(fmt.Sprintf("/documents/%d/doc.md", writer))
+			if got != text(writer, round) && got != text(writer, round+1) { // the next one may have been written, not answered
+				t.Fatalf("writer %d: round %d was acknowledged, the store has %.60q", writer, round, got)
 			}
 		}
-		var writing sync.WaitGroup
-		for worker := range writers {
-			writing.Go(func() {
-				for round := acknowledged[worker] + 1; ; round++ {
-					if status := p.put(fmt.Sprintf("%d/doc.md", worker), text(worker, round)); status != 201 && status != 204 {
+
+		var tasks sync.WaitGroup
+		for writer := range writers {
+			tasks.Go(func() {
+				for round := acknowledged[writer] + 1; ; round++ {
+					status := p.put(fmt.Sprintf("%d/doc.md", writer), text(writer, round))
+					if status != http.StatusCreated && status != http.StatusNoContent {
 						return
 					}
-					acknowledged[worker] = round
+					acknowledged[writer] = round
 				}
 			})
 		}
 		time.Sleep(time.Duration(5+rand.IntN(25)) * time.Millisecond)
 		_ = p.cmd.Process.Kill()
 		_ = p.cmd.Wait()
-		writing.Wait()
+		tasks.Wait()
 	}
 	if slices.Min(acknowledged) < 10 {
 		t.Errorf("acknowledged rounds: %v: the writers hardly wrote", acknowledged)
 	}
 }
 
-// TestPutIsDurableBeforeItIsAnswered reads from strace in which order a PUT asks the kernel.
+// TestPutIsDurableBeforeItIsAnswered reads the order of a PUT's system calls from strace.
 func TestPutIsDurableBeforeItIsAnswered(t *testing.T) {
 	strace, err := exec.LookPath("strace")
 	if err != nil {
@@ -221,13 +283,16 @@ func TestPutIsDurableBeforeItIsAnswered(t *testing.T) {
 		}
 		t.Skip("strace is not installed")
 	}
-	dir, trace := t.TempDir(), filepath.Join(t.TempDir(), "trace")
-	p := start(t, []string{"DOCS_DIR=" + dir, "DOCS_SYNC_INTERVAL=1h"}, strace, "-f", "-y", "-s", "64", "-o", trace, "-e", "trace=fsync,renameat,renameat2,write", "--")
-	if status := p.put("sub/a.md", "# Alpha\n"); status != 201 {
+	dir := t.TempDir()
+	trace := filepath.Join(t.TempDir(), "trace")
+	p := start(t, []string{"DOCS_DIR=" + dir, "DOCS_SYNC_INTERVAL=1h"},
+		strace, "-f", "-y", "-s", "64", "-o", trace, "-e", "trace=fsync,renameat,renameat2,write", "--")
+	if status := p.put("sub/a.md", "# Alpha\n"); status != http.StatusCreated {
 		t.Fatalf("PUT: %d", status)
 	}
 	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGTERM)
 	_ = p.cmd.Wait()
+
 	text, err := os.ReadFile(trace)
 	if err != nil {
 		t.Fatal(err)
@@ -255,27 +320,32 @@ func TestHealthAsksTheServerOfItsSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := free.Addr().String()
-	free.Close()
-	health := func(env ...string) (string, error) {
+	health := func(addr string) (string, error) {
 		var out bytes.Buffer
-		err := run(t.Context(), []string{"-health"}, append(env, "ALLOWED_HOSTS=docs.example.com"), &out)
+		env := []string{"ADDR=" + addr, "ALLOWED_HOSTS=docs.example.com"}
+		err := run(t.Context(), []string{"-health"}, env, &out)
 		return out.String(), err
 	}
+
 	for _, addr := range []string{u.Host, ":" + u.Port(), "0.0.0.0:" + u.Port()} {
-		if out, err := health("ADDR=" + addr); err != nil || !strings.HasPrefix(out, "serving ok\n") {
+		out, err := health(addr)
+		if err != nil || !strings.HasPrefix(out, "serving ok\n") {
 			t.Errorf("ADDR=%s: %q, %v", addr, out, err)
 		}
 	}
-	if _, err := health("ADDR=" + nobody); err == nil || !strings.Contains(err.Error(), "not ready: ") {
+	_, err = health(freeAddr(t))
+	if err == nil || !strings.Contains(err.Error(), "not ready: ") {
 		t.Errorf("nobody is there: %v", err)
 	}
+
 	ts.ready.Store(false)
-	if _, err := health("ADDR=" + u.Host); err == nil || !strings.Contains(err.Error(), "503") || !strings.Contains(err.Error(), "serving not ready") {
-		t.Errorf("not ready: %v", err)
+	_, err = health(u.Host)
+	if err == nil {
+		t.Fatal("not ready: no error")
+	}
+	for _, want := range []string{"503", "serving not ready"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("not ready: no %s in %v", want, err)
+		}
 	}
 }

@@ -1,6 +1,6 @@
 package main
 
-// The program as a process of its own: for what only a process shows.
+// The program as a process of its own, for tests of signals, exit codes, durability and CPU time.
 
 import (
 	"fmt"
@@ -37,6 +37,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, serveBare(os.Getenv("ADDR")))
 		os.Exit(1)
 	}
+
 	code := m.Run()
 	if name, err := program(); err == nil {
 		_ = os.RemoveAll(filepath.Dir(name))
@@ -51,7 +52,8 @@ type process struct {
 	logs *logBuffer
 }
 
-// start starts the program, or a command that ends in it, and waits until it is ready. It is killed when the test ends.
+// start starts the program and waits until it is ready. wrapper is a command that the program's name is appended to, as
+// strace. The process is killed when the test ends.
 func start(t testing.TB, env []string, wrapper ...string) *process {
 	t.Helper()
 	name, err := program()
@@ -59,11 +61,17 @@ func start(t testing.TB, env []string, wrapper ...string) *process {
 		t.Fatal(err)
 	}
 	args := append(slices.Clone(wrapper), name)
-	p := &process{cmd: exec.Command(args[0], args[1:]...), logs: new(logBuffer)}
-	p.url = "http://" + freeAddr(t)
-	p.cmd.Env = append(os.Environ(), append([]string{"ADDR=" + strings.TrimPrefix(p.url, "http://"), "ADMIN_TOKEN=" + testAdminToken, "RATE_LIMIT=0"}, env...)...)
-	p.cmd.Stdout, p.cmd.Stderr = p.logs, os.Stderr
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that a wrapper's child ends too
+	addr := freeAddr(t)
+	p := &process{
+		cmd:  exec.Command(args[0], args[1:]...),
+		url:  "http://" + addr,
+		logs: new(logBuffer),
+	}
+	p.cmd.Env = append(os.Environ(), "ADDR="+addr, "ADMIN_TOKEN="+testAdminToken, "RATE_LIMIT=0")
+	p.cmd.Env = append(p.cmd.Env, env...)
+	p.cmd.Stdout = p.logs
+	p.cmd.Stderr = os.Stderr
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // to kill a wrapper's child too
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +83,8 @@ func start(t testing.TB, env []string, wrapper ...string) *process {
 	return p
 }
 
-// cpuTime returns the CPU time that the process has taken so far (proc(5), schedstat: nanoseconds by thread).
+// cpuTime returns the CPU time that the process has used so far. It sums schedstat of its threads (proc(5)), which is in
+// nanoseconds.
 func (p *process) cpuTime(t testing.TB) (sum time.Duration) {
 	t.Helper()
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.cmd.Process.Pid))
@@ -84,9 +93,8 @@ func (p *process) cpuTime(t testing.TB) (sum time.Duration) {
 	}
 	for _, thread := range threads {
 		var running time.Duration
-		if text, err := os.ReadFile(thread); err == nil { // else it has ended
-			_, _ = fmt.Sscan(string(text), &running)
-		}
+		text, _ := os.ReadFile(thread) // empty if the thread has ended
+		_, _ = fmt.Sscan(string(text), &running)
 		sum += running
 	}
 	return sum
@@ -105,6 +113,7 @@ func waitForOK(t testing.TB, url string) {
 	})
 }
 
+// freeAddr returns a loopback address with a port that was free a moment ago.
 func freeAddr(t testing.TB) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -115,7 +124,7 @@ func freeAddr(t testing.TB) string {
 	return listener.Addr().String()
 }
 
-// put stores a document and returns the status, 0 if there was no answer.
+// put stores a document and returns the status, or 0 if there was no answer.
 func (p *process) put(id, text string) int {
 	r, err := http.NewRequest("PUT", p.url+"/documents/"+id, strings.NewReader(text))
 	if err != nil {
@@ -130,6 +139,7 @@ func (p *process) put(id, text string) int {
 	return resp.StatusCode
 }
 
+// get returns the status and the body, or 0 and the error if there was no answer.
 func (p *process) get(path string) (int, string) {
 	resp, err := http.Get(p.url + path)
 	if err != nil {

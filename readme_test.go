@@ -24,7 +24,7 @@ func TestReadmeSettingsTable(t *testing.T) {
 	}
 	var want []string
 	for _, v := range variables(new(settings)) {
-		want = append(want, strings.Join([]string{v.name, v.standard, v.about}, "|"))
+		want = append(want, strings.Join([]string{v.name, v.defaultValue, v.about}, "|"))
 	}
 	for i := range max(len(got), len(want)) {
 		g, w := "", ""

@@ -1,7 +1,7 @@
 package main
 
-// View 4 of a record: the last requests and jobs, kept in memory and drawn as waterfalls: what curl shows where there is
-// no Jaeger.
+// View 4 of a record: the last requests and jobs, kept in memory. They are shown as lists and as
+// waterfalls, which curl can read where there is no Jaeger.
 
 import (
 	"cmp"
@@ -14,42 +14,42 @@ import (
 	"time"
 )
 
-// recorder keeps records in bounded memory: of each kind as many as fit its share, the oldest (of the slow ones: the fastest)
-// go first.
+// recorderBytes bounds the estimated size of all finished records together.
+const recorderBytes = 8 << 20
+
+// recorder keeps the records in flight and three lists of finished ones, in bounded memory.
 type recorder struct {
 	mu       sync.Mutex
 	inFlight map[*record]struct{}
-	requests int // in flight that are not jobs
-	recent   keptRecords
-	slowest  keptRecords
-	failed   keptRecords
+	requests int // in flight, without jobs
+	recent   recordList
+	slowest  recordList
+	failed   recordList
 }
 
-// recorderBytes bounds the finished records of all kinds together, by estimate.
-const recorderBytes = 8 << 20
-
-type keptRecords struct {
-	records []keptRecord
-	bytes   int
+// newRecorder returns an empty recorder. The lists are short because the garbage collector marks
+// every record in them on each of its cycles.
+func newRecorder() *recorder {
+	return &recorder{
+		inFlight: make(map[*record]struct{}),
+		recent:   recordList{maxBytes: recorderBytes / 2, maxRecords: 300},
+		slowest:  recordList{maxBytes: recorderBytes / 4, maxRecords: 50},
+		failed:   recordList{maxBytes: recorderBytes / 4, maxRecords: 100},
+	}
 }
 
-type keptRecord struct {
-	*record
-	bytes int
-}
-
-func newRecorder() *recorder { return &recorder{inFlight: make(map[*record]struct{})} }
-
+// begin adds a record that has just begun.
 func (r *recorder) begin(rec *record) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.inFlight[rec] = struct{}{}
 	if rec.job == "" {
 		r.requests++
 	}
-	r.mu.Unlock()
 }
 
-// end moves a record from those in flight to those it belongs to. Probes and jobs that did nothing are forgotten.
+// end moves a finished record from those in flight to the lists that it belongs to. Successful probes
+// and idle jobs belong to none.
 func (r *recorder) end(rec *record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -57,75 +57,191 @@ func (r *recorder) end(rec *record) {
 	if rec.job == "" {
 		r.requests--
 	}
+
 	if rec.failure != "" {
-		r.failed.push(rec, recorderBytes/4, 100)
+		r.failed.push(rec)
 	}
 	if rec.probe || rec.isIdleJob() {
 		return
 	}
-	r.recent.push(rec, recorderBytes/2, 300) // each one that is kept is marked by some turns of the garbage collector
-	if rec.transport == "" && rec.job == "" {
-		r.slowest.insert(rec, recorderBytes/4, 50)
+	r.recent.push(rec)
+	if rec.transport == "" && rec.job == "" { // streams and jobs last as long as they must
+		r.slowest.insert(rec)
 	}
 }
 
-// push appends rec and lets the oldest go until what is kept fits.
-func (k *keptRecords) push(rec *record, most, length int) {
-	bytes := rec.size()
-	k.records = append(k.records, keptRecord{rec, bytes})
-	for k.bytes += bytes; k.bytes > most || len(k.records) > length; {
-		k.bytes -= k.records[0].bytes
-		k.records[0].record = nil
-		k.records = k.records[1:]
-	}
-}
-
-// insert keeps the records sorted, the slowest first, and lets the fastest go until what is kept fits.
-func (k *keptRecords) insert(rec *record, most, length int) {
-	if n := len(k.records); n == length && rec.took <= k.records[n-1].took {
-		return
-	}
-	at, _ := slices.BinarySearchFunc(k.records, rec.took, func(r keptRecord, took time.Duration) int { return cmp.Compare(took, r.took) })
-	bytes := rec.size()
-	k.records = slices.Insert(k.records, at, keptRecord{rec, bytes})
-	for k.bytes += bytes; k.bytes > most || len(k.records) > length; {
-		last := len(k.records) - 1
-		k.bytes -= k.records[last].bytes
-		k.records = slices.Delete(k.records, last, last+1)
-	}
-}
-
-// size estimates the bytes that a finished record takes.
-func (rec *record) size() int {
-	const fixed, perStage, perAttr = 1600, 160, 96
-	n := fixed + len(rec.correlation) + len(rec.path) + len(rec.userAgent) + rec.state.Len()*perAttr + perAttr*len(rec.attrs)
-	for i := range rec.stages {
-		n += perStage + perAttr*len(rec.stages[i].attrs)
-	}
-	return n
-}
-
+// requestsInFlight counts the requests that have begun and not ended, without jobs.
 func (r *recorder) requestsInFlight() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.requests
 }
 
-// view is a record as it is shown.
-type view struct {
-	CorrelationID string         `json:"correlation_id"`
-	TraceID       string         `json:"trace_id"`
-	Name          string         `json:"name"`
-	Status        int            `json:"status,omitempty"`
-	Error         string         `json:"error,omitempty"`
-	Kept          string         `json:"kept,omitempty"`
-	Started       time.Time      `json:"started"`
-	TookMS        float64        `json:"took_ms"`
-	Stage         string         `json:"stage,omitempty"` // in flight: the stage it is in
-	Attributes    map[string]any `json:"attributes,omitempty"`
-	Stages        []stageView    `json:"stages,omitempty"`
+// recordLists is the response of GET /debug/requests.
+type recordLists struct {
+	InFlight []recordView `json:"in_flight"` // the oldest first
+	Failed   []recordView `json:"failed"`    // the newest first
+	Slowest  []recordView `json:"slowest"`   // the slowest first
+	Recent   []recordView `json:"recent"`    // the newest first
 }
 
+// lists returns views of what is kept, without stages.
+func (r *recorder) lists() recordLists {
+	r.mu.Lock()
+	inFlight := slices.Collect(maps.Keys(r.inFlight))
+	failed := r.failed.all()
+	slowest := r.slowest.all()
+	recent := r.recent.all()
+	r.mu.Unlock()
+
+	slices.SortFunc(inFlight, func(a, b *record) int { return a.start.Compare(b.start) })
+	slices.Reverse(failed)
+	slices.Reverse(recent)
+	return recordLists{
+		InFlight: summaries(inFlight),
+		Failed:   summaries(failed),
+		Slowest:  summaries(slowest),
+		Recent:   summaries(recent),
+	}
+}
+
+// summaries returns views of the first records, without stages.
+func summaries(records []*record) []recordView {
+	const maxListed = 100
+	views := []recordView{} // JSON: an empty list, not null
+	for _, rec := range records[:min(len(records), maxListed)] {
+		views = append(views, rec.view(false))
+	}
+	return views
+}
+
+// find returns views of the records with this correlation or trace id, with their stages, the oldest
+// first.
+func (r *recorder) find(id string) []recordView {
+	r.mu.Lock()
+	candidates := slices.Concat(r.recent.all(), r.slowest.all(), r.failed.all())
+	candidates = slices.AppendSeq(candidates, maps.Keys(r.inFlight))
+	r.mu.Unlock()
+
+	checked := make(map[*record]bool) // a record may be in several lists
+	views := []recordView{}
+	for _, rec := range candidates {
+		if !checked[rec] && rec.hasID(id) {
+			views = append(views, rec.view(true))
+		}
+		checked[rec] = true
+	}
+	slices.SortFunc(views, func(a, b recordView) int { return a.Started.Compare(b.Started) })
+	return views
+}
+
+// recordList is a list of finished records. It drops records when it exceeds one of its bounds.
+type recordList struct {
+	maxBytes   int
+	maxRecords int
+
+	records []sizedRecord
+	bytes   int // of all records
+}
+
+// sizedRecord is a record and its size when it was added.
+type sizedRecord struct {
+	*record
+	bytes int
+}
+
+// push appends rec and drops records from the front, the oldest, until the list is within its bounds.
+func (l *recordList) push(rec *record) {
+	added := sizedRecord{rec, rec.size()}
+	l.records = append(l.records, added)
+	l.bytes += added.bytes
+
+	for l.exceedsBounds() {
+		l.bytes -= l.records[0].bytes
+		l.records[0].record = nil // the backing array still refers to it
+		l.records = l.records[1:]
+	}
+}
+
+// insert keeps the list sorted, the slowest record first. It drops records from the end, the fastest,
+// until the list is within its bounds.
+func (l *recordList) insert(rec *record) {
+	if len(l.records) == l.maxRecords && rec.took <= l.records[l.maxRecords-1].took {
+		return
+	}
+
+	descending := func(r sizedRecord, took time.Duration) int { return cmp.Compare(took, r.took) }
+	at, _ := slices.BinarySearchFunc(l.records, rec.took, descending)
+
+	added := sizedRecord{rec, rec.size()}
+	l.records = slices.Insert(l.records, at, added)
+	l.bytes += added.bytes
+
+	for l.exceedsBounds() {
+		last := len(l.records) - 1
+		l.bytes -= l.records[last].bytes
+		l.records = slices.Delete(l.records, last, last+1)
+	}
+}
+
+// exceedsBounds reports whether records must be dropped.
+func (l *recordList) exceedsBounds() bool {
+	return l.bytes > l.maxBytes || len(l.records) > l.maxRecords
+}
+
+// all returns the records in a slice of their own.
+func (l *recordList) all() []*record {
+	records := make([]*record, len(l.records))
+	for i := range l.records {
+		records[i] = l.records[i].record
+	}
+	return records
+}
+
+// size estimates the memory of a finished record in bytes.
+func (rec *record) size() int {
+	const (
+		fixed    = 1600
+		perStage = 160
+		perAttr  = 96
+	)
+	n := fixed + len(rec.correlation) + len(rec.path) + len(rec.userAgent)
+	n += perAttr * (rec.state.Len() + len(rec.attrs))
+	for i := range rec.stages {
+		n += perStage + perAttr*len(rec.stages[i].attrs)
+	}
+	return n
+}
+
+// recordView is a record as /debug/requests shows it.
+type recordView struct {
+	CorrelationID string `json:"correlation_id"`
+	TraceID       string `json:"trace_id"`
+
+	// Name is the job, or the request's method and route.
+	Name string `json:"name"`
+
+	// Status is 0 for a job and for a request in flight.
+	Status int    `json:"status,omitempty"`
+	Error  string `json:"error,omitempty"`
+
+	// Kept says why the trace is kept: see record.
+	Kept    string    `json:"kept,omitempty"`
+	Started time.Time `json:"started"`
+
+	// TookMS is the time so far if the record is in flight.
+	TookMS float64 `json:"took_ms"`
+
+	// Stage is the last stage under way of a record in flight.
+	Stage      string         `json:"stage,omitempty"`
+	Attributes map[string]any `json:"attributes,omitempty"`
+
+	// Stages is absent in lists.
+	Stages []stageView `json:"stages,omitempty"`
+}
+
+// stageView is a stage of a recordView. Its depth is 1 unless another stage surrounds it. It starts
+// StartMS after the record.
 type stageView struct {
 	Name       string         `json:"name"`
 	Depth      int            `json:"depth"`
@@ -135,34 +251,61 @@ type stageView struct {
 	Attributes map[string]any `json:"attributes,omitempty"`
 }
 
-// view returns rec as it is shown, with its stages if whole.
-func (rec *record) view(whole bool) view {
+// view returns a view of rec, finished or in flight.
+func (rec *record) view(withStages bool) recordView {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	took := cmp.Or(rec.took, time.Since(rec.start))
-	v := view{CorrelationID: rec.correlation, TraceID: rec.trace.String(), Name: rec.job, Status: rec.status,
-		Error: rec.failure, Kept: rec.kept, Started: rec.start.UTC(), TookMS: milliseconds(took), Attributes: shown(rec.attrs)}
+	v := recordView{
+		CorrelationID: rec.correlation,
+		TraceID:       rec.trace.String(),
+		Name:          rec.job,
+		Status:        rec.status,
+		Error:         rec.failure,
+		Kept:          rec.kept,
+		Started:       rec.start.UTC(),
+		TookMS:        milliseconds(took),
+		Attributes:    attributeMap(rec.attrs),
+	}
 	if rec.job == "" {
 		v.Name = rec.spanName()
 	}
+
+	isInFlight := rec.took == 0
 	depths := make([]int, len(rec.stages))
 	for i := range rec.stages {
 		st := &rec.stages[i]
+		depths[i] = 1
 		if st.parent >= 0 {
 			depths[i] = depths[st.parent] + 1
 		}
+
 		end := st.end
-		if end == 0 && rec.took == 0 {
-			v.Stage, end = st.spanName(), took
+		if end == 0 && isInFlight {
+			end = took
+			v.Stage = st.spanName()
 		}
-		if whole {
-			v.Stages = append(v.Stages, stageView{st.spanName(), depths[i] + 1, milliseconds(st.start), milliseconds(end - st.start), errorType(st.err), shown(st.attrs)})
+
+		if withStages {
+			v.Stages = append(v.Stages, st.view(depths[i], end))
 		}
 	}
 	return v
 }
 
-func shown(attrs []slog.Attr) map[string]any {
+func (st *stageRecord) view(depth int, end time.Duration) stageView {
+	return stageView{
+		Name:       st.spanName(),
+		Depth:      depth,
+		StartMS:    milliseconds(st.start),
+		TookMS:     milliseconds(end - st.start),
+		Error:      errorType(st.err),
+		Attributes: attributeMap(st.attrs),
+	}
+}
+
+// attributeMap returns attrs for JSON, nil if there are none.
+func attributeMap(attrs []slog.Attr) map[string]any {
 	if len(attrs) == 0 {
 		return nil
 	}
@@ -173,88 +316,83 @@ func shown(attrs []slog.Attr) map[string]any {
 	return m
 }
 
-// recordLists is the answer of /debug/requests.
-type recordLists struct {
-	InFlight []view `json:"in_flight"`
-	Failed   []view `json:"failed"`
-	Slowest  []view `json:"slowest"`
-	Recent   []view `json:"recent"`
+// draw writes the lists as text, one line a record.
+func (l recordLists) draw(w *strings.Builder) {
+	drawList(w, "in flight", l.InFlight)
+	drawList(w, "failed", l.Failed)
+	drawList(w, "slowest", l.Slowest)
+	drawList(w, "recent", l.Recent)
+	fmt.Fprintln(w, "one in full: /debug/requests/{correlation or trace id}")
 }
 
-func (r *recorder) lists() recordLists {
-	r.mu.Lock()
-	var inFlight []keptRecord
-	for rec := range r.inFlight {
-		inFlight = append(inFlight, keptRecord{record: rec})
+// drawList writes the title and the first records of one list.
+func drawList(w *strings.Builder, title string, views []recordView) {
+	const maxDrawn = 20
+	fmt.Fprintf(w, "%s: %d\n", title, len(views))
+	for _, v := range views[:min(len(views), maxDrawn)] {
+		started := v.Started.Format("15:04:05.000")
+		outcome := v.outcome(cmp.Or(v.Stage, v.Error))
+		fmt.Fprintf(w, "  %s  %10.3f ms  %-30.30s %-12.12s %s\n",
+			started, v.TookMS, v.Name, outcome, v.CorrelationID)
 	}
-	failed, slowest, recent := slices.Clone(r.failed.records), slices.Clone(r.slowest.records), slices.Clone(r.recent.records)
-	r.mu.Unlock()
-	slices.SortFunc(inFlight, func(a, b keptRecord) int { return a.start.Compare(b.start) })
-	slices.Reverse(failed)
-	slices.Reverse(recent)
-	views := func(records []keptRecord) []view {
-		shown := []view{}
-		for _, rec := range records[:min(len(records), 100)] {
-			shown = append(shown, rec.view(false))
-		}
-		return shown
-	}
-	return recordLists{views(inFlight), views(failed), views(slowest), views(recent)}
 }
 
-// find returns the records of a correlation or trace id, the oldest first.
-func (r *recorder) find(id string) []view {
-	r.mu.Lock()
-	candidates := slices.Concat(r.recent.records, r.slowest.records, r.failed.records)
-	for rec := range r.inFlight {
-		candidates = append(candidates, keptRecord{record: rec})
+// outcome puts the HTTP status, if there is one, before reason.
+func (v recordView) outcome(reason string) string {
+	if v.Status == 0 {
+		return reason
 	}
-	r.mu.Unlock()
-	seen := make(map[*record]bool)
-	found := []view{}
-	for _, rec := range candidates {
-		if !seen[rec.record] && rec.hasID(id) {
-			found = append(found, rec.view(true))
-		}
-		seen[rec.record] = true
-	}
-	slices.SortFunc(found, func(a, b view) int { return a.Started.Compare(b.Started) })
-	return found
+	return strings.TrimSpace(fmt.Sprintf("%d %s", v.Status, reason))
 }
 
 const (
 	waterfallColumns = 100
-	waterfallBar     = 46
+	waterfallBar     = 46 // columns of a bar
 )
 
-// draw writes the waterfall, at most waterfallColumns wide: a line a stage, its bar from when to when it ran.
-func (v view) draw(w *strings.Builder) {
-	outcome := v.Error
-	if v.Status != 0 {
-		outcome = strings.TrimSpace(fmt.Sprintf("%d %s", v.Status, v.Error))
-	}
-	fmt.Fprintf(w, "%s  %s\n", v.Name, cmp.Or(outcome, v.Stage, "ok"))
-	fmt.Fprintf(w, "%s  correlation %s\n", v.Started.Format(time.RFC3339Nano), truncate(v.CorrelationID, 54))
+// draw writes the record as a waterfall, at most waterfallColumns wide. Each stage has a line with a
+// bar that shows when it ran, followed by its attributes.
+func (v recordView) draw(w *strings.Builder) {
+	fmt.Fprintf(w, "%s  %s\n", v.Name, cmp.Or(v.outcome(v.Error), v.Stage, "ok"))
+
+	started := v.Started.Format(time.RFC3339Nano)
+	fmt.Fprintf(w, "%s  correlation %s\n", started, truncate(v.CorrelationID, 54))
 	fmt.Fprintf(w, "trace %s  kept: %s\n", v.TraceID, cmp.Or(v.Kept, "no"))
-	line := func(depth int, name string, start, took float64, unit string) {
-		scale := waterfallBar / max(v.TookMS, 0.001)
-		from := min(int(start*scale), waterfallBar-1)
-		to := min(max(int((start+took)*scale+0.5), from+1), waterfallBar)
-		bar := strings.Repeat(" ", from) + strings.Repeat("=", to-from) + strings.Repeat(" ", waterfallBar-to)
-		text := fmt.Sprintf("%-38.38s %9.3f %s|%s|", strings.Repeat("  ", depth)+name, took, unit, bar)
-		fmt.Fprintln(w, text)
-	}
-	line(0, v.Name, 0, v.TookMS, "ms ")
+
+	v.drawBar(w, stageView{Name: v.Name, TookMS: v.TookMS}, "ms ")
 	for _, st := range v.Stages {
-		line(st.Depth, st.Name, st.StartMS, st.TookMS, "   ")
-		for _, key := range slices.Sorted(maps.Keys(st.Attributes)) {
-			if !strings.Contains(st.Name, fmt.Sprint(st.Attributes[key])) { // the name says it
-				fmt.Fprintln(w, truncate(fmt.Sprintf("%s%s = %v", strings.Repeat("  ", st.Depth+1), key, st.Attributes[key]), waterfallColumns))
-			}
-		}
-		if st.Error != "" {
-			fmt.Fprintf(w, "%serror.type = %s\n", strings.Repeat("  ", st.Depth+1), st.Error)
-		}
+		v.drawBar(w, st, "   ")
+		st.drawAttributes(w)
 	}
 	fmt.Fprintln(w)
+}
+
+// drawBar writes the line of a stage. A bar is at least one column wide.
+func (v recordView) drawBar(w *strings.Builder, st stageView, unit string) {
+	scale := waterfallBar / max(v.TookMS, 0.001)
+	from := min(int(st.StartMS*scale), waterfallBar-1)
+	to := int((st.StartMS+st.TookMS)*scale + 0.5)
+	to = min(max(to, from+1), waterfallBar)
+
+	name := strings.Repeat("  ", st.Depth) + st.Name
+	before := strings.Repeat(" ", from)
+	bar := strings.Repeat("=", to-from)
+	after := strings.Repeat(" ", waterfallBar-to)
+	fmt.Fprintf(w, "%-38.38s %9.3f %s|%s%s%s|\n", name, st.TookMS, unit, before, bar, after)
+}
+
+// drawAttributes leaves out the attributes whose value is part of the stage's name.
+func (st stageView) drawAttributes(w *strings.Builder) {
+	indent := strings.Repeat("  ", st.Depth+1)
+	for _, key := range slices.Sorted(maps.Keys(st.Attributes)) {
+		value := fmt.Sprint(st.Attributes[key])
+		if strings.Contains(st.Name, value) {
+			continue
+		}
+		line := fmt.Sprintf("%s%s = %s", indent, key, value)
+		fmt.Fprintln(w, truncate(line, waterfallColumns))
+	}
+	if st.Error != "" {
+		fmt.Fprintf(w, "%serror.type = %s\n", indent, st.Error)
+	}
 }

@@ -1,5 +1,7 @@
 package main
 
+// The settings: what is refused, what is shown, and that the table's own values pass.
+
 import (
 	"fmt"
 	"strings"
@@ -8,22 +10,32 @@ import (
 
 func TestSettingsReportAllProblemsAtOnce(t *testing.T) {
 	env := map[string]string{
-		"ADDR": "nowhere", "DOCS_SYNC_INTERVAL": "1", "VECTOR_WEIGHT": "NaN", "ADMIN_TOKEN": "sec ret", "LOG_LEVEL": "loud",
-		"ALLOWED_ORIGINS": "app.example.com", "TRUSTED_PROXIES": "10.0.0.1", "RATE_LIMIT": "-1", "DRAIN_DELAY": "-1s",
+		"ADDR":               "nowhere",
+		"DOCS_SYNC_INTERVAL": "1",
+		"VECTOR_WEIGHT":      "NaN",
+		"ADMIN_TOKEN":        "sec ret",
+		"LOG_LEVEL":          "loud",
+		"ALLOWED_ORIGINS":    "app.example.com",
+		"TRUSTED_PROXIES":    "10.0.0.1",
+		"RATE_LIMIT":         "-1",
+		"DRAIN_DELAY":        "-1s",
 	}
 	_, err := readSettings(env)
 	if err == nil {
 		t.Fatal("nothing is wrong")
 	}
-	for key, value := range env {
-		if key == "ADMIN_TOKEN" {
+
+	for name, value := range env {
+		if name == "ADMIN_TOKEN" {
 			value = "(secret)"
 		}
-		if want := fmt.Sprintf("%s=%q: ", key, value); !strings.Contains(err.Error(), want) {
-			t.Errorf("no %s in:\n%v", want, err)
-		}
-		if want := "for example " + key + "="; !strings.Contains(err.Error(), want) {
-			t.Errorf("no %s in:\n%v", want, err)
+		for _, want := range []string{
+			fmt.Sprintf("%s=%q: ", name, value),
+			"for example " + name + "=",
+		} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("no %s in:\n%v", want, err)
+			}
 		}
 	}
 	if strings.Contains(err.Error(), "sec ret") {
@@ -31,21 +43,61 @@ func TestSettingsReportAllProblemsAtOnce(t *testing.T) {
 	}
 }
 
-func TestExamplesAndStandardValuesAreValid(t *testing.T) {
+func TestExamplesAndDefaultsAreValid(t *testing.T) {
 	for _, v := range variables(new(settings)) {
-		for _, value := range []string{v.standard, v.example} {
-			if value != "" {
-				if err := v.set(value); err != nil {
-					t.Errorf("%s=%s: %v", v.name, value, err)
-				}
+		for _, value := range []string{v.defaultValue, v.example} {
+			if value == "" {
+				continue
 			}
+			if err := v.set(value); err != nil {
+				t.Errorf("%s=%s: %v", v.name, value, err)
+			}
+		}
+	}
+}
+
+// TestEverySettingHasADefaultOrAnExample fails for a row whose error message would end in "for example NAME=".
+func TestEverySettingHasADefaultOrAnExample(t *testing.T) {
+	for _, v := range variables(new(settings)) {
+		if (v.defaultValue == "") == (v.example == "") {
+			t.Errorf("%s: default %q, example %q: want one of them", v.name, v.defaultValue, v.example)
+		}
+	}
+}
+
+func TestDefaultsThatDependOnOtherSettings(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		env  []string
+		want string // vector weight, traces exporter, allowed hosts
+	}{
+		{"nothing set", nil, "0.5 none [localhost 127.0.0.1 ::1 127.0.0.1]"},
+		{"beyond loopback", []string{"ADDR=:8080"}, "0.5 none [*]"},
+		{"an embedding API", []string{"EMBEDDING_URL=http://h/v1", "EMBEDDING_MODEL=m"}, "1 none [localhost 127.0.0.1 ::1 127.0.0.1]"},
+		{"a collector", []string{"ADDR=:1", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://h:4318"}, "0.5 otlp [*]"},
+		{"all explicit", []string{
+			"EMBEDDING_URL=http://h/v1",
+			"EMBEDDING_MODEL=m",
+			"VECTOR_WEIGHT=0.2",
+			"OTEL_EXPORTER_OTLP_ENDPOINT=http://h:4318",
+			"OTEL_TRACES_EXPORTER=console",
+			"ALLOWED_HOSTS=Docs.example.com, b",
+		}, "0.2 console [docs.example.com b]"},
+	} {
+		cfg := testSettings(t, test.env...)
+		got := fmt.Sprint(cfg.vectorWeight, " ", cfg.tracesExporter, " ", cfg.allowedHosts)
+		if got != test.want {
+			t.Errorf("%s: got %s, want %s", test.name, got, test.want)
 		}
 	}
 }
 
 func TestCredentialsInURLsAreRedacted(t *testing.T) {
 	for value, want := range map[string]string{
-		"http://u:SECRET@h/v1": "http://(redacted)@h/v1", "https://h/v1?key=SECRET": "https://(redacted)@h/v1", "http://h/v1": "http://h/v1", "./docs": "./docs",
+		"http://u:SECRET@h/v1":    "http://(redacted)@h/v1",
+		"https://h/v1?key=SECRET": "https://(redacted)@h/v1",
+		"http://h/v1":             "http://h/v1",
+		"./docs":                  "./docs",
 	} {
 		if got := redact(value); got != want {
 			t.Errorf("redact(%q) = %q, want %q", value, got, want)

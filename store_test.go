@@ -37,9 +37,14 @@ func testStore(t *testing.T, open func(t *testing.T) store) {
 		{"lists are paged in the order of ids", testList},
 		{"a prefix is taken literally", testPrefix},
 		{"the title ranks before the text", testRanking},
+		{"title, heading and text rank in this order", testFieldRanking},
+		{"case is folded and identifiers are split", testFolding},
 		{"a prefix filter returns all hits", testPrefixFilter},
+		{"a prefix filters before the legs are cut", testPrefixBeforeCut},
 		{"nonsense finds nothing", testNonsense},
+		{"nonsense finds nothing in a manual", testNonsenseInManual},
 		{"equal scores are ordered by id", testTies},
+		{"a limit cuts equal scores by id", testTiesAtLimit},
 		{"a search after ANALYZE weighs rare words more", testRareWords},
 		{"text of any script is kept and found", testUnicode},
 		{"a large document is kept and found", testLargeDocument},
@@ -300,6 +305,33 @@ func testRanking(t *testing.T, st storeTest) {
 	}
 }
 
+func testFieldRanking(_ *testing.T, st storeTest) {
+	st.mustPut("body.md", "# Something\n\nThe retention of snapshots, among other words that stand here.")
+	st.mustPut("heading.md", "# Other\n\n## Retention\n\nHow long snapshots stay, among other words that stand here.")
+	st.mustPut("title.md", "# Retention of snapshots\n\nHow long they stay, among other words that stand here.")
+	st.mustPut("none.md", "# Nothing\n\nOf the kind.")
+
+	st.wantSearch(query{text: "retention snapshots"}, "title.md", "heading.md", "body.md")
+}
+
+func testFolding(_ *testing.T, st storeTest) {
+	st.mustPut("go.md", "The field maxIdleConns of sql.DB.")
+	st.mustPut("gr.md", "ΣΊΣΥΦΟΣ rolls a stone.")
+	st.mustPut("ja.md", "# 索引\n\n文書を検索するサーバーです。")
+	st.mustPut("th.md", "การค้นหาเอกสาร")
+
+	for text, want := range map[string]string{
+		"idle conns":     "go.md",
+		"MAX_IDLE_CONNS": "go.md",
+		"σίσυφος":        "gr.md",
+		"検索":             "ja.md",
+		"サーバー":           "ja.md",
+		"ค้นหา":          "th.md",
+	} {
+		st.wantSearch(query{text: text}, want)
+	}
+}
+
 func testPrefixFilter(t *testing.T, st storeTest) {
 	var want []string
 	for i := range 60 {
@@ -313,6 +345,31 @@ func testPrefixFilter(t *testing.T, st storeTest) {
 	}
 
 	got := st.searchSet(query{text: "lantern", prefix: "few/", limit: 100})
+	if !slices.Equal(got, want) {
+		t.Errorf("with a prefix %d of %d documents are found: %q", len(got), len(want), got)
+	}
+}
+
+// testPrefixBeforeCut has more documents that match than a leg has candidates. Those with the
+// prefix rank last.
+func testPrefixBeforeCut(t *testing.T, st storeTest) {
+	var documents []*document
+	var want []string
+	for i := range legSize + 50 {
+		text := fmt.Sprintf("# Page %d\n\nThe common subject, and number%d.", i, i)
+		documents = append(documents, st.newDocument(fmt.Sprintf("before/%03d.md", i), text))
+	}
+	for i := range legSize / 2 {
+		id := fmt.Sprintf("last/%03d.md", i)
+		want = append(want, id)
+		text := fmt.Sprintf("# Page %d\n\nThe common subject is one of many words here, and number%d.", i, i)
+		documents = append(documents, st.newDocument(id, text))
+	}
+	if err := st.sync(t.Context(), time.Now(), documents, nil); err != nil {
+		t.Fatal(err)
+	}
+
+	got := st.searchSet(query{text: "common subject", prefix: "last/", limit: legSize})
 	if !slices.Equal(got, want) {
 		t.Errorf("with a prefix %d of %d documents are found: %q", len(got), len(want), got)
 	}
@@ -343,6 +400,16 @@ func testNonsense(_ *testing.T, st storeTest) {
 	}
 }
 
+// testNonsenseInManual searches a set with enough words for chance matches of hashes.
+func testNonsenseInManual(t *testing.T, st storeTest) {
+	if err := st.sync(t.Context(), time.Now(), manualSet(t).documents, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"zxqvwk", "qqqq wwww", "the", "???", "ξψζ"} {
+		st.wantSearch(query{text: text})
+	}
+}
+
 func testTies(_ *testing.T, st storeTest) {
 	var want []string
 	for _, i := range []int{3, 0, 4, 1, 2} {
@@ -352,6 +419,22 @@ func testTies(_ *testing.T, st storeTest) {
 
 	for range 5 { // a map's order may be right by chance
 		st.wantSearch(query{text: "lantern"}, want...)
+	}
+}
+
+// testTiesAtLimit also checks the score: with equal scores, each leg gives its full weight, 1 and
+// 0.5.
+func testTiesAtLimit(t *testing.T, st storeTest) {
+	for _, id := range []string{"c.md", "a.md", "b.md"} {
+		st.mustPut(id, "same words")
+	}
+
+	hits, _, err := st.search(t.Context(), query{text: "same words", limit: 2})
+	if err != nil || len(hits) != 2 {
+		t.Fatalf("found %+v, %v", hits, err)
+	}
+	if hits[0].Document != "a.md" || hits[1].Document != "b.md" || hits[0].Score != 1.5 {
+		t.Errorf("found %+v", hits)
 	}
 }
 

@@ -234,7 +234,7 @@ func testSettings(t testing.TB, env ...string) *settings {
 func quietObserver() *observer {
 	cfg, err := readSettings(nil)
 	if err != nil {
-		panic(err) // the standard values are valid
+		panic(err) // the defaults are valid
 	}
 	return newTestObserver(cfg, slog.New(slog.DiscardHandler))
 }

@@ -1,0 +1,220 @@
+package main
+
+// Records as OpenTelemetry spans. Names, kinds and attributes follow the semantic conventions
+// (opentelemetry.io/docs/specs/semconv) for HTTP, databases, generative AI and MCP.
+
+import (
+	"cmp"
+	"errors"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/sdk/instrumentation"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// spanScope names the library that made the spans, as OpenTelemetry requires.
+var spanScope = instrumentation.Scope{Name: "vitrine", Version: version()}
+
+// appendSpans appends the span of a record and that of each of its stages, with the ids and times
+// that the record has given them.
+func (e *traceExport) appendSpans(
+	spans []sdktrace.ReadOnlySpan, rec *record,
+) []sdktrace.ReadOnlySpan {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+
+	root := e.recordSpan(rec)
+	spans = append(spans, root.Snapshot())
+
+	for i := range rec.stages {
+		span := e.stageSpan(rec, i)
+		spans = append(spans, span.Snapshot())
+	}
+	return spans
+}
+
+// recordSpan returns the span of a record. SpanStub, meant for tests, is the SDK's only public span
+// whose ids and times can be chosen.
+func (e *traceExport) recordSpan(rec *record) tracetest.SpanStub {
+	const otherAttrs = 16 // room for those that the span has beside rec.attrs
+	span := tracetest.SpanStub{
+		Name:                 rec.job,
+		SpanContext:          rec.sampledContext(rec.trace, rec.span),
+		SpanKind:             trace.SpanKindInternal,
+		StartTime:            rec.start,
+		EndTime:              rec.start.Add(rec.took),
+		Attributes:           spanAttributes(rec.attrs, otherAttrs),
+		ChildSpanCount:       len(rec.stages),
+		Resource:             e.resource,
+		InstrumentationScope: spanScope,
+	}
+	span.Attributes = append(span.Attributes,
+		attribute.String("vitrine.correlation_id", rec.correlation),
+		attribute.String("vitrine.kept", rec.kept))
+
+	if rec.parent.IsValid() {
+		span.Parent = rec.spanContext(rec.trace, rec.parent, trace.FlagsSampled, true)
+	}
+	if rec.job == "" {
+		span.Name = rec.spanName()
+		span.SpanKind = trace.SpanKindServer
+		span.Attributes = rec.appendHTTP(span.Attributes)
+	}
+	if rec.failure != "" {
+		span.Status.Code = codes.Error
+		span.Attributes = append(span.Attributes, attribute.String("error.type", rec.failure))
+	}
+	return span
+}
+
+// stageSpan returns the span of a record's stage.
+func (e *traceExport) stageSpan(rec *record, i int) tracetest.SpanStub {
+	st := &rec.stages[i]
+	id, spanID := rec.spanOf(i)
+	parent, links := rec.stageParent(st)
+	span := tracetest.SpanStub{
+		Name:                 st.spanName(),
+		SpanContext:          rec.sampledContext(id, spanID),
+		Parent:               parent,
+		SpanKind:             st.spanKind(),
+		StartTime:            rec.start.Add(st.start),
+		EndTime:              rec.start.Add(max(st.start, st.end)), // end is 0 if it never ended
+		Attributes:           spanAttributes(st.attrs, 1),
+		Links:                links,
+		Resource:             e.resource,
+		InstrumentationScope: spanScope,
+	}
+
+	kind := errorType(st.err)
+	if kind == "" {
+		return span
+	}
+	span.Attributes = append(span.Attributes, attribute.String("error.type", kind))
+	_, isUserError := errors.AsType[userError](st.err)
+	if !isUserError { // a caller's mistake is no failure of the span
+		span.Status.Code = codes.Error
+		span.Status.Description = st.err.Error()
+	}
+	return span
+}
+
+// stageParent returns the parent of a stage's span: the surrounding stage or the record. A stage that
+// continues a trace of the caller belongs to the caller's span instead, and is linked to the record.
+func (rec *record) stageParent(st *stageRecord) (trace.SpanContext, []sdktrace.Link) {
+	if st.remote != nil {
+		request := sdktrace.Link{SpanContext: rec.sampledContext(rec.trace, rec.span)}
+		return *st.remote, []sdktrace.Link{request}
+	}
+
+	id, parent := rec.spanOf(st.parent)
+	return rec.sampledContext(id, parent), nil
+}
+
+// sampledContext returns the context of a span of this process.
+func (rec *record) sampledContext(id trace.TraceID, span trace.SpanID) trace.SpanContext {
+	return rec.spanContext(id, span, trace.FlagsSampled, false)
+}
+
+// spanName returns the name of a request's span: the method and the route. A request in flight has the
+// path instead.
+func (rec *record) spanName() string {
+	method := knownMethod(rec.method)
+	if method == "_OTHER" {
+		method = "HTTP"
+	}
+	switch rec.route {
+	case "unmatched":
+		return method
+	case "": // not answered yet
+		return method + " " + rec.path
+	}
+	return method + " " + rec.route
+}
+
+// appendHTTP appends the attributes of an HTTP server's span.
+func (rec *record) appendHTTP(attrs []attribute.KeyValue) []attribute.KeyValue {
+	method := knownMethod(rec.method)
+	attrs = append(attrs,
+		attribute.String("http.request.method", method),
+		attribute.String("url.path", rec.path),
+		attribute.String("url.scheme", "http"),
+		attribute.Int("http.response.status_code", rec.status),
+		attribute.Int64("http.response.body.size", rec.bytes))
+
+	if rec.route != "unmatched" {
+		attrs = append(attrs, attribute.String("http.route", rec.route))
+	}
+	if method == "_OTHER" {
+		original := truncate(rec.method, 32)
+		attrs = append(attrs, attribute.String("http.request.method_original", original))
+	}
+	if rec.userAgent != "" {
+		attrs = append(attrs, attribute.String("user_agent.original", rec.userAgent))
+	}
+
+	address, port, _ := net.SplitHostPort(rec.client) // a client behind a proxy has no port
+	address = cmp.Or(address, rec.client)
+	attrs = append(attrs, attribute.String("client.address", address))
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return attrs
+	}
+	return append(attrs, attribute.Int("client.port", n))
+}
+
+// spanName returns the name of a stage's span. Stages without a convention have the name of their
+// kind.
+func (st *stageRecord) spanName() string {
+	switch st.kind {
+	case stageDB:
+		return st.text("db.query.summary")
+	case stageMCP:
+		target := st.text("gen_ai.tool.name") + st.text("gen_ai.prompt.name") // one of them, or none
+		return strings.TrimSpace(st.text("mcp.method.name") + " " + target)
+	case stageTool:
+		return "execute_tool " + st.text("gen_ai.tool.name")
+	case stageEmbed:
+		return "embeddings " + st.text("gen_ai.request.model")
+	case stageSearch:
+		return "retrieval documents"
+	}
+	return st.kind.String()
+}
+
+// spanKind returns client for the stages that may call another service.
+func (st *stageRecord) spanKind() trace.SpanKind {
+	switch st.kind {
+	case stageMCP:
+		return trace.SpanKindServer
+	case stageDB, stageEmbed, stageSearch:
+		return trace.SpanKindClient
+	}
+	return trace.SpanKindInternal
+}
+
+// spanAttributes converts attrs. The result has room for more attributes.
+func spanAttributes(attrs []slog.Attr, room int) []attribute.KeyValue {
+	converted := make([]attribute.KeyValue, 0, len(attrs)+room)
+
+	for _, a := range attrs {
+		key := attribute.Key(a.Key)
+		switch v := a.Value; v.Kind() {
+		case slog.KindInt64:
+			converted = append(converted, key.Int64(v.Int64()))
+		case slog.KindFloat64:
+			converted = append(converted, key.Float64(v.Float64()))
+		case slog.KindBool:
+			converted = append(converted, key.Bool(v.Bool()))
+		default:
+			converted = append(converted, key.String(v.String()))
+		}
+	}
+	return converted
+}
