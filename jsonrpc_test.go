@@ -26,7 +26,7 @@ func FuzzJSONRPC(f *testing.F) {
 		f.Add([]byte(body), "")
 	}
 	s := newMCPServer(f, goldenDocuments, nil)
-	s.log.discard()
+	s.lines.discard()
 	f.Fuzz(func(t *testing.T, body []byte, version string) {
 		r := httptest.NewRequest("POST", "/mcp", bytes.NewReader(body))
 		r.Header["Mcp-Protocol-Version"] = []string{version}
