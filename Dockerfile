@@ -1,7 +1,7 @@
-# Vitrine in an image of its own: one static binary and the certificates, nothing else.
+# An image with one static binary and the CA certificates, nothing else.
 #   docker build --build-arg VERSION=1.2.3 --build-arg REVISION=$(git rev-parse HEAD) -t vitrine .
 #   docker run --rm -p 127.0.0.1:8080:8080 --read-only --cap-drop all -v ./docs:/docs:ro -e DOCS_DIR=/docs vitrine
-# The same sources and arguments give the same binary, byte for byte (TestBinaryIsReproducible runs this RUN line's build).
+# The same sources and arguments give the same binary, byte for byte: TestBinaryIsReproducible runs the build of the RUN line.
 FROM golang:1.26.8-bookworm AS build
 WORKDIR /src
 COPY go.mod go.sum ./
@@ -14,7 +14,7 @@ RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.sta
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /vitrine /vitrine
-# A number, so that Kubernetes can see that it is not root. A DOCS_DIR that is written to must belong to it.
+# A number, because Kubernetes cannot check that a named user is not root. If DOCS_DIR is written to, this user must own it.
 USER 65532:65532
 ENV ADDR=:8080
 EXPOSE 8080

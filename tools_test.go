@@ -22,15 +22,15 @@ func TestGetDocumentPages(t *testing.T) {
 	}
 	c := &mcpClient{testServer: newMCPServer(t, documents, nil), version: modernVersion}
 	for id, want := range documents {
-		for _, most := range []int{300, 5000, 0} {
+		for _, maxChars := range []int{300, 5000, 0} {
 			var got strings.Builder
 			arguments := map[string]any{"id": id}
-			if most > 0 {
-				arguments["max_chars"] = most
+			if maxChars > 0 {
+				arguments["max_chars"] = maxChars
 			}
 			for parts := 0; ; parts++ {
 				text, _ := c.call("get_document", arguments)
-				if limit := max(most, 2*most*boolInt(most < 1000)); utf8.RuneCountInString(text) > max(limit, 20_000*boolInt(most == 0)) || parts > 1000 {
+				if limit := max(maxChars, 2*maxChars*boolInt(maxChars < 1000)); utf8.RuneCountInString(text) > max(limit, 20_000*boolInt(maxChars == 0)) || parts > 1000 {
 					t.Fatalf("%s: %d characters in part %d", id, utf8.RuneCountInString(text), parts)
 				}
 				got.WriteString(quoted(t, text))
@@ -43,7 +43,7 @@ func TestGetDocumentPages(t *testing.T) {
 				}
 			}
 			if strings.TrimSuffix(got.String(), "\n") != strings.TrimSuffix(want, "\n") {
-				t.Errorf("%s in parts of %d: %d bytes, not %d", id, most, got.Len(), len(want))
+				t.Errorf("%s in parts of %d: %d bytes, not %d", id, maxChars, got.Len(), len(want))
 			}
 		}
 	}

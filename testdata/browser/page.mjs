@@ -147,7 +147,7 @@ await step('plots what /metrics says', open, 0, async page => {
   }
   await page.waitForFunction(() => /[1-9]/.test(document.querySelector('.plot b').textContent) && document.querySelector('.plot path:not(.area)').getAttribute('d').includes('L'));
   assert.equal(await page.locator('.plot').count(), 3);
-  assert.match(await page.locator('.plot svg').last().getAttribute('aria-label'), /99 % within over the last minutes: now [\d.]+ ms/);
+  assert.match(await page.locator('.plot svg').last().getAttribute('aria-label'), /Latency, 99th percentile over the last minutes: now [\d.]+ ms/);
   assert.match(await page.locator('#since').textContent(), /^Since its start: [\d,]+ requests, 0 failed/);
 });
 
