@@ -13,15 +13,16 @@ import (
 
 func TestBulkAnswersEachLineWhileItReads(t *testing.T) {
 	ts := newTestServer(t)
-	body, send := io.Pipe()
+	body, sender := io.Pipe()
 	r, err := http.NewRequestWithContext(t.Context(), "POST", ts.url+"/documents", body)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Header.Set("Authorization", "Bearer "+testAdminToken)
-	lines := make(chan string)
+
+	answers := make(chan string)
 	go func() {
-		defer close(lines)
+		defer close(answers)
 		resp, err := http.DefaultTransport.RoundTrip(r)
 		if err != nil {
 			t.Error(err)
@@ -29,10 +30,11 @@ func TestBulkAnswersEachLineWhileItReads(t *testing.T) {
 		}
 		defer resp.Body.Close()
 		for scanner := bufio.NewScanner(resp.Body); scanner.Scan(); {
-			lines <- scanner.Text()
+			answers <- scanner.Text()
 		}
 	}()
-	for _, exchange := range [][2]string{
+
+	for _, test := range []struct{ line, want string }{
 		{`{"id":"a.md","text":"# A\n\nalpha"}`, `{"id":"a.md","status":201}`},
 		{`{"id":"a.md","text":"# A\n\nother"}`, `{"id":"a.md","status":204}`},
 		{`{"id":"a","text":""}`, `"status":400`},
@@ -42,19 +44,21 @@ func TestBulkAnswersEachLineWhileItReads(t *testing.T) {
 		{`{"id":"b.md","text":"x"} {"id":"c.md","text":"x"}`, `"status":400`},
 		{"\n" + `{"id":"b.md","text":"beta"}`, `{"id":"b.md","status":201}`},
 	} {
-		if _, err := io.WriteString(send, exchange[0]+"\n"); err != nil {
+		if _, err := io.WriteString(sender, test.line+"\n"); err != nil {
 			t.Fatal(err)
 		}
-		if got := <-lines; !strings.Contains(got, exchange[1]) { // before the next line is sent
-			t.Errorf("%s: answered %s, want %s", exchange[0], got, exchange[1])
+		got := <-answers // before the next line is sent
+		if !strings.Contains(got, test.want) {
+			t.Errorf("%s: answered %s, want %s", test.line, got, test.want)
 		}
 	}
-	_, _ = io.WriteString(send, `{"id":"last.md","text":"no newline"}`)
-	send.Close()
-	if got := <-lines; !strings.Contains(got, `{"id":"last.md","status":201}`) {
+
+	_, _ = io.WriteString(sender, `{"id":"last.md","text":"no newline"}`)
+	sender.Close()
+	if got := <-answers; !strings.Contains(got, `{"id":"last.md","status":201}`) {
 		t.Errorf("the last line: %s", got)
 	}
-	if line, more := <-lines; more {
+	if line, more := <-answers; more {
 		t.Errorf("one line too many: %s", line)
 	}
 	if a := ts.get("/documents/a.md"); a.body != "# A\n\nother" {
@@ -65,9 +69,14 @@ func TestBulkAnswersEachLineWhileItReads(t *testing.T) {
 func TestBulkTakesTheLongestDocumentAndRefusesALongerLine(t *testing.T) {
 	ts := newTestServer(t)
 	longest := strings.Repeat("word ", maxDocumentBytes/5)
-	a := ts.do("POST", "/documents", `{"id":"a.md","text":"`+longest+`"}`+"\n"+
-		`{"id":"b.md","text":"`+longest+`too much"}`+"\n"+
-		`{"id":"c.md","text":"`+strings.Repeat("a", maxBulkLineBytes)+`"}`+"\n"+`{"id":"d.md","text":"d"}`)
+	tooLong := strings.Repeat("a", maxBulkLineBytes)
+	a := ts.do("POST", "/documents", strings.Join([]string{
+		`{"id":"a.md","text":"` + longest + `"}`,
+		`{"id":"b.md","text":"` + longest + `too much"}`,
+		`{"id":"c.md","text":"` + tooLong + `"}`,
+		`{"id":"d.md","text":"d"}`,
+	}, "\n"))
+
 	var statuses []int
 	for line := range strings.Lines(a.body) {
 		var result bulkResult
@@ -88,17 +97,24 @@ func TestBulkThatIsCutOffEndsWithAnErrorLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+
+	fmt.Fprint(conn, "POST /documents HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n")
+	fmt.Fprintf(conn, "Authorization: Bearer %s\r\n\r\n", testAdminToken)
 	line := `{"id":"a.md","text":"a"}` + "\n"
-	fmt.Fprintf(conn, "POST /documents HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n5\r\n{\"i", testAdminToken, len(line), line)
+	fmt.Fprintf(conn, "%x\r\n%s\r\n", len(line), line)
+	fmt.Fprint(conn, "5\r\n{\"i") // two bytes of a chunk of five
 	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
+
 	got, err := io.ReadAll(conn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(got), `{"id":"a.md","status":201}`) || !strings.Contains(string(got), "cut off after 1 documents") {
-		t.Errorf("got %s", got)
+	for _, want := range []string{`{"id":"a.md","status":201}`, "cut off after 1 documents"} {
+		if !strings.Contains(string(got), want) {
+			t.Errorf("no %s in %s", want, got)
+		}
 	}
 }
 
@@ -113,7 +129,8 @@ func TestBulkRefusesWhatIsNotOneDocument(t *testing.T) {
 		`{"id":"slash.md","text":"a\\ud800 b"}`:    http.StatusCreated,
 		"{\"id\":\"real.md\",\"text\":\"\ufffd\"}": http.StatusCreated,
 	} {
-		if a := ts.do("POST", "/documents", line); !strings.Contains(a.body, fmt.Sprintf(`"status":%d`, want)) {
+		a := ts.do("POST", "/documents", line)
+		if !strings.Contains(a.body, fmt.Sprintf(`"status":%d`, want)) {
 			t.Errorf("%s: %s, want %d", line, a.body, want)
 		}
 	}

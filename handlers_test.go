@@ -19,7 +19,8 @@ func TestReadOnlyDocumentsAnswerWritesWithConflict(t *testing.T) {
 		t.Error("the program's own manual is not found")
 	}
 	for _, method := range []string{"PUT", "DELETE"} {
-		if a := ts.do(method, "/documents/README.md", "x"); a.status != http.StatusConflict || !strings.Contains(a.body, "DOCS_DIR") {
+		a := ts.do(method, "/documents/README.md", "x")
+		if a.status != http.StatusConflict || !strings.Contains(a.body, "DOCS_DIR") {
 			t.Errorf("%s: %d %s, want 409 that names DOCS_DIR", method, a.status, a.body)
 		}
 	}
@@ -35,13 +36,15 @@ func TestListIsPaged(t *testing.T) {
 	cursor := ""
 	for range 4 {
 		var page listAnswer
-		if err := json.Unmarshal([]byte(ts.get("/documents?prefix=a/&limit=10&cursor="+cursor).body), &page); err != nil {
+		a := ts.get("/documents?prefix=a/&limit=10&cursor=" + cursor)
+		if err := json.Unmarshal([]byte(a.body), &page); err != nil {
 			t.Fatal(err)
 		}
 		for _, d := range page.Documents {
 			got = append(got, d.ID)
 		}
-		if cursor = page.NextCursor; cursor == "" {
+		cursor = page.NextCursor
+		if cursor == "" {
 			break
 		}
 	}
@@ -118,9 +121,12 @@ func TestWritesCompareWithTheFileItself(t *testing.T) {
 	ts.writeFile("a.md", "edited in the folder, not read yet")
 	ts.writeFile("latin1.md", "caf\xe9")
 	for _, test := range []struct{ method, id, condition string }{
-		{"PUT", "a.md", "If-Match: " + etag}, {"DELETE", "a.md", "If-Match: " + etag}, {"PUT", "latin1.md", "If-None-Match: *"},
+		{"PUT", "a.md", "If-Match: " + etag},
+		{"DELETE", "a.md", "If-Match: " + etag},
+		{"PUT", "latin1.md", "If-None-Match: *"},
 	} {
-		if a := ts.do(test.method, "/documents/"+test.id, "x", test.condition); a.status != http.StatusPreconditionFailed {
+		a := ts.do(test.method, "/documents/"+test.id, "x", test.condition)
+		if a.status != http.StatusPreconditionFailed {
 			t.Errorf("%s %s %s: %d, want 412", test.method, test.id, test.condition, a.status)
 		}
 	}
@@ -142,17 +148,21 @@ func TestWritesThroughLinkedFoldersAreRefused(t *testing.T) {
 	}
 }
 
-// FuzzSearchParameters asks /search with any query string: it may be refused, but never breaks.
+// FuzzSearchParameters sends any query string to /search. The answer is 200 or 400, and always JSON.
 func FuzzSearchParameters(f *testing.F) {
 	ts := newTestServer(f)
 	ts.put("a.md", "# Alpha\n\nbeta")
-	for _, query := range []string{"q=beta", "q=%ff", "q=a&limit=-1", "q=a;b", "&&&", "q=%00", "q=a&prefix=%2e", "q=検索&limit=99999999999999999999"} {
+	for _, query := range []string{
+		"q=beta", "q=%ff", "q=a&limit=-1", "q=a;b", "&&&", "q=%00", "q=a&prefix=%2e",
+		"q=検索&limit=99999999999999999999",
+	} {
 		f.Add(query)
 	}
 	h := ts.handler("search")
 	f.Fuzz(func(t *testing.T, query string) {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/search", nil)
-		r.Host, r.URL.RawQuery = "localhost", query
+		r.Host = "localhost"
+		r.URL.RawQuery = query
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
 		if w.Code != http.StatusOK && w.Code != http.StatusBadRequest {
@@ -164,8 +174,9 @@ func FuzzSearchParameters(f *testing.F) {
 	})
 }
 
-// TestQuestionsAreLoggedForDebuggingAlone: VitrineZeroResultSurge relies on the first half, whoever asks on the second.
-func TestQuestionsAreLoggedForDebuggingAlone(t *testing.T) {
+// TestQuestionsAreLoggedOnlyAtDebug: above debug questions are private; at debug, RUNBOOK's
+// VitrineZeroResultSurge reads them.
+func TestQuestionsAreLoggedOnlyAtDebug(t *testing.T) {
 	ts := newTestServer(t)
 	ts.get("/search?q=zxqvwk")
 	ts.lines.find(t, "request", "")

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -37,7 +36,12 @@ func FuzzJSONRPC(f *testing.F) {
 		}
 		if err == nil {
 			r.Header.Set("Mcp-Method", m.Method)
-			r.Header.Set("Mcp-Name", cmp.Or(m.Params.Name, m.Params.URI))
+			switch p := m.Params.(type) {
+			case *callParams:
+				r.Header.Set("Mcp-Name", p.Name)
+			case *resourceParams:
+				r.Header.Set("Mcp-Name", p.URI)
+			}
 		}
 		r.Header.Set("Content-Type", "application/json")
 		w := httptest.NewRecorder()

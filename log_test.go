@@ -13,21 +13,32 @@ func TestEachRequestHasOneLogLine(t *testing.T) {
 	id := ts.get("/search?q=secretquestion+beta", "User-Agent: tester").header.Get("X-Correlation-ID")
 	line := ts.lines.find(t, "request", id)
 	for key, want := range map[string]any{
-		"level": "info", "service_name": "vitrine", "environment": "development", "trace_id": id, "method": "GET",
-		"route": "/search", "status": 200.0, "hits": 1.0, "user_agent": "tester",
+		"level":        "info",
+		"service_name": "vitrine",
+		"environment":  "development",
+		"trace_id":     id,
+		"method":       "GET",
+		"route":        "/search",
+		"status":       200.0,
+		"hits":         1.0,
+		"user_agent":   "tester",
 	} {
 		if line[key] != want {
 			t.Errorf("%s = %v, want %v", key, line[key], want)
 		}
 	}
-	for _, key := range []string{"timestamp", "version", "span_id", "took_ms", "db_ms", "embed_ms", "bytes", "client"} {
+	for _, key := range []string{
+		"timestamp", "version", "span_id", "took_ms", "db_ms", "embed_ms", "bytes", "client",
+	} {
 		if line[key] == nil {
 			t.Errorf("no %s in %v", key, line)
 		}
 	}
-	if at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(line["timestamp"])); err != nil || at.Location() != time.UTC {
+	at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(line["timestamp"]))
+	if err != nil || at.Location() != time.UTC {
 		t.Errorf("timestamp %v is not RFC 3339 in UTC: %v", line["timestamp"], err)
 	}
+
 	if n := strings.Count(ts.lines.String(), id); n != 2 { // correlation and trace id of one line
 		t.Errorf("%d mentions of %s, want one line", n, id)
 	}
@@ -50,7 +61,7 @@ func TestLogLevelChangesForAWhile(t *testing.T) {
 	waitFor(t, "the level to go back", func() bool { return ts.get("/debug/loglevel").body == "info\n" })
 }
 
-// blockedWriter takes nothing until it is released.
+// blockedWriter blocks until it is released.
 type blockedWriter struct {
 	released chan struct{}
 	logBuffer
@@ -61,7 +72,7 @@ func (w *blockedWriter) Write(p []byte) (int, error) {
 	return w.logBuffer.Write(p)
 }
 
-func TestLogThatNobodyReadsBlocksNobodyAndCountsItsLosses(t *testing.T) {
+func TestBlockedLogDropsAndCountsLines(t *testing.T) {
 	w := &blockedWriter{released: make(chan struct{})}
 	cfg := &settings{serviceName: "docs"}
 	l := newLogWriter(w, newLogger(w, newLogLevel(0), cfg))
@@ -70,22 +81,26 @@ func TestLogThatNobodyReadsBlocksNobodyAndCountsItsLosses(t *testing.T) {
 	for i := range lines {
 		log.Info("line", "number", i, "padding", strings.Repeat("x", 100))
 	}
+
 	dropped := l.dropped.Load()
 	if dropped == 0 || len(l.waiting) > maxLogBytes {
 		t.Errorf("%d lines dropped, %d bytes waiting", dropped, len(l.waiting))
 	}
+
 	close(w.released)
 	waitFor(t, "the report", func() bool { return strings.Contains(w.String(), "log lines dropped") })
 	l.close(5 * time.Second)
-	if written := int64(strings.Count(w.String(), `"message":"line"`)); written+dropped != lines {
+	written := int64(strings.Count(w.String(), `"message":"line"`))
+	if written+dropped != lines {
 		t.Errorf("%d written + %d dropped, want %d", written, dropped, lines)
 	}
-	if report := w.find(t, "log lines dropped", ""); report["count"] != float64(dropped) || report["service_name"] != "docs" {
+	report := w.find(t, "log lines dropped", "")
+	if report["count"] != float64(dropped) || report["service_name"] != "docs" {
 		t.Errorf("the report is %v, want the number %d", report, dropped)
 	}
 }
 
-func TestLossesAreReportedWhateverTheLogLevel(t *testing.T) {
+func TestLossesAreReportedAtEveryLogLevel(t *testing.T) {
 	w := &blockedWriter{released: make(chan struct{})}
 	s := newServerOf(t, map[string]string{"LOG_LEVEL": "error"}, w)
 	for s.logs.dropped.Load() == 0 {

@@ -121,7 +121,7 @@ func TestGarbageCollectorKnowsTheMemory(t *testing.T) {
 		env  []string
 		want string
 	}{
-		{"room", []string{"GOMEMLIMIT=1GiB", "GOGC="}, "go_gc_gogc_percent 400\n"},
+		{"room", []string{"GOMEMLIMIT=1GiB", "GOGC="}, "go_gc_gogc_percent 200\n"},
 		{"a small container", []string{"GOMEMLIMIT=128MiB", "GOGC="}, "go_gc_gogc_percent 100\n"},
 		{"GOGC is set", []string{"GOMEMLIMIT=1GiB", "GOGC=50"}, "go_gc_gogc_percent 50\n"},
 	} {

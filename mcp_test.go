@@ -360,8 +360,8 @@ func TestMCPStages(t *testing.T) {
 	rec := s.observe.policy.newRecord(nil)
 	ctx := rec.newScope(t.Context(), -1)
 	m, err := parseMessage([]byte(`{"jsonrpc":"2.0","id":"x","method":"tools/call","params":{"name":"get_document","arguments":{"id":"none.md"},"_meta":{"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}}}`))
-	m.version = "2025-11-25"
-	if status := s.answer(ctx, new(bytes.Buffer), m, err); status != http.StatusOK {
+	c := &call{message: m, version: "2025-11-25"}
+	if status, _ := s.answer(ctx, new(bytes.Buffer), c, err); status != http.StatusOK {
 		t.Error(status)
 	}
 	got := fmt.Sprint(rec.stages[0].kind, rec.stages[0].attrs, rec.stages[1].kind, rec.stages[1].attrs)
@@ -376,8 +376,8 @@ func TestMCPStages(t *testing.T) {
 			t.Error(st.kind, st.err)
 		}
 	}
-	m.Method = "no/such"
-	s.answer(ctx, new(bytes.Buffer), m, nil)
+	c.Method = "no/such"
+	s.answer(ctx, new(bytes.Buffer), c, nil)
 	last := rec.stages[len(rec.stages)-1]
 	if failed, ok := errors.AsType[rpcError](last.err); !ok || failed.errorType() != "-32601" {
 		t.Error(last.kind, last.err)

@@ -189,7 +189,7 @@ func TestSecretsAreInNoOutput(t *testing.T) {
 	ts.store = storeStub{ts.store, func(context.Context) error { return errors.New("broken") }}
 	last := ts.get("/search?q=" + canary).header.Get("X-Correlation-ID")
 	ts.lines.find(t, "request", last)
-	wait(t, exporter, last, 2)
+	waitForSpans(t, exporter, last, 2)
 	outputs := map[string]string{
 		"log": ts.lines.String(), "spans": fmt.Sprintf("%+v", exporter.GetSpans()), "metrics": ts.get("/metrics").body,
 		"requests": ts.get("/debug/requests?format=json").body, "waterfall": ts.get("/debug/requests/" + last).body,

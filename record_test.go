@@ -127,7 +127,7 @@ func TestOneIDLeadsThroughAllPlaces(t *testing.T) {
 	if text := ts.get("/metrics", "Accept: application/openmetrics-text").body; !regexp.MustCompile(`db_client_operation_duration_seconds_bucket\{.*db_query_summary="search".*trace_id="` + traceID + `"`).MatchString(text) {
 		t.Error("no exemplar of the trace on the query's latency")
 	}
-	spans := tree(wait(t, exporter, traceID, 4))
+	spans := tree(waitForSpans(t, exporter, traceID, 4))
 	if !strings.Contains(spans, "search (client) db.operation.name=SELECT db.query.summary=search db.response.returned_rows=1 db.system.name=postgresql") {
 		t.Errorf("spans:\n%s", spans)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,10 +18,13 @@ func TestRecorderShowsRequestsInAllTheirStates(t *testing.T) {
 	ts := newTestServer(t)
 	ts.put("a.md", "# Alpha")
 	ts.get("/search?q=alpha", "X-Correlation-ID: fine")
+
 	inner := ts.store
 	ts.store = storeStub{inner, func(context.Context) error { return errors.New("broken") }}
 	ts.get("/search?q=alpha", "X-Correlation-ID: broken")
-	entered, leave := make(chan struct{}), make(chan struct{})
+
+	entered := make(chan struct{})
+	leave := make(chan struct{})
 	ts.store = storeStub{inner, func(context.Context) error {
 		close(entered)
 		<-leave
@@ -31,22 +35,31 @@ func TestRecorderShowsRequestsInAllTheirStates(t *testing.T) {
 	<-entered
 	defer running.Wait()
 	defer close(leave)
+
 	var lists recordLists
 	if err := json.Unmarshal([]byte(ts.get("/debug/requests", "Accept: application/json").body), &lists); err != nil {
 		t.Fatal(err)
 	}
-	has := func(views []recordView, id, stage string) bool {
-		for _, v := range views {
-			if v.CorrelationID == id && v.Stage == stage {
-				return true
-			}
+	for _, want := range []struct {
+		list  string
+		views []recordView
+		id    string
+		stage string
+	}{
+		{"in flight", lists.InFlight, "running", "retrieval documents"},
+		{"failed", lists.Failed, "broken", ""},
+		{"slowest", lists.Slowest, "fine", ""},
+		{"recent", lists.Recent, "fine", ""},
+		{"recent", lists.Recent, "broken", ""},
+	} {
+		isWanted := func(v recordView) bool { return v.CorrelationID == want.id && v.Stage == want.stage }
+		if !slices.ContainsFunc(want.views, isWanted) {
+			t.Errorf("%s: no %s in stage %q: %+v", want.list, want.id, want.stage, want.views)
 		}
-		return false
 	}
-	if !has(lists.InFlight, "running", "retrieval documents") || !has(lists.Failed, "broken", "") || !has(lists.Slowest, "fine", "") || !has(lists.Recent, "fine", "") || !has(lists.Recent, "broken", "") {
-		t.Errorf("lists: %+v", lists)
-	}
-	if text := ts.get("/debug/requests").body; !strings.Contains(text, "GET /search                    500 _OTHER ") {
+
+	text := ts.get("/debug/requests").body
+	if !strings.Contains(text, "GET /search                    500 _OTHER ") {
 		t.Errorf("text:\n%s", text)
 	}
 	if a := ts.get("/debug/requests/running"); !strings.Contains(a.body, "retrieval documents") {
@@ -59,17 +72,27 @@ func TestRecorderShowsRequestsInAllTheirStates(t *testing.T) {
 
 func TestWaterfall(t *testing.T) {
 	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
+	embedAttrs := []slog.Attr{slog.String("gen_ai.request.model", "m")}
+	dbAttrs := []slog.Attr{slog.String("db.query.summary", "search"), slog.Int("rows", 3)}
 	rec := &record{
-		correlation: "order-7", trace: [16]byte{1}, method: "GET", route: "/search", status: 503, failure: "unavailable", kept: "failed",
-		start: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC), took: ms(100),
+		correlation: "order-7",
+		trace:       [16]byte{1},
+		method:      "GET",
+		route:       "/search",
+		status:      503,
+		failure:     "unavailable",
+		kept:        "failed",
+		start:       time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC),
+		took:        ms(100),
 		stages: []stageRecord{
-			{kind: "search", parent: -1, start: ms(10), end: ms(90)},
-			{kind: "embed", parent: 0, start: ms(10), end: ms(30), attrs: []slog.Attr{slog.String("gen_ai.request.model", "m")}},
-			{kind: "db", parent: 0, start: ms(30), end: ms(90), attrs: []slog.Attr{slog.String("db.query.summary", "search"), slog.Int("rows", 3)}, err: errUnavailable},
+			{kind: stageSearch, parent: -1, start: ms(10), end: ms(90)},
+			{kind: stageEmbed, parent: 0, start: ms(10), end: ms(30), attrs: embedAttrs},
+			{kind: stageDB, parent: 0, start: ms(30), end: ms(90), attrs: dbAttrs, err: errUnavailable},
 		},
 	}
 	var got strings.Builder
 	rec.view(true).draw(&got)
+
 	want := `GET /search  503 unavailable
 2026-11-22T10:00:00Z  correlation order-7
 trace 01000000000000000000000000000000  kept: failed
@@ -94,21 +117,28 @@ GET /search                              100.000 ms |===========================
 func TestRecorderIsBounded(t *testing.T) {
 	r := newRecorder()
 	for i := range 20_000 {
-		rec := &record{correlation: strings.Repeat("x", 128), path: strings.Repeat("y", 256), took: time.Duration(i), failure: "x", stages: make([]stageRecord, i%maxStages)}
+		rec := &record{
+			correlation: strings.Repeat("x", 128),
+			path:        strings.Repeat("y", 256),
+			took:        time.Duration(i),
+			failure:     "x",
+			stages:      make([]stageRecord, i%maxStages),
+		}
 		for j := range rec.stages {
 			rec.stages[j].attrs = make([]slog.Attr, 8)
 		}
 		r.begin(rec)
 		r.end(rec)
 	}
+
 	total := 0
-	for _, kind := range []recordList{r.recent, r.slowest, r.failed} {
+	for _, list := range []recordList{r.recent, r.slowest, r.failed} {
 		sum := 0
-		for _, rec := range kind.records {
+		for _, rec := range list.records {
 			sum += rec.size()
 		}
-		if sum != kind.bytes {
-			t.Errorf("%d bytes counted, %d kept", kind.bytes, sum)
+		if sum != list.bytes {
+			t.Errorf("%d bytes counted, %d kept", list.bytes, sum)
 		}
 		total += sum
 	}
@@ -130,10 +160,11 @@ func BenchmarkRecorderMemory(b *testing.B) {
 			rec := o.policy.newRecord(nil)
 			ctx := rec.newScope(b.Context(), -1)
 			for range 5 {
-				_, end := stage(ctx, "db", slog.String("db.query.summary", fmt.Sprint(i)), slog.Int("rows", i))
+				_, end := stage(ctx, stageDB, slog.String("db.query.summary", fmt.Sprint(i)), slog.Int("rows", i))
 				end(nil)
 			}
-			rec.failure, rec.took = "x", time.Duration(i)
+			rec.failure = "x"
+			rec.took = time.Duration(i)
 			o.recent.begin(rec)
 			o.recent.end(rec)
 		}
@@ -144,8 +175,8 @@ func BenchmarkRecorderMemory(b *testing.B) {
 func TestRecordsAreFoundWhileAMessageContinuesItsTrace(t *testing.T) {
 	ts := newTestServer(t)
 	done := make(chan struct{})
-	var looking sync.WaitGroup
-	looking.Go(func() {
+	var finder sync.WaitGroup
+	finder.Go(func() {
 		for {
 			select {
 			case <-done:
@@ -155,14 +186,17 @@ func TestRecordsAreFoundWhileAMessageContinuesItsTrace(t *testing.T) {
 			}
 		}
 	})
+
 	const trace = "0af7651916cd43dd8448eb211c80319c"
+	const ping = `{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":{"traceparent":"00-` +
+		trace + `-b7ad6b7169203331-01"}}}`
 	for range 200 {
-		a := ts.do("POST", "/mcp", `{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":{"traceparent":"00-`+trace+`-b7ad6b7169203331-01"}}}`,
+		a := ts.do("POST", "/mcp", ping,
 			"Content-Type: application/json", "Mcp-Protocol-Version: 2025-11-25")
 		if id := a.header.Get("X-Correlation-ID"); id != trace {
 			t.Fatalf("the answer names %s, not its trace", id)
 		}
 	}
 	close(done)
-	looking.Wait()
+	finder.Wait()
 }

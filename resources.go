@@ -1,6 +1,6 @@
 package main
 
-// Documents as MCP resources, the one prompt, and the completion of ids.
+// Documents as MCP resources, subscriptions to them, the one prompt, and the completion of ids.
 
 import (
 	"bytes"
@@ -10,9 +10,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -20,23 +18,48 @@ import (
 
 const (
 	resourcesPerPage = 100
-	maxCompletions   = 100 // by the specification
 
-	documentScheme = "docs:///"
+	// maxCompletions is the specification's limit of values in one answer.
+	maxCompletions = 100
+
+	// promptHits is how many passages the prompt quotes at most.
+	promptHits = 5
+
+	promptName   = "answer_from_docs"
+	markdownType = "text/markdown"
 )
 
-func (s *server) listResources(ctx context.Context, m *message) (any, error) {
-	page, err := s.list(ctx, "", m.Params.Cursor, resourcesPerPage)
+// listedResource is a document in the form of resources/list.
+type listedResource struct {
+	Annotations map[string]string `json:"annotations"`
+	MIMEType    string            `json:"mimeType"`
+	Name        string            `json:"name"`
+	Size        int               `json:"size"` // bytes
+	Title       string            `json:"title"`
+	URI         string            `json:"uri"`
+}
+
+// listResources answers with a page of the documents.
+func (s *server) listResources(ctx context.Context, c *call) (any, error) {
+	cursor := paramsAs[listParams](c.message).Cursor
+	page, err := s.list(ctx, "", cursor, resourcesPerPage)
 	if err != nil {
 		return nil, err
 	}
-	resources := []map[string]any{}
+
+	resources := []listedResource{} // not null in JSON
 	for _, d := range page.Documents {
-		resources = append(resources, map[string]any{
-			"uri": documentURI(d.ID), "name": d.ID, "title": d.Title, "mimeType": "text/markdown", "size": d.Bytes,
-			"annotations": map[string]string{"lastModified": d.Updated.UTC().Format(time.RFC3339)},
+		modified := d.Updated.UTC().Format(time.RFC3339)
+		resources = append(resources, listedResource{
+			Annotations: map[string]string{"lastModified": modified},
+			MIMEType:    markdownType,
+			Name:        d.ID,
+			Size:        d.Bytes,
+			Title:       d.Title,
+			URI:         documentURI(d.ID),
 		})
 	}
+
 	result := map[string]any{"resources": resources}
 	if page.NextCursor != "" {
 		result["nextCursor"] = page.NextCursor
@@ -44,93 +67,158 @@ func (s *server) listResources(ctx context.Context, m *message) (any, error) {
 	return result, nil
 }
 
-func (s *server) listTemplates(context.Context, *message) (any, error) {
-	return json.RawMessage(`{"resourceTemplates":[{"uriTemplate":"` + documentScheme + `{+id}","name":"document","title":"Document",` +
-		`"description":"A Markdown document by its id, such as guide/install.md; completion/complete completes ids","mimeType":"text/markdown"}]}`), nil
+// templateList is the result of resources/templates/list.
+const templateList = `{"resourceTemplates":[{
+	"uriTemplate":"` + documentScheme + `{+id}",
+	"name":"document","title":"Document",
+	"description":"A Markdown document by its id, such as guide/install.md; completion/complete completes ids",
+	"mimeType":"` + markdownType + `"}]}`
+
+// listTemplates answers with the one template, of which every document is a resource.
+func (s *server) listTemplates(context.Context, *call) (any, error) {
+	return json.RawMessage(templateList), nil
 }
 
-func (s *server) readResource(ctx context.Context, m *message) (any, error) {
-	id, ok := documentID(m.Params.URI)
-	var d *document
-	err := errNotFound
-	if ok {
-		d, err = s.store.document(ctx, id)
-	}
+// readResource answers with the text of a document.
+func (s *server) readResource(ctx context.Context, c *call) (any, error) {
+	uri := paramsAs[resourceParams](c.message).URI
+	d, err := s.documentByURI(ctx, uri)
 	if errors.Is(err, errNotFound) {
+		// The modern era has no code of its own for this.
 		code := codeInvalidParams
-		if !m.isModern() {
+		if !c.isModern() {
 			code = codeResourceNotFound
 		}
-		return nil, rpcError{code, "no such resource: resources/list lists them, " + documentScheme + "guide/install.md is the form of their URIs",
-			map[string]string{"uri": m.Params.URI}}
+		return nil, rpcError{
+			Code: code,
+			Message: "no such resource: resources/list lists them, " +
+				documentScheme + "guide/install.md is the form of their URIs",
+			Data: map[string]string{"uri": uri},
+		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	contents := map[string]string{"uri": m.Params.URI, "mimeType": "text/markdown", "text": d.text}
+
+	contents := map[string]string{
+		"uri":      uri,
+		"mimeType": markdownType,
+		"text":     d.text,
+	}
 	return map[string]any{"contents": []map[string]string{contents}}, nil
 }
 
-// documentURI returns the URI of the document of that id. Its path may have characters that URIs may not.
-func documentURI(id string) string { return documentScheme + (&url.URL{Path: id}).EscapedPath() }
-
-// documentID returns the id in a document's URI.
-func documentID(uri string) (id string, ok bool) {
-	escaped, ok := strings.CutPrefix(uri, documentScheme)
-	id, err := url.PathUnescape(escaped)
-	return id, ok && err == nil && checkID(id) == nil
+// documentByURI returns the document with this URI, or errNotFound.
+func (s *server) documentByURI(ctx context.Context, uri string) (*document, error) {
+	id, ok := documentID(uri)
+	if !ok {
+		return nil, errNotFound
+	}
+	return s.store.document(ctx, id)
 }
 
-// complete completes ids in the resource template. There is nothing to propose for anything else, which is no error.
-func (s *server) complete(ctx context.Context, m *message) (any, error) {
-	values, more := []string{}, false
-	if strings.HasPrefix(m.Params.Ref.URI, documentScheme) && m.Params.Argument.Name == "id" {
-		page, err := s.list(ctx, m.Params.Argument.Value, "", maxCompletions)
+// subscribe adds a document to those whose changes the session is told of.
+func (s *server) subscribe(_ context.Context, c *call) (any, error) {
+	uri := paramsAs[resourceParams](c.message).URI
+	if err := c.session.subscribe(uri); err != nil {
+		return nil, err
+	}
+	return struct{}{}, nil
+}
+
+// unsubscribe is no error where there is no subscription.
+func (s *server) unsubscribe(_ context.Context, c *call) (any, error) {
+	uri := paramsAs[resourceParams](c.message).URI
+	c.session.unsubscribe(uri)
+	return struct{}{}, nil
+}
+
+// complete completes ids in the resource template. For anything else it proposes nothing, which is no error.
+func (s *server) complete(ctx context.Context, c *call) (any, error) {
+	params := paramsAs[completeParams](c.message)
+	values := []string{} // not null in JSON
+	hasMore := false
+	isTemplate := strings.HasPrefix(params.Ref.URI, documentScheme)
+	if isTemplate && params.Argument.Name == "id" {
+		page, err := s.list(ctx, params.Argument.Value, "", maxCompletions)
 		if err != nil {
 			return nil, err
 		}
-		more = page.NextCursor != ""
+		hasMore = page.NextCursor != ""
 		for _, d := range page.Documents {
 			values = append(values, d.ID)
 		}
 	}
-	return map[string]any{"completion": map[string]any{"values": values, "hasMore": more}}, nil
+
+	completion := map[string]any{"values": values, "hasMore": hasMore}
+	return map[string]any{"completion": completion}, nil
 }
 
-const promptList = `{"prompts":[{"name":"answer_from_docs","title":"Answer from the documentation",
+// promptList is the result of prompts/list.
+const promptList = `{"prompts":[{
+	"name":"` + promptName + `",
+	"title":"Answer from the documentation",
 	"description":"Searches the documentation for a question, quotes what it finds, and asks for an answer that cites it",
 	"arguments":[{"name":"question","title":"Question","description":"What to answer","required":true}]}]}`
 
-func (s *server) listPrompts(context.Context, *message) (any, error) {
+// listPrompts answers with the one prompt.
+func (s *server) listPrompts(context.Context, *call) (any, error) {
 	return json.RawMessage(promptList), nil
 }
 
-// getPrompt returns answer_from_docs, the one prompt.
-func (s *server) getPrompt(ctx context.Context, m *message) (any, error) {
-	if m.Params.Name != "answer_from_docs" {
-		return nil, rpcErrorf(codeInvalidParams, "no prompt %.60q: prompts/list names them", m.Params.Name)
+// getPrompt returns answer_from_docs, the one prompt: it searches for the question and quotes the hits.
+func (s *server) getPrompt(ctx context.Context, c *call) (any, error) {
+	params := paramsAs[callParams](c.message)
+	if params.Name != promptName {
+		return nil, rpcErrorf(codeInvalidParams,
+			"no prompt %.60q: prompts/list names them",
+			params.Name)
 	}
-	spanAttrs(ctx, slog.String("gen_ai.prompt.name", m.Params.Name))
-	args := arguments{values: m.Params.Arguments}
+	spanAttrs(ctx, slog.String("gen_ai.prompt.name", params.Name))
+
+	// A prompt has no result for what is wrong with its arguments, as a tool has: it is an error.
+	args := arguments{values: params.Arguments}
 	question := args.query("question")
 	if err := args.check("question"); err != nil {
 		return nil, rpcErrorf(codeInvalidParams, "%v", err)
 	}
-	found, err := s.search(ctx, query{text: question, limit: 5})
+	found, err := s.search(ctx, query{text: question, limit: promptHits})
 	if err != nil {
 		return nil, err
 	}
-	var quotes bytes.Buffer
-	fmt.Fprintf(&quotes, "Answer this question from the documentation quoted below, and cite document, heading and line of whatever you use. "+
-		"Say so if the quotes do not answer it; then search on with search_docs.\n\nQuestion: %s\n", question)
-	for _, h := range found.Hits {
-		quotes.WriteByte('\n')
-		sum := sha256.Sum256([]byte(h.Text))
-		quote(&quotes, h.Document, cmp.Or(h.Heading, h.Title), "line "+strconv.Itoa(h.Line), hex.EncodeToString(sum[:]), h.Text)
+
+	message := map[string]any{
+		"role":    "user",
+		"content": content{"text", promptText(question, found.Hits)},
 	}
-	if len(found.Hits) == 0 {
-		quotes.WriteString("\nThe search found nothing.\n")
+	return map[string]any{
+		"description": "Answer from the documentation",
+		"messages":    []map[string]any{message},
+	}, nil
+}
+
+// promptText asks the question and quotes the hits.
+func promptText(question string, hits []hit) []byte {
+	var text bytes.Buffer
+	text.WriteString("Answer this question from the documentation " +
+		"quoted below, and cite document, heading and line of whatever " +
+		"you use. Say so if the quotes do not answer it; then search on " +
+		"with search_docs.\n\n")
+	text.WriteString("Question: " + question + "\n")
+	for _, h := range hits {
+		// A hit does not know its document's hash. The passage's own is as hard to forge.
+		hash := sha256.Sum256([]byte(h.Text))
+		from := source{
+			id:      h.Document,
+			heading: cmp.Or(h.Heading, h.Title),
+			lines:   "line " + strconv.Itoa(h.Line),
+			hash:    hex.EncodeToString(hash[:]),
+		}
+		text.WriteByte('\n')
+		quote(&text, from, h.Text)
 	}
-	asked := map[string]any{"role": "user", "content": content{"text", quotes.Bytes()}}
-	return map[string]any{"description": "Answer from the documentation", "messages": []map[string]any{asked}}, nil
+	if len(hits) == 0 {
+		text.WriteString("\nThe search found nothing.\n")
+	}
+	return text.Bytes()
 }

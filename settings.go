@@ -1,14 +1,12 @@
 package main
 
-// The settings, and the one table of environment variables. settings_read.go reads and checks them.
+// The settings, and the one table of environment variables. parsers.go checks a value, settings_read.go all of them.
 // A new setting needs a field, a row in variables, and the same row in README.md. A test compares the two tables.
 
 import (
-	"cmp"
 	"log/slog"
 	"math"
 	"net/netip"
-	"net/url"
 	"time"
 )
 
@@ -31,12 +29,12 @@ type settings struct {
 	embeddingBatch          int // texts in one call
 	embeddingConcurrency    int
 	embeddingMinCosine      float64
-	vectorWeight            float64
+	vectorWeight            float64 // in the ranking, where words weigh 1
 
-	apiToken       string // empty: searching and reading need no token
-	adminToken     string // empty: the admin routes are closed
-	allowedHosts   []string
-	allowedOrigins []string
+	apiToken       string   // empty: searching and reading need no token
+	adminToken     string   // empty: the admin routes are closed
+	allowedHosts   []string // never empty; "*": all
+	allowedOrigins []string // "*": all
 	trustedProxies []netip.Prefix
 	rateLimit      float64 // requests per second and client; 0: no limit
 	maxStreams     int
@@ -61,9 +59,6 @@ type variable struct {
 	secret       bool // the value is never shown
 	set          func(value string) error
 }
-
-// maxDimensions is the limit of pgvector's HNSW index for half-precision vectors.
-const maxDimensions = 4000
 
 // variables returns all settings. Each row's set parses a value and stores it in c.
 func variables(c *settings) []variable {
@@ -340,26 +335,4 @@ func variables(c *settings) []variable {
 			set: setter(&c.observability, parseOnOff),
 		},
 	}
-}
-
-// effectiveSettings returns each variable's value or default for the log. Secrets and credentials in URLs are redacted.
-func effectiveSettings(env map[string]string) slog.Value {
-	var attrs []slog.Attr
-	for _, v := range variables(new(settings)) {
-		value := redact(cmp.Or(env[v.name], v.defaultValue))
-		if v.secret && value != "" {
-			value = "(set)"
-		}
-		attrs = append(attrs, slog.String(v.name, value))
-	}
-	return slog.GroupValue(attrs...)
-}
-
-// redact removes user, password and query from a URL. It returns other values unchanged.
-func redact(value string) string {
-	u, err := url.Parse(value)
-	if err != nil || u.Host == "" || u.User == nil && u.RawQuery == "" {
-		return value
-	}
-	return u.Scheme + "://(redacted)@" + u.Host + u.Path
 }

@@ -1,7 +1,7 @@
 package main
 
-// How the environment becomes settings: readSettings, what it warns of, and the parsers of values.
-// A parser's error says what the value is not. readSettings adds the variable's name and an example.
+// How the environment becomes settings: all values are checked, all problems are reported at once, and what is set but
+// may not be meant is warned of.
 
 import (
 	"cmp"
@@ -9,13 +9,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
-	"net/netip"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 )
 
 // otlpEndpoints are variables that the OpenTelemetry SDK reads. If one is set, traces are exported by default.
@@ -154,224 +149,15 @@ func isTraceExporterOption(name string) bool {
 		!strings.HasSuffix(name, "_PROTOCOL")
 }
 
-// parseFunc turns the text of a value into the value.
-type parseFunc[T any] func(text string) (T, error)
-
-// setter returns a function that parses a value and stores it in field.
-func setter[T any](field *T, parse parseFunc[T]) func(string) error {
-	return func(value string) error {
-		parsed, err := parse(value)
-		if err != nil {
-			return err
+// effectiveSettings returns each variable's value or default for the log. Secrets and credentials in URLs are redacted.
+func effectiveSettings(env map[string]string) slog.Value {
+	var attrs []slog.Attr
+	for _, v := range variables(new(settings)) {
+		value := redact(cmp.Or(env[v.name], v.defaultValue))
+		if v.secret && value != "" {
+			value = "(set)"
 		}
-		*field = parsed
-		return nil
+		attrs = append(attrs, slog.String(v.name, value))
 	}
-}
-
-// parseText accepts any text.
-func parseText(value string) (string, error) { return value, nil }
-
-// parseAddr checks HOST:PORT. An empty host stands for all addresses, port 0 for a free port.
-func parseAddr(value string) (string, error) {
-	_, port, err := net.SplitHostPort(value)
-	if err != nil {
-		return "", errors.New("not an address HOST:PORT")
-	}
-	_, err = strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return "", errors.New("not an address HOST:PORT")
-	}
-	return value, nil
-}
-
-// databaseParameters are added to DATABASE_URL unless it has them.
-var databaseParameters = map[string]string{
-	// Seconds. By default, lib/pq waits without a limit.
-	"connect_timeout": "5",
-	// A query takes one round trip and no prepared statement, which PgBouncer would lose.
-	"binary_parameters": "yes",
-	// The name in pg_stat_activity.
-	"application_name": "vitrine",
-}
-
-// parseDatabaseURL checks a postgres URL and adds databaseParameters. It insists on an sslmode, so encryption does not
-// depend on the default of lib/pq.
-func parseDatabaseURL(value string) (string, error) {
-	u, err := url.Parse(value)
-	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
-		return "", errors.New("not a URL postgres://USER:PASSWORD@HOST/DATABASE?sslmode=MODE")
-	}
-
-	query := u.Query()
-	if query.Get("sslmode") == "" {
-		return "", errors.New("sslmode is missing: add ?sslmode=verify-full, or ?sslmode=disable on a trusted network")
-	}
-	for name, value := range databaseParameters {
-		if !query.Has(name) {
-			query.Set(name, value)
-		}
-	}
-	u.RawQuery = query.Encode()
-	return u.String(), nil
-}
-
-// parseURL checks an absolute http or https URL.
-func parseURL(value string) (string, error) {
-	u, err := url.Parse(value)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return "", errors.New("not a URL http://HOST/… or https://HOST/…")
-	}
-	return value, nil
-}
-
-// inRange returns a parser that refuses values outside low to high, both included. It refuses NaN as well.
-func inRange[T cmp.Ordered](kind string, low, high T, parse parseFunc[T]) parseFunc[T] {
-	return func(text string) (T, error) {
-		value, err := parse(text)
-		isInside := low <= value && value <= high
-		if err != nil || !isInside {
-			return value, fmt.Errorf("not a %s from %v to %v", kind, low, high)
-		}
-		return value, nil
-	}
-}
-
-// parseCount returns a parser of whole numbers from 1 to high.
-func parseCount(high int) parseFunc[int] {
-	return inRange("number", 1, high, strconv.Atoi)
-}
-
-// parseNumber returns a parser of numbers from low to high.
-func parseNumber(low, high float64) parseFunc[float64] {
-	parse := func(value string) (float64, error) { return strconv.ParseFloat(value, 64) }
-	return inRange("number", low, high, parse)
-}
-
-// parseDuration returns a parser of Go durations from low to a year.
-func parseDuration(low time.Duration) parseFunc[time.Duration] {
-	return inRange("duration", low, 365*24*time.Hour, time.ParseDuration)
-}
-
-// parseRate parses tokens per second. It refuses rates at which a client would wait longer than 1,000 s for a token.
-func parseRate(value string) (float64, error) {
-	rate, err := parseNumber(0, 1e6)(value)
-	if err != nil {
-		return 0, err
-	}
-	if rate > 0 && rate < 0.001 {
-		return 0, errors.New("less than 0.001 but not 0")
-	}
-	return rate, nil
-}
-
-// parseToken refuses characters that a header cannot carry.
-func parseToken(value string) (string, error) {
-	isRefused := func(r rune) bool { return r <= ' ' || r > '~' }
-	if strings.ContainsFunc(value, isRefused) {
-		return "", errors.New("not printable ASCII without spaces")
-	}
-	return value, nil
-}
-
-// parseList returns a parser of comma-separated lists whose items parse reads.
-func parseList[T any](parse parseFunc[T]) parseFunc[[]T] {
-	return func(value string) ([]T, error) {
-		var items []T
-		for _, text := range splitList(value) {
-			item, err := parse(text)
-			if err != nil {
-				return nil, err
-			}
-			items = append(items, item)
-		}
-		return items, nil
-	}
-}
-
-// splitList splits a comma-separated list, trims its items and leaves out empty ones.
-func splitList(list string) []string {
-	var items []string
-	for item := range strings.SplitSeq(list, ",") {
-		item = strings.TrimSpace(item)
-		if item != "" {
-			items = append(items, item)
-		}
-	}
-	return items
-}
-
-// parseHost checks a host name or an IP address without brackets.
-func parseHost(value string) (string, error) {
-	host := strings.ToLower(value)
-	if host != hostname(host) {
-		return "", fmt.Errorf("%q is not a host name without a port", host)
-	}
-	return host, nil
-}
-
-// parseOrigin parses an origin in the form of the header Origin, or * for all origins.
-func parseOrigin(value string) (string, error) {
-	origin := strings.ToLower(value)
-	if origin == "*" {
-		return origin, nil
-	}
-	u, err := url.Parse(origin)
-	if err != nil || u.Host == "" || u.Scheme+"://"+u.Host != origin {
-		return "", fmt.Errorf("%q is not an origin SCHEME://HOST[:PORT]", origin)
-	}
-	return origin, nil
-}
-
-var (
-	parseBool = oneOf("true or false", map[string]bool{"true": true, "false": false})
-
-	parseOnOff = oneOf("on or off", map[string]bool{"on": true, "off": false})
-
-	parseExporter = oneOf("otlp, console or none", map[string]string{
-		"otlp":    "otlp",
-		"console": "console",
-		"none":    "none",
-	})
-
-	parseLowerLevel = oneOf("debug, info, warn or error", map[string]slog.Level{
-		"debug": slog.LevelDebug,
-		"info":  slog.LevelInfo,
-		"warn":  slog.LevelWarn,
-		"error": slog.LevelError,
-	})
-)
-
-// oneOf returns a parser that accepts the keys of values. words lists them for the error.
-func oneOf[T any](words string, values map[string]T) parseFunc[T] {
-	return func(text string) (T, error) {
-		value, ok := values[text]
-		if !ok {
-			return value, errors.New("not " + words)
-		}
-		return value, nil
-	}
-}
-
-// parseLevel parses the name of a log level in any case.
-func parseLevel(value string) (slog.Level, error) { return parseLowerLevel(strings.ToLower(value)) }
-
-// isLoopback reports whether the host of addr, HOST:PORT, is a loopback address or localhost.
-func isLoopback(addr string) bool {
-	host, _, _ := net.SplitHostPort(addr)
-	if host == "localhost" {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
-}
-
-// hostname returns the host of HOST or HOST:PORT in lower case, without brackets and without a final dot.
-func hostname(host string) string {
-	name, _, err := net.SplitHostPort(host)
-	if err != nil { // there is no port
-		name = host
-	}
-	name = strings.ToLower(strings.Trim(name, "[]"))
-	return strings.TrimSuffix(name, ".")
+	return slog.GroupValue(attrs...)
 }

@@ -43,7 +43,8 @@ func (e *traceExport) appendSpans(
 // recordSpan returns the span of a record. SpanStub, meant for tests, is the SDK's only public span
 // whose ids and times can be chosen.
 func (e *traceExport) recordSpan(rec *record) tracetest.SpanStub {
-	const otherAttrs = 16 // room for those that the span has beside rec.attrs
+	// Room for the attributes that the span has beside rec.attrs.
+	const otherAttrs = 16
 	span := tracetest.SpanStub{
 		Name:                 rec.job,
 		SpanContext:          rec.sampledContext(rec.trace, rec.span),
@@ -60,7 +61,8 @@ func (e *traceExport) recordSpan(rec *record) tracetest.SpanStub {
 		attribute.String("vitrine.kept", rec.kept))
 
 	if rec.parent.IsValid() {
-		span.Parent = rec.spanContext(rec.trace, rec.parent, trace.FlagsSampled, true)
+		const isRemote = true
+		span.Parent = rec.spanContext(rec.trace, rec.parent, trace.FlagsSampled, isRemote)
 	}
 	if rec.job == "" {
 		span.Name = rec.spanName()
@@ -69,7 +71,8 @@ func (e *traceExport) recordSpan(rec *record) tracetest.SpanStub {
 	}
 	if rec.failure != "" {
 		span.Status.Code = codes.Error
-		span.Attributes = append(span.Attributes, attribute.String("error.type", rec.failure))
+		kind := attribute.String("error.type", rec.failure)
+		span.Attributes = append(span.Attributes, kind)
 	}
 	return span
 }
@@ -96,9 +99,11 @@ func (e *traceExport) stageSpan(rec *record, i int) tracetest.SpanStub {
 	if kind == "" {
 		return span
 	}
-	span.Attributes = append(span.Attributes, attribute.String("error.type", kind))
+	attr := attribute.String("error.type", kind)
+	span.Attributes = append(span.Attributes, attr)
+
 	_, isUserError := errors.AsType[userError](st.err)
-	if !isUserError { // a caller's mistake is no failure of the span
+	if !isUserError { // a mistake of the caller is no failure
 		span.Status.Code = codes.Error
 		span.Status.Description = st.err.Error()
 	}
@@ -141,27 +146,31 @@ func (rec *record) spanName() string {
 // appendHTTP appends the attributes of an HTTP server's span.
 func (rec *record) appendHTTP(attrs []attribute.KeyValue) []attribute.KeyValue {
 	method := knownMethod(rec.method)
+	add := func(key attribute.Key, value string) {
+		attrs = append(attrs, key.String(value))
+	}
+	add("http.request.method", method)
+	add("url.path", rec.path)
+	add("url.scheme", "http")
 	attrs = append(attrs,
-		attribute.String("http.request.method", method),
-		attribute.String("url.path", rec.path),
-		attribute.String("url.scheme", "http"),
 		attribute.Int("http.response.status_code", rec.status),
 		attribute.Int64("http.response.body.size", rec.bytes))
 
 	if rec.route != "unmatched" {
-		attrs = append(attrs, attribute.String("http.route", rec.route))
+		add("http.route", rec.route)
 	}
 	if method == "_OTHER" {
 		original := truncate(rec.method, 32)
-		attrs = append(attrs, attribute.String("http.request.method_original", original))
+		add("http.request.method_original", original)
 	}
 	if rec.userAgent != "" {
-		attrs = append(attrs, attribute.String("user_agent.original", rec.userAgent))
+		add("user_agent.original", rec.userAgent)
 	}
 
-	address, port, _ := net.SplitHostPort(rec.client) // a client behind a proxy has no port
+	// A client behind a proxy has no port.
+	address, port, _ := net.SplitHostPort(rec.client)
 	address = cmp.Or(address, rec.client)
-	attrs = append(attrs, attribute.String("client.address", address))
+	add("client.address", address)
 	n, err := strconv.Atoi(port)
 	if err != nil {
 		return attrs
@@ -176,8 +185,10 @@ func (st *stageRecord) spanName() string {
 	case stageDB:
 		return st.text("db.query.summary")
 	case stageMCP:
-		target := st.text("gen_ai.tool.name") + st.text("gen_ai.prompt.name") // one of them, or none
-		return strings.TrimSpace(st.text("mcp.method.name") + " " + target)
+		// A message names a tool, a prompt, or neither.
+		target := st.text("gen_ai.tool.name") + st.text("gen_ai.prompt.name")
+		method := st.text("mcp.method.name")
+		return strings.TrimSpace(method + " " + target)
 	case stageTool:
 		return "execute_tool " + st.text("gen_ai.tool.name")
 	case stageEmbed:

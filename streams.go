@@ -1,6 +1,7 @@
 package main
 
-// Server-sent events: notification streams of both eras, and the stream of the 2024-11-05 transport.
+// Server-sent events: counting the open streams, what waits to be sent on each, and sending it. Streams know documents
+// and their URIs; what opens a stream is in mcp.go.
 
 import (
 	"bytes"
@@ -12,6 +13,7 @@ import (
 	"maps"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -20,59 +22,92 @@ import (
 	"time"
 )
 
-const maxSubscriptions = 1000
+const (
+	maxSubscriptions = 1000 // URIs of one stream
+	maxQueuedAnswers = 32   // responses that wait for the reader of one session
+)
 
-// streams counts the open streams and knows those of /sse by their session id.
+// streams counts the open streams and finds those of /sse by their session id.
 type streams struct {
-	most, mostPerClient int
-	keepAlive           time.Duration // between comments that keep proxies from closing an idle stream
-	patience            time.Duration // with a reader that does not take what is written
-	maxAge              time.Duration
-	maxIdle             time.Duration // of a session: without any message from its client
-	coalesce            time.Duration // changes within it make one notification
+	max          int
+	maxPerClient int
+	keepAlive    time.Duration // between comments, which keep proxies from closing an idle stream
+	patience     time.Duration // how long one write may take
+	maxAge       time.Duration
+	maxIdle      time.Duration // of a session: without any message from its client
+	coalesce     time.Duration // changes within it make one notification
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards the following
 	open     int
 	byClient map[netip.Prefix]int
 	sessions map[string]*stream
 }
 
-func newStreams(most int) *streams {
+func newStreams(maxOpen int) *streams {
 	return &streams{
-		most: most, mostPerClient: 100, keepAlive: 15 * time.Second, patience: 10 * time.Second, maxAge: time.Hour,
-		maxIdle: 30 * time.Minute, coalesce: 100 * time.Millisecond,
-		byClient: make(map[netip.Prefix]int), sessions: make(map[string]*stream),
+		max:          maxOpen,
+		maxPerClient: 100,
+		keepAlive:    15 * time.Second,
+		patience:     10 * time.Second,
+		maxAge:       time.Hour,
+		maxIdle:      30 * time.Minute,
+		coalesce:     100 * time.Millisecond,
+		byClient:     make(map[netip.Prefix]int),
+		sessions:     make(map[string]*stream),
 	}
 }
 
-// add counts st, or says why it may not be opened.
-func (a *streams) add(client netip.Prefix, st *stream) error {
+var (
+	errTooManyStreams = headerError{
+		userError{
+			http.StatusServiceUnavailable,
+			"too many streams are open: try again later, or raise MAX_STREAMS",
+		},
+		"Retry-After",
+		"10",
+	}
+	errTooManyOfClient = headerError{
+		userError{
+			http.StatusTooManyRequests,
+			"too many streams are open from this address: close some",
+		},
+		"Retry-After",
+		"10",
+	}
+)
+
+// add counts st, or returns the error that there are too many.
+func (a *streams) add(st *stream) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	switch {
-	case a.open >= a.most:
-		return headerError{userError{http.StatusServiceUnavailable, "too many streams are open: try again later, or raise MAX_STREAMS"}, "Retry-After", "10"}
-	case a.byClient[client] >= a.mostPerClient:
-		return headerError{userError{http.StatusTooManyRequests, "too many streams are open from this address: close some"}, "Retry-After", "10"}
+	if a.open >= a.max {
+		return errTooManyStreams
 	}
+	if a.byClient[st.client] >= a.maxPerClient {
+		return errTooManyOfClient
+	}
+
 	a.open++
-	a.byClient[client]++
+	a.byClient[st.client]++
 	if st.session != "" {
 		a.sessions[st.session] = st
 	}
 	return nil
 }
 
-func (a *streams) remove(client netip.Prefix, st *stream) {
+// remove ends what add began.
+func (a *streams) remove(st *stream) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.open--
-	if a.byClient[client]--; a.byClient[client] == 0 {
-		delete(a.byClient, client)
+	a.byClient[st.client]--
+	if a.byClient[st.client] == 0 {
+		delete(a.byClient, st.client)
 	}
 	delete(a.sessions, st.session)
 }
 
+// find returns the open stream of a session, or nil.
 func (a *streams) find(session string) *stream {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -80,72 +115,136 @@ func (a *streams) find(session string) *stream {
 }
 
 // stream is an open SSE stream with what waits to be sent on it. However slow its reader, that is bounded: changes are
-// kept as a set of what was asked for, and a session whose answers pile up is dropped.
+// kept as a set of subscriptions, and a session whose answers pile up is dropped.
 type stream struct {
 	transport string
-	session   string   // id on /sse, else empty
-	request   *message // subscriptions/listen, else nil
-	meta      string   // JSON of the _meta that each notification carries, or empty
+	client    netip.Prefix // that it counts under
+	hello     []byte       // events to begin with
+	goodbye   []byte       // events to end with, if the server ends the stream
+	meta      string       // JSON of the _meta that each notification carries, or empty
 	coalesce  time.Duration
-	wake      chan struct{} // there are changes
-	answers   chan []byte   // /sse: the responses
-	dropped   chan struct{} // closed when answers overflow
-	client    atomic.Value  // /sse: name and version, a string
+	wake      chan struct{} // there are changes to notify of
 
-	mu          sync.Mutex
-	lists       bool            // list_changed is wanted
-	uris        map[string]bool // of resources whose changes are wanted; true: it changed
+	// Only of a session, which is a stream of /sse:
+	session    string
+	clientName atomic.Value  // a string, from initialize
+	answers    chan []byte   // events with responses
+	dropped    chan struct{} // closed when answers overflow
+
+	mu          sync.Mutex // guards the following
+	lists       bool       // list_changed is wanted
 	listChanged bool
-	waking      bool                          // wake is on its way
-	calls       map[string]context.CancelFunc // /sse: requests in flight by id
-	used        time.Time                     // when the client last sent a message
+	uris        map[string]bool               // subscriptions; true: the resource changed
+	waking      bool                          // wake will be sent
+	calls       map[string]context.CancelFunc // of a session: requests in flight by id; nil once it has ended
+	lastUsed    time.Time                     // of a session: when its client last sent a message
 }
 
-// changed is told by the store of documents that changed, of any if ids is nil.
+func newStream(transport string) *stream {
+	return &stream{transport: transport, wake: make(chan struct{}, 1)}
+}
+
+func newSession() *stream {
+	st := newStream(legacySSE)
+	st.session = rand.Text()
+	st.answers = make(chan []byte, maxQueuedAnswers)
+	st.dropped = make(chan struct{})
+	st.calls = make(map[string]context.CancelFunc)
+	st.lastUsed = time.Now()
+	return st
+}
+
+// subscribe adds URIs of documents. The errors are of kind rpcError.
+func (st *stream) subscribe(uris ...string) error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if len(st.uris)+len(uris) > maxSubscriptions {
+		return rpcErrorf(codeInvalidParams,
+			"a stream has at most %d subscriptions: resources/list_changed tells of every change",
+			maxSubscriptions)
+	}
+
+	if st.uris == nil {
+		st.uris = make(map[string]bool)
+	}
+	for _, uri := range uris {
+		if _, ok := documentID(uri); !ok {
+			return rpcError{
+				Code:    codeInvalidParams,
+				Message: fmt.Sprintf("no document has the URI %.100q", uri),
+				Data:    map[string]string{"uri": uri},
+			}
+		}
+		st.uris[uri] = false
+	}
+	return nil
+}
+
+func (st *stream) unsubscribe(uri string) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	delete(st.uris, uri)
+}
+
+// changed notes that documents changed, any of them if ids is nil. The store calls it.
 func (st *stream) changed(ids []string) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if !st.lists && len(st.uris) == 0 {
 		return
 	}
-	something := st.lists
+
+	isWanted := st.lists
 	st.listChanged = st.lists
 	for uri := range st.uris {
-		if id, _ := documentID(uri); ids == nil || slices.Contains(ids, id) {
-			st.uris[uri], something = true, true
+		id, _ := documentID(uri)
+		if ids == nil || slices.Contains(ids, id) {
+			st.uris[uri] = true
+			isWanted = true
 		}
 	}
-	if something && !st.waking {
+	if isWanted && !st.waking {
 		st.waking = true
-		time.AfterFunc(st.coalesce, func() { st.wake <- struct{}{} }) // has room: waking says that nobody else sends
+		time.AfterFunc(st.coalesce, st.sendWake)
 	}
 }
 
-// notifications returns the events for what changed since the last call.
+// sendWake never blocks: the channel has room for one, and waking keeps others from sending.
+func (st *stream) sendWake() { st.wake <- struct{}{} }
+
+// notifications returns the events for the changes since the last call.
 func (st *stream) notifications() []byte {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+
 	var b bytes.Buffer
-	tell := func(method, params string) {
-		if st.meta != "" {
-			params += `,"_meta":` + st.meta
-		}
-		writeEvent(&b, "message", `{"jsonrpc":"2.0","method":"`+method+`","params":{`+strings.TrimPrefix(params, ",")+`}}`)
-	}
 	if st.listChanged {
-		tell("notifications/resources/list_changed", "")
+		st.writeNotification(&b, "notifications/resources/list_changed", "")
 	}
 	for _, uri := range slices.Sorted(maps.Keys(st.uris)) {
 		if st.uris[uri] {
-			tell("notifications/resources/updated", `"uri":`+mustJSON(uri))
+			st.writeNotification(&b, "notifications/resources/updated", `"uri":`+mustJSON(uri))
 			st.uris[uri] = false
 		}
 	}
-	st.listChanged, st.waking = false, false
+
+	st.listChanged = false
+	st.waking = false
 	return b.Bytes()
 }
 
-// writeEvent writes an SSE event. JSON as we write it has no line breaks.
+// writeNotification appends the event of a notification. members are the JSON of its params without the braces.
+func (st *stream) writeNotification(b *bytes.Buffer, method, members string) {
+	if st.meta != "" {
+		if members != "" {
+			members += ","
+		}
+		members += `"_meta":` + st.meta
+	}
+	writeEvent(b, "message", `{"jsonrpc":"2.0","method":"`+method+`","params":{`+members+`}}`)
+}
+
+// writeEvent appends an SSE event. data has no line breaks, as all JSON that we write.
 func writeEvent(b *bytes.Buffer, event, data string) {
 	b.WriteString("event: ")
 	b.WriteString(event)
@@ -154,159 +253,122 @@ func writeEvent(b *bytes.Buffer, event, data string) {
 	b.WriteString("\n\n")
 }
 
-// subscribeTo adds uris, or says that there are too many.
-func (st *stream) subscribeTo(uris ...string) error {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if len(st.uris)+len(uris) > maxSubscriptions {
-		return rpcErrorf(codeInvalidParams, "a stream has at most %d subscriptions: resources/list_changed tells of every change", maxSubscriptions)
+// openStream counts st and marks r's record as a stream. serveStream must follow.
+func (s *server) openStream(r *http.Request, st *stream) error {
+	st.client = s.proxies.prefix(r)
+	st.coalesce = s.streams.coalesce
+	if err := s.streams.add(st); err != nil {
+		return err
 	}
-	for _, uri := range uris {
-		if _, ok := documentID(uri); !ok {
-			return rpcError{Code: codeInvalidParams, Message: fmt.Sprintf("no document has the URI %.100q", uri), Data: map[string]string{"uri": uri}}
-		}
-		if st.uris == nil {
-			st.uris = make(map[string]bool)
-		}
-		st.uris[uri] = false
-	}
+	markStream(r.Context(), st.transport)
 	return nil
 }
 
-func (s *server) subscribe(_ context.Context, m *message) (any, error) {
-	return struct{}{}, m.session.subscribeTo(m.Params.URI)
-}
-
-func (s *server) unsubscribe(_ context.Context, m *message) (any, error) {
-	m.session.mu.Lock()
-	defer m.session.mu.Unlock()
-	delete(m.session.uris, m.Params.URI)
-	return struct{}{}, nil
-}
-
-// listen answers subscriptions/listen, the modern notification stream: what is granted first, the result at the end.
-func (s *server) listen(w http.ResponseWriter, r *http.Request, m *message) error {
-	if !accepts(r, "text/event-stream") {
-		return errNotAcceptable
-	}
-	id := `{"io.modelcontextprotocol/subscriptionId":` + string(m.ID)
-	st := &stream{transport: streamableHTTP, request: m, meta: id + "}", lists: m.Params.Notifications.ResourcesListChanged}
-	if err := st.subscribeTo(m.Params.Notifications.ResourceSubscriptions...); err != nil {
-		return err
-	}
-	var hello, goodbye bytes.Buffer
-	writeEvent(&hello, "message", `{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"notifications":`+
-		mustJSON(m.Params.Notifications)+`,"_meta":`+st.meta+`}}`)
-	writeEvent(&goodbye, "message", `{"jsonrpc":"2.0","id":`+string(m.ID)+`,"result":{"resultType":"complete","_meta":`+id+
-		`,"io.modelcontextprotocol/serverInfo":`+serverInfoJSON+`}}}`)
-	return s.serveStream(w, r, st, hello.Bytes(), goodbye.Bytes())
-}
-
-// handleNotifications answers GET /mcp, the legacy notification stream. Nobody can subscribe without a session, so it
-// tells of list changes alone.
-func (s *server) handleNotifications(w http.ResponseWriter, r *http.Request) error {
-	switch version := strings.Join(r.Header["Mcp-Protocol-Version"], ","); {
-	case version == modernVersion:
-		return headerError{userError{http.StatusMethodNotAllowed, "send requests with POST: subscriptions/listen is the stream of this protocol version"}, "Allow", "POST"}
-	case version != "" && !slices.Contains(legacyVersions, version):
-		return userError{http.StatusBadRequest, fmt.Sprintf("protocol version %.40q is not spoken here: use %s", version, legacyVersions[0])}
-	case !accepts(r, "text/event-stream"):
-		return errNotAcceptable
-	}
-	return s.serveStream(w, r, &stream{transport: streamableHTTP, lists: true}, []byte(": notifications follow\n\n"), nil)
-}
-
-// handleSSE answers GET /sse, the stream of the 2024-11-05 transport: where to send messages, then the responses.
-func (s *server) handleSSE(w http.ResponseWriter, r *http.Request) error {
-	if !accepts(r, "text/event-stream") {
-		return errNotAcceptable
-	}
-	st := &stream{
-		transport: legacySSE, session: rand.Text(), lists: true, used: time.Now(),
-		answers: make(chan []byte, 32), dropped: make(chan struct{}), calls: make(map[string]context.CancelFunc),
-	}
-	defer st.cancelCalls()
-	var hello bytes.Buffer
-	writeEvent(&hello, "endpoint", "/messages?sessionId="+st.session)
-	return s.serveStream(w, r, st, hello.Bytes(), nil)
-}
-
-// serveStream sends hello and then what comes up, until the client goes, is too slow or idle, or the server wants it
-// to come again, which it tells with goodbye. Its error is that st may not be opened.
-func (s *server) serveStream(w http.ResponseWriter, r *http.Request, st *stream, hello, goodbye []byte) error {
-	client := s.proxies.prefix(r)
-	if err := s.streams.add(client, st); err != nil {
-		return err
-	}
-	defer s.streams.remove(client, st)
-	st.wake, st.coalesce = make(chan struct{}, 1), s.streams.coalesce
+// serveStream sends the events of an open stream until it ends, and closes it.
+func (s *server) serveStream(w http.ResponseWriter, r *http.Request, st *stream) error {
+	defer s.streams.remove(st)
 	defer s.store.watch(st.changed)()
-	markStream(r.Context(), st.transport)
-	if st.request != nil {
-		_, end := mcpStage(r.Context(), st.request)
-		end(nil) // what follows is waiting
-	}
+
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h["Cache-Control"] = noStore
+	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
+
 	control := http.NewResponseController(w)
-	announceEvents(w.Header())
 	write := func(text []byte) error {
 		_ = control.SetWriteDeadline(time.Now().Add(s.streams.patience))
 		_, err := w.Write(text)
 		return errors.Join(err, control.Flush())
 	}
-	age := time.NewTimer(s.streams.maxAge)
-	defer age.Stop()
-	keepAlive := time.NewTicker(s.streams.keepAlive)
-	defer keepAlive.Stop()
-	ended := ""
-	for err := write(hello); ended == ""; {
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			ended = "slow_reader"
-			continue
-		case err != nil:
-			ended = "client_gone"
-			continue
-		}
-		select {
-		case <-r.Context().Done():
-			ended = "client_gone"
-		case <-st.dropped:
-			ended = "slow_reader"
-		case <-s.stopping:
-			ended, err = "stopping", write(goodbye)
-		case <-age.C:
-			ended, err = "max_age", write(goodbye)
-		case text := <-st.answers:
-			err = write(text)
-		case <-st.wake:
-			_, end := s.observe.job(r.Context(), "sse_events")
-			err = write(st.notifications())
-			end(&err)
-		case <-keepAlive.C:
-			if st.isIdle(s.streams.maxIdle) {
-				ended = "idle"
-			}
-			err = write([]byte(": keep-alive\n\n"))
-		}
-	}
+
+	ended := s.sendEvents(r.Context(), st, write)
 	logAttrs(r.Context(), slog.String("stream", st.transport), slog.String("stream_ended", ended))
 	return nil
 }
 
-func announceEvents(h http.Header) {
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
+// sendEvents writes the events of st as they come up, and returns why it stopped: the client is gone, too slow or
+// idle, or the server stops, or it wants the client to come again because the stream is old.
+func (s *server) sendEvents(ctx context.Context, st *stream, write func([]byte) error) (ended string) {
+	age := time.NewTimer(s.streams.maxAge)
+	defer age.Stop()
+	keepAlive := time.NewTicker(s.streams.keepAlive)
+	defer keepAlive.Stop()
+
+	err := write(st.hello)
+	for err == nil {
+		select {
+		case <-ctx.Done():
+			return "client_gone"
+		case <-st.dropped:
+			return "slow_reader"
+		case <-s.stopping:
+			_ = write(st.goodbye)
+			return "stopping"
+		case <-age.C:
+			_ = write(st.goodbye)
+			return "max_age"
+		case text := <-st.answers:
+			err = write(text)
+		case <-st.wake:
+			_, end := s.observe.job(ctx, "sse_events")
+			err = write(st.notifications())
+			end(&err)
+		case <-keepAlive.C:
+			isIdle := st.isIdle(s.streams.maxIdle)
+			err = write([]byte(": keep-alive\n\n"))
+			if isIdle {
+				return "idle"
+			}
+		}
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return "slow_reader"
+	}
+	return "client_gone"
 }
 
 // isIdle reports whether a session's client has been silent for longer than that. Other streams only listen.
-func (st *stream) isIdle(most time.Duration) bool {
+func (st *stream) isIdle(maxIdle time.Duration) bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.session != "" && len(st.calls) == 0 && time.Since(st.used) > most
+	return st.session != "" && len(st.calls) == 0 && time.Since(st.lastUsed) > maxIdle
 }
 
-// cancelCalls stops the work for a client that is gone.
+// beginCall registers a request of a session, so that it can be cancelled.
+func (st *stream) beginCall(id string, cancel context.CancelFunc) error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.lastUsed = time.Now()
+	_, isTaken := st.calls[id]
+	if isTaken || st.calls == nil {
+		return rpcErrorf(codeInvalidRequest,
+			"another request of this id is in flight, or the stream has ended")
+	}
+	st.calls[id] = cancel
+	return nil
+}
+
+// endCall removes a request of a session. It reports whether the request was still in flight: nobody waits for the
+// response to a cancelled one.
+func (st *stream) endCall(id string) (inFlight bool) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	_, inFlight = st.calls[id]
+	delete(st.calls, id)
+	return inFlight
+}
+
+// cancelCall cancels a request of a session if it is in flight.
+func (st *stream) cancelCall(id string) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if cancel, inFlight := st.calls[id]; inFlight {
+		cancel()
+		delete(st.calls, id)
+	}
+}
+
+// cancelCalls cancels all requests of a session, whose client is gone.
 func (st *stream) cancelCalls() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -316,40 +378,39 @@ func (st *stream) cancelCalls() {
 	st.calls = nil
 }
 
-// begin registers the request of that id so that it can be cancelled.
-func (st *stream) begin(id string, cancel context.CancelFunc) error {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	st.used = time.Now()
-	if _, taken := st.calls[id]; taken || st.calls == nil {
-		return rpcErrorf(codeInvalidRequest, "another request of this id is in flight, or the stream has ended")
-	}
-	st.calls[id] = cancel
-	return nil
-}
-
-// take ends what begin began, unless the request has been cancelled.
-func (st *stream) take(id string) (cancel context.CancelFunc, inFlight bool) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	cancel, inFlight = st.calls[id]
-	delete(st.calls, id)
-	return cancel, inFlight
-}
-
-// send passes a response to the stream, whose client is dropped if it has not read the ones before.
+// send queues a response for the client of a session. A client that leaves the queue full is dropped.
 func (st *stream) send(response []byte) {
 	var b bytes.Buffer
 	writeEvent(&b, "message", string(response))
 	select {
 	case st.answers <- b.Bytes():
+		return
 	default:
-		st.mu.Lock()
-		defer st.mu.Unlock()
-		select {
-		case <-st.dropped:
-		default:
-			close(st.dropped)
-		}
 	}
+
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	select {
+	case <-st.dropped: // already
+	default:
+		close(st.dropped)
+	}
+}
+
+const documentScheme = "docs:///"
+
+// documentURI returns the URI of a document. Its path is escaped where the id has characters that URIs may not have.
+func documentURI(id string) string {
+	path := url.URL{Path: id}
+	return documentScheme + path.EscapedPath()
+}
+
+// documentID returns the id in a document's URI.
+func documentID(uri string) (id string, ok bool) {
+	escaped, ok := strings.CutPrefix(uri, documentScheme)
+	if !ok {
+		return "", false
+	}
+	id, err := url.PathUnescape(escaped)
+	return id, err == nil && checkID(id) == nil
 }

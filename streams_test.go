@@ -166,7 +166,7 @@ func (s *mcpServer) waitForStreams(n int) {
 // TestStreamsAreCapped opens more than one client, and then more than all together, may have.
 func TestStreamsAreCapped(t *testing.T) {
 	s := newMCPServer(t, goldenDocuments, func(s *server) {
-		s.streams.most, s.streams.mostPerClient = 3, 2
+		s.streams.max, s.streams.maxPerClient = 3, 2
 		s.proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	})
 	for _, step := range []struct {

@@ -30,9 +30,9 @@ const (
 	// exportPause is how long an export waits for more records unless there are enough for a batch.
 	exportPause = time.Second
 
-	exportTimeout     = 5 * time.Second // of one attempt
-	exportAttempts    = 3
-	failureLogMinimum = time.Minute // between two log lines about failed exports
+	exportTimeout      = 5 * time.Second // of one attempt
+	exportAttempts     = 3
+	failureLogInterval = time.Minute // between two log lines about failed exports
 )
 
 // traceExport turns the records that are kept into spans and hands them to the exporter, in the
@@ -204,10 +204,10 @@ func (e *traceExport) export(batch []sdktrace.ReadOnlySpan) (err error) {
 	return err
 }
 
-// reportFailure logs that exports fail, at most once per failureLogMinimum.
+// reportFailure logs that exports fail, at most once per failureLogInterval.
 func (e *traceExport) reportFailure(err error) {
 	e.unreported++
-	if time.Since(e.reportedAt) <= failureLogMinimum {
+	if time.Since(e.reportedAt) <= failureLogInterval {
 		return
 	}
 	e.log.Warn("spans could not be exported",

@@ -22,9 +22,11 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// tree draws the spans of a trace as an indented tree, in the order in which they began, without times and ids.
+// tree draws the spans of a trace as an indented tree, in the order in which they began. It leaves out
+// times, ids, and attributes that differ between runs.
 func tree(spans tracetest.SpanStubs) string {
 	var out strings.Builder
+
 	var draw func(parent trace.SpanID, depth int)
 	draw = func(parent trace.SpanID, depth int) {
 		for _, s := range spans {
@@ -44,10 +46,13 @@ func tree(spans tracetest.SpanStubs) string {
 			if s.Status.Code == codes.Error {
 				status = " ERROR"
 			}
-			fmt.Fprintf(&out, "%s%s (%s)%s %s\n", strings.Repeat("  ", depth), s.Name, s.SpanKind, status, strings.Join(attrs, " "))
+			indent := strings.Repeat("  ", depth)
+			fmt.Fprintf(&out, "%s%s (%s)%s %s\n",
+				indent, s.Name, s.SpanKind, status, strings.Join(attrs, " "))
 			draw(s.SpanContext.SpanID(), depth+1)
 		}
 	}
+
 	roots := make(map[trace.SpanID]bool)
 	for _, s := range spans {
 		roots[s.Parent.SpanID()] = true
@@ -61,8 +66,10 @@ func tree(spans tracetest.SpanStubs) string {
 	return out.String()
 }
 
-// wait returns the spans of the trace once n are exported.
-func wait(t *testing.T, exporter *tracetest.InMemoryExporter, id string, n int) tracetest.SpanStubs {
+// waitForSpans returns the spans of the trace once n are exported.
+func waitForSpans(
+	t *testing.T, exporter *tracetest.InMemoryExporter, id string, n int,
+) tracetest.SpanStubs {
 	t.Helper()
 	var found tracetest.SpanStubs
 	waitFor(t, fmt.Sprintf("%d spans of %s", n, id), func() bool {
@@ -109,7 +116,7 @@ POST /documents (server) client.address=127.0.0.1 documents=1 http.request.metho
 `},
 		{"failing store", func(ts *testServer) {
 			ts.store = storeStub{ts.store, func(ctx context.Context) error {
-				_, end := stage(ctx, "db", querySearch.attrs()...)
+				_, end := stage(ctx, stageDB, querySearch.attrs()...)
 				err := fmt.Errorf("secret cause: %w", errUnavailable)
 				end(&err)
 				return err
@@ -123,7 +130,7 @@ GET /search (server) ERROR client.address=127.0.0.1 error.type=unavailable error
 		{"cancelled request", func(ts *testServer) {
 			ctx, cancel := context.WithCancel(t.Context())
 			ts.store = storeStub{ts.store, func(ctx context.Context) error {
-				_, end := stage(ctx, "db", querySearch.attrs()...)
+				_, end := stage(ctx, stageDB, querySearch.attrs()...)
 				cancel() // the client goes while the store works
 				<-ctx.Done()
 				err := ctx.Err()
@@ -173,12 +180,14 @@ GET /documents/{id...} (server) client.address=127.0.0.1 error=no such document:
 			ts.put("a.md", "# Alpha")
 			exporter := ts.spans
 			test.do(ts)
-			spans := wait(t, exporter, id, test.spans)
+			spans := waitForSpans(t, exporter, id, test.spans)
 			if got := tree(spans); got != test.want[1:] {
 				t.Errorf("got\n%s\nwant%s", got, test.want)
 			}
 			for _, s := range spans {
-				if s.EndTime.Before(s.StartTime) || s.StartTime.Before(spans[0].StartTime) || s.EndTime.After(spans[0].EndTime) {
+				root := spans[0]
+				isInside := !s.StartTime.Before(root.StartTime) && !s.EndTime.After(root.EndTime)
+				if s.EndTime.Before(s.StartTime) || !isInside {
 					t.Errorf("%s runs from %v to %v, not within its request", s.Name, s.StartTime, s.EndTime)
 				}
 			}
@@ -190,11 +199,13 @@ func TestTracingKeepsFailedRequestsWholeAtRateZero(t *testing.T) {
 	ts := newTestServer(t, "OTEL_TRACE_SAMPLE_RATE=0", "DOCS_SYNC_INTERVAL=1h", "SLOW_REQUEST=1h")
 	ts.put("a.md", "# Alpha")
 	exporter := ts.spans
-	fails := 0
+	searches := 0
+
 	inner := ts.store
 	ts.store = storeStub{inner, func(ctx context.Context) error {
-		if fails++; fails%100 == 0 {
-			_, end := stage(ctx, "db", querySearch.attrs()...)
+		searches++
+		if searches%100 == 0 {
+			_, end := stage(ctx, stageDB, querySearch.attrs()...)
 			err := errors.New("broken")
 			end(&err)
 			return err
@@ -202,6 +213,7 @@ func TestTracingKeepsFailedRequestsWholeAtRateZero(t *testing.T) {
 		_, _, err := inner.search(ctx, query{text: "alpha", limit: 1})
 		return err
 	}}
+
 	want := make(map[string]bool)
 	for i := range 1000 {
 		parent := ""
@@ -213,12 +225,14 @@ func TestTracingKeepsFailedRequestsWholeAtRateZero(t *testing.T) {
 			want[a.header.Get("X-Correlation-ID")] = true
 		}
 	}
+
 	waitFor(t, "the export", func() bool { return ts.observe.traces.exported.Load() >= 30 })
 	time.Sleep(2 * exportPause) // were there more, they would come now
 	perTrace := make(map[string]int)
 	for _, s := range exporter.GetSpans() {
 		perTrace[s.SpanContext.TraceID().String()]++
 	}
+
 	if len(want) != 10 || len(perTrace) != 10 {
 		t.Fatalf("%d failed, %d traces exported, want 10", len(want), len(perTrace))
 	}
@@ -234,13 +248,17 @@ func TestTracingKeepsFailedRequestsWholeAtRateZero(t *testing.T) {
 
 func TestTracingKeepsSlowOnesAndFewForTheirCallersSake(t *testing.T) {
 	ts := newTestServer(t, "OTEL_TRACE_SAMPLE_RATE=0", "SLOW_REQUEST=1ns")
-	if line := ts.lines.find(t, "request", ts.get("/search?q=a").header.Get("X-Correlation-ID")); line["kept"] != "slow" || line["level"] != "warn" {
+	id := ts.get("/search?q=a").header.Get("X-Correlation-ID")
+	line := ts.lines.find(t, "request", id)
+	if line["kept"] != "slow" || line["level"] != "warn" {
 		t.Errorf("log line: %v", line)
 	}
+
 	ts = newTestServer(t, "OTEL_TRACE_SAMPLE_RATE=0", "SLOW_REQUEST=1h")
 	kept := 0
 	for i := range 100 {
-		id := ts.get("/search?q=a", fmt.Sprintf("Traceparent: 00-0af7651916cd43dd8448eb2100000%03d-b7ad6b7169203331-01", i)).header.Get("X-Correlation-ID")
+		parent := fmt.Sprintf("Traceparent: 00-0af7651916cd43dd8448eb2100000%03d-b7ad6b7169203331-01", i)
+		id := ts.get("/search?q=a", parent).header.Get("X-Correlation-ID")
 		if ts.lines.find(t, "request", id)["kept"] == "caller" {
 			kept++
 		}
@@ -260,7 +278,10 @@ func TestTracingSendsOTLP(t *testing.T) {
 	}))
 	defer collector.Close()
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
-	ts := newTestServer(t, "OTEL_TRACE_SAMPLE_RATE=1", "OTEL_EXPORTER_OTLP_ENDPOINT="+collector.URL, "OTEL_SERVICE_NAME=docs")
+	ts := newTestServer(t,
+		"OTEL_TRACE_SAMPLE_RATE=1",
+		"OTEL_EXPORTER_OTLP_ENDPOINT="+collector.URL,
+		"OTEL_SERVICE_NAME=docs")
 	id, err := hex.DecodeString(ts.get("/search?q=a").header.Get("X-Correlation-ID"))
 	if err != nil {
 		t.Fatal(err)
@@ -268,7 +289,9 @@ func TestTracingSendsOTLP(t *testing.T) {
 	for {
 		select {
 		case body := <-received:
-			if bytes.Contains(body, id) && bytes.Contains(body, []byte("GET /search")) && bytes.Contains(body, []byte("docs")) {
+			hasName := bytes.Contains(body, []byte("GET /search"))
+			hasService := bytes.Contains(body, []byte("docs"))
+			if bytes.Contains(body, id) && hasName && hasService {
 				return
 			}
 		case <-time.After(10 * time.Second):
@@ -335,21 +358,28 @@ func TestTracingNamesADatabaseErrorByItsCode(t *testing.T) {
 	if a.status != http.StatusInternalServerError || strings.Contains(a.body, "chunks") {
 		t.Errorf("%d %s, want 500 without the cause", a.status, a.body)
 	}
-	spans := tree(wait(t, exporter, a.header.Get("X-Correlation-ID"), 4))
-	for _, want := range []string{"GET /search (server) ERROR", "error.type=42P01", "  retrieval documents (client) ERROR", "    search (client) ERROR"} {
+	spans := tree(waitForSpans(t, exporter, a.header.Get("X-Correlation-ID"), 4))
+	for _, want := range []string{
+		"GET /search (server) ERROR",
+		"error.type=42P01",
+		"  retrieval documents (client) ERROR",
+		"    search (client) ERROR",
+	} {
 		if !strings.Contains(spans, want) {
 			t.Errorf("no %q in\n%s", want, spans)
 		}
 	}
-	if want := `db_query_summary="search",error_type="42P01"} 1`; !strings.Contains(ts.get("/metrics").body, want) {
+	want := `db_query_summary="search",error_type="42P01"} 1`
+	if !strings.Contains(ts.get("/metrics").body, want) {
 		t.Errorf("/metrics has no %s", want)
 	}
 }
 
-// TestTracingReachesJaeger sends a search to a real Jaeger, where one is named by its OTLP/HTTP and query addresses:
+// TestTracingReachesJaeger sends a search to a real Jaeger, if its OTLP/HTTP and query addresses are given:
 // JAEGER_OTLP=http://127.0.0.1:4318 JAEGER_QUERY=http://127.0.0.1:16686 go test -run Jaeger .
 func TestTracingReachesJaeger(t *testing.T) {
-	otlp, query := os.Getenv("JAEGER_OTLP"), os.Getenv("JAEGER_QUERY")
+	otlp := os.Getenv("JAEGER_OTLP")
+	query := os.Getenv("JAEGER_QUERY")
 	if otlp == "" || query == "" {
 		t.Skip("JAEGER_OTLP and JAEGER_QUERY name no Jaeger")
 	}
@@ -364,6 +394,8 @@ func TestTracingReachesJaeger(t *testing.T) {
 		}
 		defer resp.Body.Close()
 		body, err := io.ReadAll(resp.Body)
-		return err == nil && strings.Count(string(body), `"operationName"`) == 5 && strings.Contains(string(body), "retrieval documents")
+		return err == nil &&
+			strings.Count(string(body), `"operationName"`) == 5 &&
+			strings.Contains(string(body), "retrieval documents")
 	})
 }

@@ -1,0 +1,108 @@
+package main
+
+// The arguments of tools and prompts, and the errors that a model reads: it can mend its arguments.
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// arguments are what a tool or prompt is called with. They remember the first problem found; check returns it.
+type arguments struct {
+	values map[string]any
+	answer *bytes.Buffer // see call
+	err    error
+}
+
+// fail keeps the first problem.
+func (a *arguments) fail(format string, args ...any) {
+	if a.err == nil {
+		a.err = toolErrorf(format, args...)
+	}
+}
+
+// text returns the value of a string argument, "" if it is absent or null.
+func (a *arguments) text(name string) string {
+	text, ok := a.values[name].(string)
+	if !ok && a.values[name] != nil {
+		a.fail("%s must be a string", name)
+	}
+	return text
+}
+
+// integer returns the value of an integer argument from 1 to maxValue, defaultValue if it is absent or null.
+func (a *arguments) integer(name string, defaultValue, maxValue int) int {
+	value := a.values[name]
+	if value == nil {
+		return defaultValue
+	}
+	n, ok := value.(float64)
+	if !ok || n != math.Trunc(n) || n < 1 || n > float64(maxValue) {
+		a.fail("%s must be an integer from 1 to %d", name, maxValue)
+		return defaultValue
+	}
+	return int(n)
+}
+
+// query returns the value of the argument that is searched for. Unlike other texts it must be there. The search checks
+// it too, but speaks of the parameter q, which a model does not know.
+func (a *arguments) query(name string) string {
+	text := a.text(name)
+	switch {
+	case strings.TrimSpace(text) == "":
+		a.fail("%s is missing: pass what to look for, "+
+			`for example {"%s":"how to install"}`,
+			name, name)
+	case len(text) > maxQueryBytes, !isPlain(text):
+		a.fail("%s must have at most %d bytes, none of them NUL: "+
+			"shorten it to its main words",
+			name, maxQueryBytes)
+	}
+	return text
+}
+
+// check returns the first problem, or that there is an argument of another name: the model meant something by it.
+func (a *arguments) check(names ...string) error {
+	var unknown []string
+	for name := range a.values {
+		if !slices.Contains(names, name) {
+			unknown = append(unknown, name)
+		}
+	}
+	if len(unknown) > 0 {
+		a.fail("unknown argument %.60q: there are %s", slices.Min(unknown), strings.Join(names, ", "))
+	}
+	return a.err
+}
+
+// toolError is why a tool cannot do as asked. The model reads the message: it says what to do next.
+type toolError struct {
+	message string
+	cause   error // a failure of ours, which the metrics tell from the model's mistakes; else nil
+}
+
+func toolErrorf(format string, args ...any) toolError {
+	return toolError{message: fmt.Sprintf(format, args...)}
+}
+
+func (e toolError) Error() string { return e.message }
+
+func (e toolError) problem() problem {
+	return problem{
+		status:  http.StatusBadRequest,
+		code:    codeInvalidParams,
+		message: e.message,
+	}
+}
+
+// errorType is a label of the metrics.
+func (e toolError) errorType() string {
+	if e.cause != nil {
+		return errorType(e.cause)
+	}
+	return "tool_error"
+}

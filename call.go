@@ -1,0 +1,239 @@
+package main
+
+// A call is one message with the revision of the protocol that it speaks: how that is negotiated, what the revision
+// demands of the HTTP request, and how the record and the HTTP status tell of the call.
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// call is a message and who sent it in which revision.
+type call struct {
+	*message
+	version string  // of the protocol
+	session *stream // on /sse, else nil
+
+	// answer is an empty buffer for the text of a tool's answer. It is released once the response is encoded.
+	answer *bytes.Buffer
+}
+
+// parseCall parses a message that came with these headers. With an error the call has what could be read.
+func parseCall(text []byte, h http.Header) (*call, error) {
+	m, err := parseMessage(text)
+	c := &call{message: m, version: headerValue(h, versionHeader)}
+	if err != nil {
+		return c, err
+	}
+	return c, c.negotiate(h)
+}
+
+func (c *call) isModern() bool { return c.version == modernVersion }
+
+// isListen reports whether c asks for a stream.
+func (c *call) isListen() bool {
+	return c.isModern() && c.isRequest() && c.Method == "subscriptions/listen"
+}
+
+// Headers by which a modern client repeats what its message says, in the form of map keys.
+const (
+	versionHeader = "Mcp-Protocol-Version"
+	methodHeader  = "Mcp-Method"
+	nameHeader    = "Mcp-Name"
+)
+
+// headerValue returns the values of a header as one. key is in canonical form.
+func headerValue(h http.Header, key string) string {
+	return strings.Join(h[key], ",")
+}
+
+// negotiate sets the version that c's message speaks and checks what that version demands of the headers. Proxies go
+// by the headers, so a modern request must not say anything else in them.
+func (c *call) negotiate(h http.Header) error {
+	version := headerValue(h, versionHeader)
+	if c.meta().Version == nil && version != modernVersion {
+		return c.negotiateLegacy(version)
+	}
+	c.version = modernVersion
+	if c.ID == nil {
+		// Clients send notifications without the headers.
+		return nil
+	}
+	if c.Method == "" {
+		return rpcErrorf(codeInvalidRequest,
+			"this server asks nothing: send requests and notifications")
+	}
+
+	if err := c.checkMeta(version); err != nil {
+		return err
+	}
+	return c.checkHeaders(h)
+}
+
+// negotiateLegacy sets the version of the initialize era that the header names.
+func (c *call) negotiateLegacy(version string) error {
+	c.version = version
+	if version == "" {
+		c.version = batchVersion
+	}
+	if slices.Contains(legacyVersions, c.version) || c.Method == "initialize" {
+		return nil
+	}
+	supported := slices.Concat([]string{modernVersion}, legacyVersions)
+	return unsupportedVersion(version, supported)
+}
+
+// checkMeta checks what the _meta of a modern request says. version is that of the header.
+func (c *call) checkMeta(version string) error {
+	meta := c.meta()
+	switch {
+	case meta.Version == nil:
+		return rpcErrorf(codeInvalidParams,
+			"params._meta lacks io.modelcontextprotocol/protocolVersion")
+	case *meta.Version != version:
+		return headerMismatch("MCP-Protocol-Version", version, *meta.Version)
+	case *meta.Version != modernVersion:
+		return unsupportedVersion(*meta.Version, []string{modernVersion})
+	case meta.Capabilities == nil:
+		return rpcErrorf(codeInvalidParams,
+			"params._meta lacks the object io.modelcontextprotocol/clientCapabilities")
+	}
+	return nil
+}
+
+// checkHeaders checks that the headers repeat the method, and what it is called for.
+func (c *call) checkHeaders(h http.Header) error {
+	method := headerValue(h, methodHeader)
+	if method != c.Method {
+		return headerMismatch(methodHeader, method, c.Method)
+	}
+
+	var want string
+	switch c.Method {
+	case "tools/call", "prompts/get":
+		want = paramsAs[callParams](c.message).Name
+	case "resources/read":
+		want = paramsAs[resourceParams](c.message).URI
+	default:
+		return nil
+	}
+	name := headerValue(h, nameHeader)
+	if name == "" || decodeHeader(name) != want {
+		return headerMismatch(nameHeader, name, want)
+	}
+	return nil
+}
+
+// decodeHeader decodes a header value of the form =?base64?…?=, which stands for text that a header cannot have. It
+// returns any other value as it is, and "" if the base64 is broken.
+func decodeHeader(value string) string {
+	encoded, begins := strings.CutPrefix(value, "=?base64?")
+	encoded, ends := strings.CutSuffix(encoded, "?=")
+	if !begins || !ends {
+		return value
+	}
+	decoded, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		return ""
+	}
+	return string(decoded)
+}
+
+func headerMismatch(header, value, body string) error {
+	return rpcErrorf(codeHeaderMismatch,
+		"header %s is %.100q and the body says %.100q: they must agree",
+		header, value, body)
+}
+
+func unsupportedVersion(version string, supported []string) error {
+	return rpcError{
+		Code:    codeUnsupportedVersion,
+		Message: fmt.Sprintf("protocol version %.40q is not spoken here", version),
+		Data:    map[string]any{"supported": supported, "requested": version},
+	}
+}
+
+// errNotAcceptable refuses a client that asks for neither of the two forms of an answer.
+var errNotAcceptable = userError{
+	http.StatusNotAcceptable,
+	"send Accept: application/json, text/event-stream",
+}
+
+// accepts reports whether r's Accept header lets through an answer of that media type. Without the header all are.
+func accepts(r *http.Request, mediaType string) bool {
+	accept := strings.ToLower(headerValue(r.Header, "Accept"))
+	if accept == "" {
+		return true
+	}
+	group, _, _ := strings.Cut(mediaType, "/")
+	wanted := []string{mediaType, group + "/*", "*/*"}
+	for item := range strings.SplitSeq(accept, ",") {
+		item, _, _ = strings.Cut(item, ";")
+		if slices.Contains(wanted, strings.TrimSpace(item)) {
+			return true
+		}
+	}
+	return false
+}
+
+// beginStage begins the stage of c and notes on the log line who asks for what. label is the name of c's method where that
+// comes from a closed set: what a client makes up must not become a label of a metric.
+func (c *call) beginStage(ctx context.Context, label string) (context.Context, func(*error)) {
+	attrs := make([]slog.Attr, 0, 6) // with room for those of a tool
+	attrs = append(attrs,
+		slog.String("mcp.method.name", label),
+		slog.String("mcp.protocol.version", c.version),
+		slog.String("network.transport", "tcp"))
+	if c.ID != nil {
+		id := strings.Trim(string(c.ID), `"`)
+		attrs = append(attrs, slog.String("jsonrpc.request.id", truncate(id, 64)))
+	}
+	ctx, end := stage(ctx, stageMCP, attrs...)
+
+	if traceparent, ok := c.meta().Traceparent.(string); ok {
+		continueTrace(ctx, traceparent)
+	}
+	logAttrs(ctx, slog.String("mcp_method", label))
+	if client := c.clientName(); client != "" {
+		logAttrs(ctx, slog.String("mcp_client", client))
+	}
+	return ctx, end
+}
+
+// clientName returns the name and version that the client gives itself, or "". Modern clients give them with each
+// request, those of /sse once a session, other legacy ones in initialize alone.
+func (c *call) clientName() string {
+	if c.Method != "initialize" && c.session != nil {
+		name, _ := c.session.clientName.Load().(string)
+		return name
+	}
+	client := c.meta().Client
+	if c.Method == "initialize" {
+		client = paramsAs[initializeParams](c.message).Client
+	}
+	return truncate(strings.TrimSpace(client.Name+" "+client.Version), 64)
+}
+
+// errorStatus returns the HTTP status of c's error response. Initialize-era clients take any status but 200 for a broken
+// transport, so they get 200 whenever the request could be understood.
+func (c *call) errorStatus(p problem) int {
+	understood := []int{
+		codeMethodNotFound,
+		codeInvalidParams,
+		codeResourceNotFound,
+		codeInternal,
+	}
+	switch {
+	case !c.isModern() && slices.Contains(understood, p.code):
+		return http.StatusOK
+	case p.code == codeMethodNotFound:
+		return http.StatusNotFound
+	}
+	return p.status
+}
