@@ -82,7 +82,7 @@ func (f *folder) remove(ctx context.Context, id string) error {
 func (f *folder) inRoot(
 	ctx context.Context, operation, id string, do func(root *os.Root) error,
 ) (err error) {
-	_, end := stage(ctx, "file", slog.String("operation", operation))
+	_, end := stage(ctx, stageFile, slog.String("operation", operation))
 	defer end(&err)
 
 	root, err := os.OpenRoot(f.dir)

@@ -92,13 +92,13 @@ var hashedQueryAttrs = embeddingAttrs(hashedModel, "query")
 type hashedEmbedder struct{}
 
 func (hashedEmbedder) query(ctx context.Context, text string) ([]float32, error) {
-	_, end := stage(ctx, "embed", hashedQueryAttrs...)
+	_, end := stage(ctx, stageEmbed, hashedQueryAttrs...)
 	defer end(nil)
 	return hashedVector(text), nil
 }
 
 func (hashedEmbedder) documents(ctx context.Context, texts []string) ([][]float32, error) {
-	_, end := stage(ctx, "embed", batchAttrs(hashedModel, len(texts))...)
+	_, end := stage(ctx, stageEmbed, batchAttrs(hashedModel, len(texts))...)
 	defer end(nil)
 
 	vectors := make([][]float32, len(texts))

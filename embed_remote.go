@@ -88,7 +88,7 @@ func (e *remoteEmbedder) check(ctx context.Context) error {
 // query returns the vector of a question, from the cache if it is there. Requests that ask the same question at the
 // same time share one call (single flight). If the request that makes the call is cancelled, another one calls again.
 func (e *remoteEmbedder) query(ctx context.Context, text string) (_ []float32, err error) {
-	ctx, end := stage(ctx, "embed", embeddingAttrs(e.model(), "query")...)
+	ctx, end := stage(ctx, stageEmbed, embeddingAttrs(e.model(), "query")...)
 	defer end(&err)
 	ctx, cancel := context.WithTimeout(ctx, queryBudget)
 	defer cancel()
@@ -172,7 +172,7 @@ func (e *remoteEmbedder) batchSize(inputs []string) int {
 // does not take: embedBatch halves it and tries again, so that in the end only such texts have no vector.
 func (e *remoteEmbedder) embedBatch(ctx context.Context, inputs []string, vectors [][]float32) error {
 	attrs := batchAttrs(e.model(), len(inputs))
-	stageCtx, end := stage(ctx, "embed", attrs...)
+	stageCtx, end := stage(ctx, stageEmbed, attrs...)
 	results, err := e.callWithRetry(stageCtx, inputs, maxBatchAttempts)
 	end(&err)
 

@@ -58,14 +58,14 @@ func (m *memory) search(ctx context.Context, q query) (hits []hit, degraded bool
 		return nil, false, err
 	}
 
-	_, end := stage(ctx, "rank")
+	_, end := stage(ctx, stageRank)
 	defer end(&err)
 	fused := fuse(lexicalLeg, vectorLeg, m.vectorWeight, m.embedder.minCosine())
 	return s.hits(fused, q.limit), embedErr != nil, nil
 }
 
 func (m *memory) document(ctx context.Context, id string) (_ *document, err error) {
-	_, end := stage(ctx, "db", queryDocument.attrs()...)
+	_, end := stage(ctx, stageDB, queryDocument.attrs()...)
 	defer end(&err)
 
 	_, e := m.current.Load().find(id)
@@ -76,7 +76,7 @@ func (m *memory) document(ctx context.Context, id string) (_ *document, err erro
 }
 
 func (m *memory) list(ctx context.Context, prefix, after string, limit int) (_ []documentInfo, err error) {
-	_, end := stage(ctx, "db", queryList.attrs()...)
+	_, end := stage(ctx, stageDB, queryList.attrs()...)
 	defer end(&err)
 
 	s := m.current.Load()
@@ -111,7 +111,7 @@ func (m *memory) put(ctx context.Context, d *document, pre precondition) (create
 		return false, err
 	}
 
-	ctx, end := stage(ctx, "db", queryPut.attrs()...)
+	ctx, end := stage(ctx, stageDB, queryPut.attrs()...)
 	defer end(&err)
 	m.writing.Lock()
 	defer m.writing.Unlock()
@@ -131,7 +131,7 @@ func (m *memory) put(ctx context.Context, d *document, pre precondition) (create
 
 // remove removes the file first, then the document from the index.
 func (m *memory) remove(ctx context.Context, id string, pre precondition) (err error) {
-	ctx, end := stage(ctx, "db", queryRemove.attrs()...)
+	ctx, end := stage(ctx, stageDB, queryRemove.attrs()...)
 	defer end(&err)
 
 	if m.folder == nil {
@@ -168,7 +168,7 @@ func (m *memory) sync(ctx context.Context, began time.Time, changed []*document,
 		return err
 	}
 
-	_, end := stage(ctx, "db", querySync.attrs()...)
+	_, end := stage(ctx, stageDB, querySync.attrs()...)
 	defer end(&err)
 	m.writing.Lock()
 	defer m.writing.Unlock()

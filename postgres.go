@@ -134,7 +134,7 @@ func (p *postgres) attempt(
 	do func(tx *transaction) error,
 ) (err error) {
 	attrs := append(name.attrs(), slog.String("db.system.name", "postgresql"))
-	ctx, end := stage(ctx, "db", attrs...)
+	ctx, end := stage(ctx, stageDB, attrs...)
 	defer end(&err)
 	ctx, cancel := context.WithTimeout(ctx, timeLeft(ctx))
 	defer cancel()

@@ -36,7 +36,7 @@ func TestStatementsNameTheirRequest(t *testing.T) {
 		return count(t, url, running) == 0
 	})
 
-	if len(rec.stages) != 1 || rec.stages[0].kind != "db" {
+	if len(rec.stages) != 1 || rec.stages[0].kind != stageDB {
 		t.Fatalf("stages are %+v", rec.stages)
 	}
 	st := rec.stages[0]

@@ -14,7 +14,7 @@ import (
 // legs runs both legs of a search on the entries with the query's prefix. Each leg has at most
 // legSize candidates, best first. A nil vector makes the vector leg empty.
 func (s *snapshot) legs(ctx context.Context, q query, v []float32) (lexical, vector []candidate, err error) {
-	ctx, end := stage(ctx, "db", querySearch.attrs()...)
+	ctx, end := stage(ctx, stageDB, querySearch.attrs()...)
 	defer end(&err)
 
 	low, high := s.prefixRange(q.prefix)

@@ -21,21 +21,32 @@ import (
 // maxStages bounds the memory of a record. The time of further stages is added to the last one.
 const maxStages = 64
 
-// stageKind names what a stage measures. Metrics and spans depend on it.
-type stageKind string
+// stageKind is what a stage measures. Metrics and spans depend on it. It is a number, so that a misspelt kind does not
+// compile.
+type stageKind uint8
 
 const (
-	stageDB     stageKind = "db"     // an operation of the store
-	stageEmbed  stageKind = "embed"  // texts into vectors
-	stageSearch stageKind = "search" // a search from its parameters to its hits
-	stageRank   stageKind = "rank"   // the fusion of the two rankings in memory
-	stageMCP    stageKind = "mcp"    // one JSON-RPC message
-	stageTool   stageKind = "tool"   // one call of a tool
-	stageFile   stageKind = "file"   // reading or writing one file of DOCS_DIR
+	stageDB     stageKind = iota // an operation of the store
+	stageEmbed                   // texts into vectors
+	stageSearch                  // a search from its parameters to its hits
+	stageRank                    // the fusion of the two rankings in memory
+	stageMCP                     // one JSON-RPC message
+	stageTool                    // one call of a tool
+	stageFile                    // reading or writing one file of DOCS_DIR
 )
 
+var stageNames = [...]string{
+	stageDB:     "db",
+	stageEmbed:  "embed",
+	stageSearch: "search",
+	stageRank:   "rank",
+	stageMCP:    "mcp",
+	stageTool:   "tool",
+	stageFile:   "file",
+}
+
 // String returns the name that Server-Timing and the waterfall show.
-func (k stageKind) String() string { return string(k) }
+func (k stageKind) String() string { return stageNames[k] }
 
 // Transports of long-lived answers: two of server-sent events, and two that last because of what they do.
 const (

@@ -20,7 +20,10 @@ import (
 )
 
 // spanScope names the library that made the spans, as OpenTelemetry requires.
-var spanScope = instrumentation.Scope{Name: "vitrine", Version: version()}
+var spanScope = instrumentation.Scope{
+	Name:    "vitrine",
+	Version: version(),
+}
 
 // appendSpans appends the span of a record and that of each of its stages, with the ids and times
 // that the record has given them.
@@ -45,9 +48,10 @@ func (e *traceExport) appendSpans(
 func (e *traceExport) recordSpan(rec *record) tracetest.SpanStub {
 	// Room for the attributes that the span has beside rec.attrs.
 	const otherAttrs = 16
+	id := rec.sampledContext(rec.trace, rec.span)
 	span := tracetest.SpanStub{
 		Name:                 rec.job,
-		SpanContext:          rec.sampledContext(rec.trace, rec.span),
+		SpanContext:          id,
 		SpanKind:             trace.SpanKindInternal,
 		StartTime:            rec.start,
 		EndTime:              rec.start.Add(rec.took),
@@ -62,7 +66,12 @@ func (e *traceExport) recordSpan(rec *record) tracetest.SpanStub {
 
 	if rec.parent.IsValid() {
 		const isRemote = true
-		span.Parent = rec.spanContext(rec.trace, rec.parent, trace.FlagsSampled, isRemote)
+		span.Parent = rec.spanContext(
+			rec.trace,
+			rec.parent,
+			trace.FlagsSampled,
+			isRemote,
+		)
 	}
 	if rec.job == "" {
 		span.Name = rec.spanName()
@@ -82,13 +91,15 @@ func (e *traceExport) stageSpan(rec *record, i int) tracetest.SpanStub {
 	st := &rec.stages[i]
 	id, spanID := rec.spanOf(i)
 	parent, links := rec.stageParent(st)
+	// The end is 0 if the stage never ended.
+	end := max(st.start, st.end)
 	span := tracetest.SpanStub{
 		Name:                 st.spanName(),
 		SpanContext:          rec.sampledContext(id, spanID),
 		Parent:               parent,
 		SpanKind:             st.spanKind(),
 		StartTime:            rec.start.Add(st.start),
-		EndTime:              rec.start.Add(max(st.start, st.end)), // end is 0 if it never ended
+		EndTime:              rec.start.Add(end),
 		Attributes:           spanAttributes(st.attrs, 1),
 		Links:                links,
 		Resource:             e.resource,
@@ -114,7 +125,8 @@ func (e *traceExport) stageSpan(rec *record, i int) tracetest.SpanStub {
 // continues a trace of the caller belongs to the caller's span instead, and is linked to the record.
 func (rec *record) stageParent(st *stageRecord) (trace.SpanContext, []sdktrace.Link) {
 	if st.remote != nil {
-		request := sdktrace.Link{SpanContext: rec.sampledContext(rec.trace, rec.span)}
+		id := rec.sampledContext(rec.trace, rec.span)
+		request := sdktrace.Link{SpanContext: id}
 		return *st.remote, []sdktrace.Link{request}
 	}
 
@@ -175,7 +187,8 @@ func (rec *record) appendHTTP(attrs []attribute.KeyValue) []attribute.KeyValue {
 	if err != nil {
 		return attrs
 	}
-	return append(attrs, attribute.Int("client.port", n))
+	attrs = append(attrs, attribute.Int("client.port", n))
+	return attrs
 }
 
 // spanName returns the name of a stage's span. Stages without a convention have the name of their
@@ -186,9 +199,10 @@ func (st *stageRecord) spanName() string {
 		return st.text("db.query.summary")
 	case stageMCP:
 		// A message names a tool, a prompt, or neither.
-		target := st.text("gen_ai.tool.name") + st.text("gen_ai.prompt.name")
+		tool := st.text("gen_ai.tool.name")
+		prompt := st.text("gen_ai.prompt.name")
 		method := st.text("mcp.method.name")
-		return strings.TrimSpace(method + " " + target)
+		return strings.TrimSpace(method + " " + tool + prompt)
 	case stageTool:
 		return "execute_tool " + st.text("gen_ai.tool.name")
 	case stageEmbed:

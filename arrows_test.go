@@ -1,0 +1,145 @@
+package main
+
+// The rooms use names in one direction only: layers says which rooms a room may use.
+
+import (
+	"bytes"
+	"fmt"
+	"go/ast"
+	"go/importer"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// layer is a group of rooms. Each may use the rooms that stand before it in the layer and all rooms of the layers named.
+type layer struct {
+	name  string
+	rooms []string
+	uses  []string
+}
+
+// layers are those of ARCHITECTURE.md, the lowest first.
+var layers = []layer{
+	{"foundation", []string{"limits", "version", "parsers", "settings", "settings_read", "answers"}, nil},
+	{"record", []string{"record", "propagate"}, []string{"foundation"}},
+	{"views", []string{"log", "outcomes", "families", "metrics", "spans", "traces", "gauges", "recorder"}, []string{"foundation", "record"}},
+	{"observability", []string{"observe", "pprof"}, []string{"foundation", "record", "views"}},
+	{"text", []string{"stem", "terms", "embed", "embed_api", "embed_remote"}, []string{"foundation", "record"}},
+	{"documents", []string{"markdown", "documents", "durable", "folder"}, []string{"foundation", "record", "observability"}},
+	{"memory", []string{"index", "ranking", "memory"}, []string{"foundation", "record", "observability", "text", "documents"}},
+	{"database", []string{"weights", "postgres", "replicas", "writes", "queries", "upkeep"}, []string{"foundation", "record", "observability", "text", "documents"}},
+	{"service", []string{"guard", "health", "handlers", "bulk", "page"}, []string{"foundation", "record", "views", "observability", "documents"}},
+	{"agents", []string{"jsonrpc", "streams", "call", "arguments", "quote", "tools", "resources", "methods", "mcp"}, []string{"foundation", "record", "observability", "documents", "service"}},
+	{"entry", []string{"server", "main"}, []string{"foundation", "record", "views", "observability", "text", "documents", "memory", "database", "service", "agents"}},
+}
+
+// arrow says that a room uses a name that another room declares.
+type arrow struct{ from, to, name string }
+
+// arrows returns the uses of package-level names and methods between the rooms in dir. The receiver of a method is no use of its
+// type, nor is the server struct, which the rooms of the service and of the agents share.
+func arrows(t *testing.T, dir string) []arrow {
+	t.Helper()
+	fset := token.NewFileSet()
+	var files []*ast.File
+	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(fset, name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, file)
+	}
+	info := &types.Info{Uses: make(map[*ast.Ident]types.Object)}
+	config := types.Config{Importer: importer.ForCompiler(fset, "gc", exportData(t))}
+	pkg, err := config.Check("vitrine", fset, files, info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	receivers := make(map[*ast.Ident]bool)
+	for _, file := range files {
+		for _, d := range file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && f.Recv != nil {
+				ast.Inspect(f.Recv, func(n ast.Node) bool {
+					if id, ok := n.(*ast.Ident); ok {
+						receivers[id] = true
+					}
+					return true
+				})
+			}
+		}
+	}
+	room := func(pos token.Pos) string {
+		return strings.TrimSuffix(filepath.Base(fset.Position(pos).Filename), ".go")
+	}
+	var found []arrow
+	for id, object := range info.Uses {
+		if object.Pkg() != pkg || receivers[id] || object.Name() == "server" {
+			continue
+		}
+		f, isFunc := object.(*types.Func)
+		isMethod := isFunc && f.Signature().Recv() != nil
+		if from, to := room(id.Pos()), room(object.Pos()); from != to && (isMethod || object.Parent() == pkg.Scope()) {
+			found = append(found, arrow{from, to, object.Name()})
+		}
+	}
+	return found
+}
+
+// exportData returns a lookup of the compiled packages that the program imports, which go list builds or finds.
+func exportData(t *testing.T) importer.Lookup {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-export", "-deps", "-f", "{{.ImportPath}}={{.Export}}", ".").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	exports := make(map[string]string)
+	for line := range strings.Lines(string(bytes.TrimSpace(out))) {
+		path, file, _ := strings.Cut(strings.TrimSpace(line), "=")
+		exports[path] = file
+	}
+	return func(path string) (io.ReadCloser, error) { return os.Open(exports[path]) }
+}
+
+func TestArrows(t *testing.T) {
+	allowed := make(map[string][]string) // by room
+	inLayer := make(map[string][]string)
+	for _, l := range layers {
+		inLayer[l.name] = l.rooms
+		var below []string
+		for _, name := range l.uses {
+			below = append(below, inLayer[name]...)
+		}
+		for i, room := range l.rooms {
+			allowed[room] = slices.Concat(below, l.rooms[:i])
+		}
+	}
+	wrong := make(map[string][]string)
+	for _, a := range arrows(t, ".") {
+		if _, ok := allowed[a.from]; !ok {
+			t.Fatalf("%s.go stands in no layer", a.from)
+		}
+		if !slices.Contains(allowed[a.from], a.to) {
+			key := fmt.Sprintf("%s.go uses %s.go", a.from, a.to)
+			wrong[key] = append(wrong[key], a.name)
+		}
+	}
+	for key, names := range wrong {
+		slices.Sort(names)
+		t.Errorf("%s: %s", key, strings.Join(slices.Compact(names), ", "))
+	}
+}
