@@ -22,6 +22,7 @@ import (
 
 // TestBinaryIsReproducible builds as the Dockerfile does, in two folders, and tries the stamps.
 func TestBinaryIsReproducible(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("builds the program twice")
 	}
@@ -214,6 +215,7 @@ func TestVersionsArePinned(t *testing.T) {
 // TestBackupOfTheFolderRestores runs the runbook's own commands: a backup that is taken while documents are replaced has each
 // of them whole, and a server over what is restored answers with the same.
 func TestBackupOfTheFolderRestores(t *testing.T) {
+	t.Parallel()
 	dir, restored, work := t.TempDir(), filepath.Join(t.TempDir(), "restored"), t.TempDir()
 	p := start(t, []string{"DOCS_DIR=" + dir})
 	text := func(i, version int) string {
@@ -270,6 +272,7 @@ func TestBackupOfTheFolderRestores(t *testing.T) {
 // TestBackupOfTheDatabaseRestores runs the runbook's commands with the tools of the tests' server, or skips where they are not
 // at hand: a server over the restored database answers with the same.
 func TestBackupOfTheDatabaseRestores(t *testing.T) {
+	t.Parallel()
 	from, to, work := newDatabase(t), newDatabase(t), t.TempDir()
 	path := postgresTools(t, work)
 	p := start(t, []string{"DATABASE_URL=" + from})

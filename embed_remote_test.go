@@ -94,6 +94,7 @@ func TestEmbedderUnderstandsNumbersToo(t *testing.T) {
 // TestEmbedderSurvivesRefusals embeds a batch of eight texts, the sixth of which is bad: some APIs refuse a call because
 // of it. Others refuse one call, or all calls.
 func TestEmbedderSurvivesRefusals(t *testing.T) {
+	t.Parallel()
 	const bad = "text number5"
 	ifBad := func(answer fakeAnswer) fakeAnswer {
 		return func(w http.ResponseWriter, r *http.Request, in fakeRequest) bool {
@@ -287,6 +288,7 @@ func TestQueryCacheIsBounded(t *testing.T) {
 // TestSearchIsLexicalWhileTheEmbedderIsAway stores a document while the API is away. In both stores it is found by its
 // words at once, and by its vector once the API is back.
 func TestSearchIsLexicalWhileTheEmbedderIsAway(t *testing.T) {
+	t.Parallel()
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()
 		f := newFakeEmbedder(t, 64)
@@ -348,6 +350,7 @@ func testEmbedderAway(t *testing.T, f *fakeEmbedder, st store, embedMissing func
 }
 
 func TestStoredDocumentsAreSearchedThoughTheEmbedderIsAwayAtStart(t *testing.T) {
+	t.Parallel()
 	f := newFakeEmbedder(t, 64)
 	url := newDatabase(t)
 	f.set(refuse(503))
@@ -366,6 +369,7 @@ func TestStoredDocumentsAreSearchedThoughTheEmbedderIsAwayAtStart(t *testing.T) 
 }
 
 func TestHangingEmbedderDelaysOnlyTheFirstSearches(t *testing.T) {
+	t.Parallel()
 	f := newFakeEmbedder(t, 6)
 	m := newMemory(&folder{dir: t.TempDir(), observe: quietObserver()}, hashedEmbedder{}, 1, quietObserver())
 	m.embedder = newTestEmbedder(t, f)

@@ -285,6 +285,7 @@ func TestStaleTemporaryFilesAreRemoved(t *testing.T) {
 }
 
 func TestFolderUnderLoadIsFollowed(t *testing.T) {
+	t.Parallel()
 	ts := newTestServer(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var tasks sync.WaitGroup

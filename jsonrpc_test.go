@@ -26,7 +26,7 @@ func FuzzJSONRPC(f *testing.F) {
 		f.Add([]byte(body), "")
 	}
 	s := newMCPServer(f, goldenDocuments, nil)
-	s.log.discard()
+	s.lines.discard()
 	f.Fuzz(func(t *testing.T, body []byte, version string) {
 		r := httptest.NewRequest("POST", "/mcp", bytes.NewReader(body))
 		r.Header["Mcp-Protocol-Version"] = []string{version}
@@ -62,4 +62,31 @@ func FuzzJSONRPC(f *testing.F) {
 			t.Errorf("id %s for %s", answer.ID, m.ID)
 		}
 	})
+}
+
+// TestParseMessageGuessesTheMethod expects the params of the method, wherever that stands and whatever looks like it.
+func TestParseMessageGuessesTheMethod(t *testing.T) {
+	for _, text := range []string{
+		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x"}}`,
+		`{"jsonrpc": "2.0", "id": 1, "method" : "tools/call", "params": {"name": "x"}}`,
+		`{"params":{"name":"x"},"method":"tools/call","id":1,"jsonrpc":"2.0"}`,
+		`{"params":{"name":"x","arguments":{"method":"ping"}},"method":"tools/call","id":1,"jsonrpc":"2.0"}`,
+		`{"jsonrpc":"2.0","id":"\"method\":\"ping\"","method":"tools/call","params":{"name":"x"}}`,
+		`{"jsonrpc":"2.0","id":1,"method":"tools\u002fcall","params":{"name":"x"}}`,
+		`{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call","params":{"name":"x"}}`,
+	} {
+		m, err := parseMessage([]byte(text))
+		if err != nil {
+			t.Errorf("%v in %s", err, text)
+			continue
+		}
+		if got := paramsAs[callParams](m).Name; got != "x" {
+			t.Errorf("name %q in %s", got, text)
+		}
+	}
+
+	m, err := parseMessage([]byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":null}`))
+	if err != nil || paramsAs[callParams](m).Name != "" {
+		t.Error(m, err)
+	}
 }

@@ -82,6 +82,7 @@ func TestBusyPortExitsWith1(t *testing.T) {
 }
 
 func TestStartLogsTheSettingsWithoutSecrets(t *testing.T) {
+	t.Parallel()
 	p := start(t, nil)
 	line := p.logs.find(t, "starting", "")
 	text := fmt.Sprint(line["settings"])
@@ -116,6 +117,7 @@ func TestDoubtfulSettingsAreWarnedOf(t *testing.T) {
 
 // TestGarbageCollectorKnowsTheMemory reads from /metrics what raiseGCPercent has set.
 func TestGarbageCollectorKnowsTheMemory(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name string
 		env  []string
@@ -133,6 +135,7 @@ func TestGarbageCollectorKnowsTheMemory(t *testing.T) {
 }
 
 func TestStopUnderLoadAnswersEverythingInFlight(t *testing.T) {
+	t.Parallel()
 	p := start(t, []string{"DOCS_DIR=" + t.TempDir(), "DRAIN_DELAY=300ms"})
 	var answered, lost atomic.Int64
 	stop := make(chan struct{})
@@ -147,7 +150,12 @@ func TestStopUnderLoadAnswersEverythingInFlight(t *testing.T) {
 			}
 		})
 	}
-	time.Sleep(200 * time.Millisecond)
+	for worker := range 8 {
+		waitFor(t, "some answers for each client", func() bool {
+			status, _ := p.get(fmt.Sprintf("/documents/%d/5.md", worker))
+			return status == http.StatusOK
+		})
+	}
 
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -201,6 +209,7 @@ func (p *process) putUntilStopped(folder string, stop <-chan struct{}) (answered
 }
 
 func TestStopEndsABulkLoadThatSendsNothing(t *testing.T) {
+	t.Parallel()
 	p := start(t, []string{"DOCS_DIR=" + t.TempDir()})
 	body, send := io.Pipe()
 	defer send.Close()
@@ -232,6 +241,7 @@ func TestStopEndsABulkLoadThatSendsNothing(t *testing.T) {
 
 // TestKillLosesNothingAcknowledged kills the program in the midst of writes, 50 times.
 func TestKillLosesNothingAcknowledged(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	const writers = 4
 	acknowledged := make([]int, writers) // the last round that was acknowledged, by writer
@@ -239,8 +249,9 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 		body := strings.Repeat(fmt.Sprintf("%d ", round), 2000)
 		return fmt.Sprintf("# Writer %d\n\nround %d\n%s", writer, round, body)
 	}
+	var writes atomic.Int64
 
-	for range 50 {
+	for kills := range 50 {
 		p := start(t, []string{"DOCS_DIR=" + dir, "DOCS_SYNC_INTERVAL=1h"})
 		for writer, round := range acknowledged {
 			if round == 0 {
@@ -261,10 +272,12 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 						return
 					}
 					acknowledged[writer] = round
+					writes.Add(1)
 				}
 			})
 		}
-		time.Sleep(time.Duration(5+rand.IntN(25)) * time.Millisecond)
+		waitFor(t, "the next writes", func() bool { return writes.Load() > int64(writers*kills) })
+		time.Sleep(time.Duration(rand.IntN(25)) * time.Millisecond) // a moment like any other
 		_ = p.cmd.Process.Kill()
 		_ = p.cmd.Wait()
 		tasks.Wait()
@@ -276,6 +289,7 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 
 // TestPutIsDurableBeforeItIsAnswered reads the order of a PUT's system calls from strace.
 func TestPutIsDurableBeforeItIsAnswered(t *testing.T) {
+	t.Parallel()
 	strace, err := exec.LookPath("strace")
 	if err != nil {
 		if os.Getenv("CI") != "" {

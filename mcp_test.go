@@ -210,7 +210,7 @@ func goldenResponse(t *testing.T, url, text string) string {
 
 // client is an MCP client of one era.
 type mcpClient struct {
-	*mcpServer
+	*testServer
 	version string
 	id      int
 }
@@ -276,29 +276,13 @@ func (c *mcpClient) call(tool string, arguments map[string]any) (text string, re
 	return text, toolResult{textResult(markdown(text)).Content, body.Result.StructuredContent, body.Result.IsError}
 }
 
-// put writes or, with an empty text, deletes a document.
-func (s *mcpServer) put(id, text string) {
-	s.t.Helper()
-	method := "PUT"
-	if text == "" {
-		method = "DELETE"
-	}
-	r, _ := http.NewRequest(method, s.url+"/documents/"+id, strings.NewReader(text))
-	r.Header.Set("Authorization", "Bearer admin-token")
-	answer, err := http.DefaultClient.Do(r)
-	if err != nil || answer.StatusCode >= 300 {
-		s.t.Fatal(answer, err)
-	}
-	answer.Body.Close()
-}
-
 // TestMCPDisconnectReachesStore drops the connection of a request in both eras and on /sse.
 func TestMCPDisconnectReachesStore(t *testing.T) {
 	s, blocking := newBlockingServer(t)
 	search := map[string]any{"name": "search_docs", "arguments": map[string]any{"query": "install"}}
 	for _, version := range []string{modernVersion, "2025-11-25"} {
 		ctx, disconnect := context.WithCancel(t.Context())
-		c := &mcpClient{mcpServer: s, version: version}
+		c := &mcpClient{testServer: s, version: version}
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -319,7 +303,7 @@ func TestMCPDisconnectReachesStore(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		(&mcpClient{mcpServer: s}).send(t.Context(), path, "tools/call", 1, search)
+		(&mcpClient{testServer: s}).send(t.Context(), path, "tools/call", 1, search)
 	}()
 	<-blocking.began
 	disconnect()
@@ -330,28 +314,22 @@ func TestMCPDisconnectReachesStore(t *testing.T) {
 // TestMCPLogLine expects one line that says who asked for what.
 func TestMCPLogLine(t *testing.T) {
 	s := newMCPServer(t, goldenDocuments, nil)
-	c := &mcpClient{mcpServer: s, version: modernVersion}
+	c := &mcpClient{testServer: s, version: modernVersion}
 	c.call("get_document", map[string]any{"id": "none.md"})
 	for _, want := range []string{`"route":"/mcp"`, `"status":200`, `"mcp_method":"tools/call"`, `"mcp_client":"tester 1.2"`, `"tool":"get_document"`, `"error":"no document`} {
 		s.waitForLog(want)
 	}
 	_, path := s.openSSE()
-	old := &mcpClient{mcpServer: s}
+	old := &mcpClient{testServer: s}
 	old.send(t.Context(), path, "initialize", 1, map[string]any{"clientInfo": map[string]string{"name": strings.Repeat("n", 100), "version": "1"}})
 	old.send(t.Context(), path, "no/such", 2, nil)
 	s.waitForLog(`"mcp_method":"_OTHER","mcp_client":"` + strings.Repeat("n", 64) + `"`)
 }
 
 // waitForLog waits for a line, which is written behind the request's back.
-func (s *mcpServer) waitForLog(want string) {
-	s.t.Helper()
-	for range 200 {
-		if strings.Contains(s.log.String(), want) {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	s.t.Errorf("no %s in\n%s", want, s.log)
+func (ts *testServer) waitForLog(want string) {
+	ts.t.Helper()
+	waitFor(ts.t, "a log line with "+want, func() bool { return strings.Contains(ts.lines.String(), want) })
 }
 
 // TestMCPStages expects the stages of a message in the record: their attributes, errors and the message's own trace.

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
@@ -87,6 +86,7 @@ func TestMetricsAreThereFromTheStart(t *testing.T) {
 }
 
 func TestMetricsCountWhatHappens(t *testing.T) {
+	t.Parallel()
 	ts := newTestServer(t, "OTEL_TRACE_SAMPLE_RATE=1")
 	ts.put("a.md", "# Alpha\n\nbeta")
 	ts.get("/search?q=beta")
@@ -94,7 +94,9 @@ func TestMetricsCountWhatHappens(t *testing.T) {
 	ts.get("/search")
 	ts.do("BREW", "/search", "")
 	id := ts.get("/documents/none.md").header.Get("X-Correlation-ID")
-	time.Sleep(1100 * time.Millisecond) // the store is asked once a second
+	waitFor(t, "the size of the store, which is asked once a second", func() bool {
+		return strings.Contains(ts.get("/metrics").body, "vitrine_documents 1\n")
+	})
 	for _, want := range []string{
 		`http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="200",http_route="/search"} 2`,
 		`http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="400",http_route="/search"} 1`,
@@ -133,6 +135,7 @@ func series(text string) int {
 }
 
 func TestMetricsStayBoundedWhateverClientsSend(t *testing.T) {
+	t.Parallel()
 	ts := newTestServer(t)
 	h := ts.handler("search admin")
 	random := func() string { return strconv.FormatUint(rand.Uint64(), 36) }

@@ -178,6 +178,7 @@ func TestObservabilityOffKeepsTheIDsAndTheFailures(t *testing.T) {
 }
 
 func TestSecretsAreInNoOutput(t *testing.T) {
+	t.Parallel()
 	const canary = "CANARY7f3a"
 	ts := newTestServer(t, "API_TOKEN=api-"+canary, "OTEL_TRACE_SAMPLE_RATE=1")
 	exporter := ts.spans

@@ -404,6 +404,7 @@ func (p *process) call(message string) {
 // TestOpsOnARealPrometheus loads a real process that a real Prometheus scrapes, and runs every query there is: none may fail,
 // and none may find nothing but those that need what the process does not have.
 func TestOpsOnARealPrometheus(t *testing.T) {
+	t.Parallel()
 	needTool(t, "prometheus")
 	failures := []string{`5..`, `-32603`, `error_type!~"|canceled`} // parts of queries
 	t.Run("embedded", func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 )
 
 func TestStatementsNameTheirRequest(t *testing.T) {
+	t.Parallel()
 	url := newDatabase(t)
 	p := openPostgres(t, url)
 	rec := quietObserver().policy.newRecord(http.Header{"X-Correlation-Id": {"find-me-42"}})
@@ -57,6 +58,7 @@ func TestStatementsNameTheirRequest(t *testing.T) {
 }
 
 func TestServerEndsAStatementBeforeItsCallerDoes(t *testing.T) {
+	t.Parallel()
 	p := openPostgres(t, newDatabase(t))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
@@ -71,6 +73,7 @@ func TestServerEndsAStatementBeforeItsCallerDoes(t *testing.T) {
 }
 
 func TestPendingIsExact(t *testing.T) {
+	t.Parallel()
 	p := openPostgres(t, newDatabase(t), "DB_MAX_CONNS=2")
 	release := make(chan struct{})
 	var callers sync.WaitGroup

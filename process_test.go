@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -38,6 +39,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 
+	runMoreAtOnce()
 	code := m.Run()
 	if name, err := program(); err == nil {
 		_ = os.RemoveAll(filepath.Dir(name))
@@ -113,16 +115,24 @@ func waitForOK(t testing.TB, url string) {
 	})
 }
 
-// freeAddr returns a loopback address with a port that was free a moment ago.
+// freeAddr returns a loopback address that nobody listens on. Its port is below those that the kernel hands out to
+// listeners and connections, so that no other test gets it before the caller listens.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := 12_000 + (uint32(os.Getpid())*131+lastPort.Add(1))%20_000
+		addr := fmt.Sprintf("127.0.0.1:%d", port)
+		listener, err := net.Listen("tcp", addr)
+		if err == nil {
+			listener.Close()
+			return addr
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().String()
+	t.Fatal("no free port")
+	return ""
 }
+
+var lastPort atomic.Uint32
 
 // put stores a document and returns the status, or 0 if there was no answer.
 func (p *process) put(id, text string) int {

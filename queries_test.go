@@ -19,6 +19,7 @@ import (
 
 // TestPostgresRanksLikeMemory compares the two stores on the manual in testdata, or on the set that EVAL_DIR names.
 func TestPostgresRanksLikeMemory(t *testing.T) {
+	t.Parallel()
 	set := evalSetOfTest(t)
 	m := newMemory(nil, hashedEmbedder{}, 0.5, quietObserver())
 	p := openPostgres(t, newDatabase(t))
@@ -64,6 +65,7 @@ func loadSet(t *testing.T, st store, set evalSet) {
 
 // TestIndexesFindWhatAScanFinds compares the branches of a search for large collections with those for small ones.
 func TestIndexesFindWhatAScanFinds(t *testing.T) {
+	t.Parallel()
 	set := evalSetOfTest(t)
 	p := openPostgres(t, newDatabase(t))
 	loadSet(t, p, set)

@@ -3,8 +3,13 @@ package main
 // README.md and RUNBOOK.md are held against the program: their tables, their curls, what they show.
 
 import (
+	"bytes"
+	"cmp"
+	"context"
+	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -41,52 +46,200 @@ func TestReadmeSettingsTable(t *testing.T) {
 }
 
 func TestEveryCurlOfTheReadmeRuns(t *testing.T) {
-	runCurls(t, "README.md")
+	t.Parallel()
+	runCurls(t, "README.md", nil)
 }
 
+// TestEveryCurlOfTheRunbookRuns asks a healthy server, except under the headings of alerts whose output shows the trouble.
 func TestEveryCurlOfTheRunbookRuns(t *testing.T) {
-	runCurls(t, "RUNBOOK.md")
+	t.Parallel()
+	runCurls(t, "RUNBOOK.md", map[string]func(*testing.T) string{
+		"VitrineNotReady":             withoutDatabase,
+		"VitrineAvailabilityFastBurn": withFailures,
+		"VitrineIndexStale":           withoutFolder,
+	})
 }
 
-// runCurls runs the curl lines of a document in their order and compares the status that each promises: the number that
-// its comment begins with, else 200.
-func runCurls(t *testing.T, name string) {
+// withoutDatabase returns the URL of a server whose database is away.
+func withoutDatabase(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile(name)
-	if err != nil {
+	proxy, url := newProxy(t, newDatabase(t))
+	ts := newTestServer(t, "DOCS_DIR=", "DATABASE_URL="+url)
+	proxy.set(func() {
+		proxy.down = true
+		proxy.cut()
+	})
+	waitFor(t, "three failures in a row", func() bool {
+		ts.get("/search?q=install")
+		return strings.Contains(ts.get("/readyz").body, "in a row")
+	})
+	return ts.url
+}
+
+// withFailures returns the URL of a server whose store was away for two searches.
+func withFailures(t *testing.T) string {
+	t.Helper()
+	ts := newTestServer(t)
+	ts.store = storeStub{ts.store, func(context.Context) error { return errUnavailable }}
+	for range 2 {
+		ts.get("/search?q=install")
+	}
+	return ts.url
+}
+
+// withoutFolder returns the URL of a server whose DOCS_DIR is gone.
+func withoutFolder(t *testing.T) string {
+	t.Helper()
+	ts := newTestServer(t)
+	if err := os.Remove(ts.dir); err != nil {
 		t.Fatal(err)
 	}
+	waitFor(t, "a failed scan", func() bool { return strings.Contains(ts.get("/readyz?verbose").body, "last scan failed") })
+	return ts.url
+}
+
+// example is a curl line of a document, and the lines that follow it there up to the next command.
+type example struct {
+	heading string
+	command string
+	comment string // behind the command; may begin with the status
+	shown   string
+}
+
+// examples returns the curl lines in the code blocks of a document.
+func examples(text string) (found []example) {
+	curl := regexp.MustCompile(`^\$ (curl .*?)(?:\s+# (.*))?$`)
+	heading := ""
+	inBlock, inExample := false, false
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		name, isHeading := strings.CutPrefix(strings.TrimLeft(line, "#"), " ")
+		match := curl.FindStringSubmatch(line)
+		switch {
+		case strings.HasPrefix(line, "```"):
+			inBlock, inExample = !inBlock, false
+		case !inBlock && strings.HasPrefix(line, "#") && isHeading:
+			heading = name
+		case match != nil:
+			found = append(found, example{heading: heading, command: match[1], comment: match[2]})
+			inExample = true
+		case strings.HasPrefix(line, "$ "):
+			inExample = false
+		case inExample:
+			found[len(found)-1].shown += line + "\n"
+		}
+	}
+	return found
+}
+
+// rule replaces a part of an output, so that what is shown can be compared with what is answered.
+type rule struct{ pattern, with string }
+
+// varying are the parts that differ from run to run.
+var varying = []rule{
+	{`\d{4}-\d\d-\d\dT[\d:.]+Z|\b\d\d:\d\d:\d\d\.\d{3}\b`, "TIME"},
+	{`\b[0-9a-f]{32}\b`, "ID"},
+	{`("took_ms":|;dur=)[\d.]+`, "${1}DURATION"},
+	{` +\d+\.\d{3}\b`, " DURATION"}, // of /debug/requests, which aligns them
+	{`\|[ =]+\|`, "|BAR|"},
+	{`kept: \w+`, "kept: CHANCE"},               // the sampling of traces
+	{`open /\S+: no such`, "open DIR: no such"}, // DOCS_DIR
+	{`(?m)^# (?:HELP|TYPE) .*\n`, ""},           // of /metrics
+}
+
+// ofAnotherServer are the parts that differ because RUNBOOK.md shows a server with more documents and traffic.
+var ofAnotherServer = []rule{
+	{`\d+ documents, \d+ chunks`, "N documents, N chunks"},
+	{`(?m)^slowest: \d+|hits = \d+$|failed \d+ times`, "COUNT"},
+	{`(?m)^([a-z_]+(?:\{.*\})?) [-+.\de]+$`, "$1 N"}, // a metric's value
+}
+
+// unvarying replaces what the rules say and trims the end.
+func unvarying(output string, rules []rule) string {
+	for _, r := range rules {
+		output = regexp.MustCompile(r.pattern).ReplaceAllString(output, r.with)
+	}
+	return strings.TrimRight(output, "\n")
+}
+
+// isShownBy compares an output with what a document shows: "…" stands for a part of a line, or for lines if it is alone on one.
+func isShownBy(output, shown string) bool {
+	pattern := regexp.QuoteMeta(shown)
+	pattern = regexp.MustCompile(`(?m)^…(\n|$)`).ReplaceAllString(pattern, `(?:.*(?:\n|$$))*`)
+	pattern = strings.ReplaceAll(pattern, "…", ".*")
+	return regexp.MustCompile(`^` + pattern + `$`).MatchString(output)
+}
+
+// runCurls runs the curl lines of a document in their order. It compares the status with the number that the command's
+// comment begins with, else 200, and the output with the one that is shown, if one is. They ask a server whose folder
+// holds the two documents, or the one that elsewhere starts for their heading.
+func runCurls(t *testing.T, name string, elsewhere map[string]func(*testing.T) string) {
+	t.Helper()
 	dir := t.TempDir()
-	p := start(t, []string{"DOCS_DIR=" + dir, "DOCS_SYNC_INTERVAL=1h", "ENABLE_PROFILING=true"})
 	for _, own := range []string{"README.md", "RUNBOOK.md"} {
-		text, err := os.ReadFile(own)
-		if err != nil {
+		if err := os.WriteFile(filepath.Join(dir, own), []byte(readFile(t, own)), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if status := p.put(own, string(text)); status != 201 {
-			t.Fatalf("PUT %s: %d", own, status)
-		}
 	}
-	ran := 0
-	for _, match := range regexp.MustCompile(`(?m)^(?:\$ )?(curl .*?)(?:\s+# (.*))?$`).FindAllStringSubmatch(string(text), -1) {
-		want := "200"
-		if number := regexp.MustCompile(`^\d{3}\b`).FindString(match[2]); number != "" {
-			want = number
-		}
-		command := strings.NewReplacer("http://127.0.0.1:8080", p.url, "http://localhost:8080", p.url, "curl ", "curl -s -o /dev/null -w '%{http_code}' ").Replace(match[1])
-		cmd := exec.Command("bash", "-c", command)
-		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "ADMIN_TOKEN="+testAdminToken)
-		cmd.Stderr = os.Stderr
-		out, err := cmd.Output()
-		if err != nil || !strings.HasSuffix(string(out), want) {
-			t.Errorf("%s: %v %s, want %s", match[1], err, out, want)
-		}
-		ran++
+	p := start(t, []string{"DOCS_DIR=" + dir, "DOCS_SYNC_INTERVAL=1h", "ENABLE_PROFILING=true"})
+	waitFor(t, "the documents are counted", func() bool {
+		_, checks := p.get("/readyz?verbose")
+		return strings.Contains(checks, "2 documents")
+	})
+	rules := varying
+	if name == "RUNBOOK.md" {
+		rules = slices.Concat(varying, ofAnotherServer)
 	}
-	if ran == 0 {
-		t.Errorf("%s has no curl line", name)
+	p.get("/search?q=install") // for /debug/requests
+	text := readFile(t, name)
+	found := examples(text)
+	if n := strings.Count(text, "\n$ curl "); len(found) == 0 || len(found) != n {
+		t.Fatalf("%d curl lines are understood of %d", len(found), n)
 	}
+	for _, e := range found {
+		serve, isElsewhere := elsewhere[e.heading]
+		if !isElsewhere {
+			e.run(t, p.url, dir, rules)
+			continue
+		}
+		delete(elsewhere, e.heading)
+		t.Run(e.heading, func(t *testing.T) { e.run(t, serve(t), dir, rules) })
+	}
+	if len(elsewhere) > 0 {
+		t.Errorf("there is no curl line under the headings %v", slices.Sorted(maps.Keys(elsewhere)))
+	}
+}
+
+// run runs the command in dir against the server at url, and compares.
+func (e example) run(t *testing.T, url, dir string, rules []rule) {
+	t.Helper()
+	want := cmp.Or(regexp.MustCompile(`^\d{3}\b`).FindString(e.comment), "200")
+	status, output, err := runCurl(e.command, url, dir)
+	if err != nil || status != want {
+		t.Errorf("%s: %v %s, want %s\n%s", e.command, err, status, want, output)
+	}
+	if e.shown == "" {
+		return
+	}
+	got := unvarying(output, rules)
+	shown := unvarying(e.shown, rules)
+	if !isShownBy(got, shown) {
+		t.Errorf("under %q:\n$ %s\n%s\n-- compared as\n%s\n-- but shown is\n%s", e.heading, e.command, output, got, shown)
+	}
+}
+
+// runCurl runs a command of a document in dir against the server at url, and returns status and output.
+func runCurl(command, url, dir string) (status, output string, err error) {
+	const documented = "http://127.0.0.1:8080"
+	command = strings.Replace(command, "curl ", `curl -s -w '\n%{http_code}' `, 1)
+	cmd := exec.Command("bash", "-c", strings.ReplaceAll(command, documented, url))
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "ADMIN_TOKEN="+testAdminToken)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	end := max(0, bytes.LastIndexByte(out, '\n'))
+	output = strings.ReplaceAll(string(out[:end]), "\r\n", "\n")
+	return strings.TrimSpace(string(out[end:])), strings.ReplaceAll(output, url, documented), err
 }
 
 // TestReadmeShowsWhatItsFirstSearchAnswers asks the program's own documents, as README does.

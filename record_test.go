@@ -56,6 +56,7 @@ func TestTraceparentIsParsedAsW3CSays(t *testing.T) {
 }
 
 func TestStagesBeyondTheRoomAreSummedAndCounted(t *testing.T) {
+	t.Parallel()
 	ts := newTestServer(t)
 	var lines strings.Builder
 	for i := range 100 {

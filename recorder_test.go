@@ -115,6 +115,7 @@ GET /search                              100.000 ms |===========================
 }
 
 func TestRecorderIsBounded(t *testing.T) {
+	t.Parallel()
 	r := newRecorder()
 	for i := range 20_000 {
 		rec := &record{

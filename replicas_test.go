@@ -8,6 +8,7 @@ import (
 )
 
 func TestSchemaIsCreatedOnceByReplicasThatStartTogether(t *testing.T) {
+	t.Parallel()
 	url := newDatabase(t)
 	var replicas sync.WaitGroup
 	for range 4 {
@@ -26,6 +27,7 @@ func TestSchemaIsCreatedOnceByReplicasThatStartTogether(t *testing.T) {
 }
 
 func TestStartSaysWhatToRun(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name string
 		sql  []string // run before the store is opened again
@@ -70,6 +72,7 @@ func TestStartSaysWhatToRun(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			url := newDatabase(t)
 			openPostgres(t, url)
 			execSQL(t, url, test.sql...)

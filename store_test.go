@@ -15,6 +15,7 @@ import (
 )
 
 func TestMemoryIsAStore(t *testing.T) {
+	t.Parallel()
 	testStore(t, func(t *testing.T) store {
 		f := &folder{dir: t.TempDir(), observe: quietObserver()}
 		return newMemory(f, hashedEmbedder{}, 0.5, quietObserver())
@@ -22,6 +23,7 @@ func TestMemoryIsAStore(t *testing.T) {
 }
 
 func TestPostgresIsAStore(t *testing.T) {
+	t.Parallel()
 	testStore(t, func(t *testing.T) store { return openPostgres(t, newDatabase(t)) })
 }
 
@@ -483,7 +485,7 @@ func testUnicode(t *testing.T, st storeTest) {
 func testLargeDocument(t *testing.T, st storeTest) {
 	var text strings.Builder
 	text.WriteString("# Large\n")
-	for i := 0; text.Len() < 2<<20; i++ {
+	for i := 0; text.Len() < 1<<20; i++ {
 		fmt.Fprintf(&text, "\n## Section %d\n\nThis section explains part number%d of the whole, and %s.\n",
 			i, i, syntheticWord(uint64(i)))
 	}

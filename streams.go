@@ -34,7 +34,7 @@ type streams struct {
 	keepAlive    time.Duration // between comments, which keep proxies from closing an idle stream
 	patience     time.Duration // how long one write may take
 	maxAge       time.Duration
-	maxIdle      time.Duration // of a session: without any message from its client
+	maxIdle      time.Duration // of a session: without a request from its client
 	coalesce     time.Duration // changes within it make one notification
 
 	mu       sync.Mutex // guards the following
@@ -43,6 +43,7 @@ type streams struct {
 	sessions map[string]*stream
 }
 
+// newStreams returns streams of which at most maxOpen are open at once.
 func newStreams(maxOpen int) *streams {
 	return &streams{
 		max:          maxOpen,
@@ -134,16 +135,20 @@ type stream struct {
 	mu          sync.Mutex // guards the following
 	lists       bool       // list_changed is wanted
 	listChanged bool
-	uris        map[string]bool               // subscriptions; true: the resource changed
-	waking      bool                          // wake will be sent
-	calls       map[string]context.CancelFunc // of a session: requests in flight by id; nil once it has ended
-	lastUsed    time.Time                     // of a session: when its client last sent a message
+	uris        map[string]bool // subscriptions; true: the resource changed
+	waking      bool            // wake will be sent
+
+	// Also guarded by mu, but only of a session:
+	calls    map[string]context.CancelFunc // requests in flight by id; nil once it has ended
+	lastUsed time.Time                     // when its client last sent a request
 }
 
+// newStream returns a stream of one of the transports in record.go. It is not open yet: see openStream.
 func newStream(transport string) *stream {
 	return &stream{transport: transport, wake: make(chan struct{}, 1)}
 }
 
+// newSession returns a stream of /sse. Its session id is a secret: who has it can post as the client.
 func newSession() *stream {
 	st := newStream(legacySSE)
 	st.session = rand.Text()
@@ -180,6 +185,7 @@ func (st *stream) subscribe(uris ...string) error {
 	return nil
 }
 
+// unsubscribe ignores URIs that are not subscribed to.
 func (st *stream) unsubscribe(uri string) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -223,7 +229,8 @@ func (st *stream) notifications() []byte {
 	}
 	for _, uri := range slices.Sorted(maps.Keys(st.uris)) {
 		if st.uris[uri] {
-			st.writeNotification(&b, "notifications/resources/updated", `"uri":`+mustJSON(uri))
+			members := `"uri":` + mustJSON(uri)
+			st.writeNotification(&b, "notifications/resources/updated", members)
 			st.uris[uri] = false
 		}
 	}
@@ -286,8 +293,8 @@ func (s *server) serveStream(w http.ResponseWriter, r *http.Request, st *stream)
 	return nil
 }
 
-// sendEvents writes the events of st as they come up, and returns why it stopped: the client is gone, too slow or
-// idle, or the server stops, or it wants the client to come again because the stream is old.
+// sendEvents writes the events of st as they come up. It returns why it stopped: client_gone, slow_reader, idle,
+// stopping (the server), or max_age, after which the client is to come again.
 func (s *server) sendEvents(ctx context.Context, st *stream, write func([]byte) error) (ended string) {
 	age := time.NewTimer(s.streams.maxAge)
 	defer age.Stop()
@@ -314,9 +321,8 @@ func (s *server) sendEvents(ctx context.Context, st *stream, write func([]byte) 
 			err = write(st.notifications())
 			end(&err)
 		case <-keepAlive.C:
-			isIdle := st.isIdle(s.streams.maxIdle)
 			err = write([]byte(": keep-alive\n\n"))
-			if isIdle {
+			if st.isIdle(s.streams.maxIdle) {
 				return "idle"
 			}
 		}
@@ -405,7 +411,7 @@ func documentURI(id string) string {
 	return documentScheme + path.EscapedPath()
 }
 
-// documentID returns the id in a document's URI.
+// documentID returns the id in a document's URI, and whether the URI is one of a document.
 func documentID(uri string) (id string, ok bool) {
 	escaped, ok := strings.CutPrefix(uri, documentScheme)
 	if !ok {

@@ -34,7 +34,7 @@ func events(t testing.TB, r *bufio.Reader, until string) string {
 // TestMCPNotifiesInAllEras changes documents and expects to be told on each kind of stream.
 func TestMCPNotifiesInAllEras(t *testing.T) {
 	s := newMCPServer(t, goldenDocuments, func(s *server) { s.streams.coalesce = time.Millisecond })
-	modern := &mcpClient{mcpServer: s, version: modernVersion}
+	modern := &mcpClient{testServer: s, version: modernVersion}
 	listen := modern.send(t.Context(), "/mcp", "subscriptions/listen", "sub-1", map[string]any{"notifications": map[string]any{
 		"toolsListChanged": true, "resourcesListChanged": true, "resourceSubscriptions": []string{"docs:///guide/install.md"}}})
 	narrow := modern.send(t.Context(), "/mcp", "subscriptions/listen", 7, map[string]any{"notifications": map[string]any{
@@ -46,7 +46,7 @@ func TestMCPNotifiesInAllEras(t *testing.T) {
 		t.Fatal(err)
 	}
 	sse, path := s.openSSE()
-	old := &mcpClient{mcpServer: s}
+	old := &mcpClient{testServer: s}
 	old.send(t.Context(), path, "resources/subscribe", 1, map[string]any{"uri": "docs:///guide/install.md"})
 	events(t, sse, `"id":1,"result":{}`)
 
@@ -60,8 +60,13 @@ func TestMCPNotifiesInAllEras(t *testing.T) {
 	}
 	const updated = `"method":"notifications/resources/updated","params":{"uri":"docs:///guide/install.md"`
 	const changed = `"method":"notifications/resources/list_changed"`
-	for _, text := range []string{"# Other\n", ""} {
-		s.put("guide/install.md", text)
+	for _, change := range []func() answer{
+		func() answer { return s.put("guide/install.md", "# Other\n") },
+		func() answer { return s.do("DELETE", "/documents/guide/install.md", "") },
+	} {
+		if a := change(); a.status != http.StatusNoContent {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
 		if got := events(t, listened, updated+`,"_meta":{"io.modelcontextprotocol/subscriptionId":"sub-1"}`); !strings.Contains(got, changed+`,"params":{"_meta"`) {
 			t.Error("listen:", got)
 		}
@@ -72,8 +77,11 @@ func TestMCPNotifiesInAllEras(t *testing.T) {
 	}
 	old.send(t.Context(), path, "resources/unsubscribe", 2, map[string]any{"uri": "docs:///guide/install.md"})
 	events(t, sse, `"id":2,"result":{}`)
-	s.put("guide/install.md", "# Again\n")
-	s.put("guide/upgrade.md", "# Newer\n")
+	for _, id := range []string{"guide/install.md", "guide/upgrade.md"} {
+		if a := s.put(id, "# Newer\n"); a.status >= 300 {
+			t.Fatalf("%s: %d %s", id, a.status, a.body)
+		}
+	}
 	if got := events(t, narrowed, "guide/upgrade.md"); strings.Contains(got, "install.md") || strings.Contains(got, changed) {
 		t.Error("told of what was not asked for:", got)
 	}
@@ -93,7 +101,7 @@ func TestMCPNotifiesInAllEras(t *testing.T) {
 }
 
 // openSSE opens GET /sse and returns its stream and where to post.
-func (s *mcpServer) openSSE() (stream *bufio.Reader, path string) {
+func (s *testServer) openSSE() (stream *bufio.Reader, path string) {
 	s.t.Helper()
 	r, _ := http.NewRequestWithContext(s.t.Context(), "GET", s.url+"/sse", nil)
 	answer, err := http.DefaultClient.Do(r)
@@ -114,7 +122,7 @@ func (s *mcpServer) openSSE() (stream *bufio.Reader, path string) {
 func TestSSECancelledIsNotAnswered(t *testing.T) {
 	s, blocking := newBlockingServer(t)
 	sse, path := s.openSSE()
-	c := &mcpClient{mcpServer: s}
+	c := &mcpClient{testServer: s}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -137,7 +145,7 @@ func TestSSECancelledIsNotAnswered(t *testing.T) {
 func TestSlowReaderIsDropped(t *testing.T) {
 	s := newMCPServer(t, map[string]string{"big.md": strings.Repeat("0123456789\n", 20_000)}, func(s *server) { s.streams.patience = 100 * time.Millisecond })
 	_, path := s.openSSE()
-	c := &mcpClient{mcpServer: s}
+	c := &mcpClient{testServer: s}
 	for i := range 500 {
 		answer := c.send(t.Context(), path, "tools/call", i, map[string]any{"name": "get_document", "arguments": map[string]any{"id": "big.md", "max_chars": 200_000}})
 		if answer.StatusCode == http.StatusNotFound {
@@ -149,18 +157,14 @@ func TestSlowReaderIsDropped(t *testing.T) {
 	t.Fatal("a reader that does not read is still served")
 }
 
-func (s *mcpServer) waitForStreams(n int) {
-	s.t.Helper()
-	for range 3000 {
-		s.streams.mu.Lock()
-		open, sessions, clients := s.streams.open, len(s.streams.sessions), len(s.streams.byClient)
-		s.streams.mu.Unlock()
-		if open == n && (n > 0 || sessions == 0 && clients == 0) {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	s.t.Fatalf("not %d streams open but %d", n, s.streams.open)
+// waitForStreams waits until n streams are open and, if that is none, nothing is kept of any.
+func (ts *testServer) waitForStreams(n int) {
+	ts.t.Helper()
+	waitFor(ts.t, fmt.Sprintf("%d open streams", n), func() bool {
+		ts.streams.mu.Lock()
+		defer ts.streams.mu.Unlock()
+		return ts.streams.open == n && (n > 0 || len(ts.streams.sessions) == 0 && len(ts.streams.byClient) == 0)
+	})
 }
 
 // TestStreamsAreCapped opens more than one client, and then more than all together, may have.
@@ -190,15 +194,17 @@ func TestStreamsAreCapped(t *testing.T) {
 // TestStreamsEnd keeps an idle stream alive with comments, for longer than a request may take, and ends it when it is
 // old, a session when it is idle.
 func TestStreamsEnd(t *testing.T) {
-	s := newMCPServer(t, goldenDocuments, func(s *server) {
-		s.streams.keepAlive, s.streams.maxIdle, s.streams.maxAge = 20*time.Millisecond, 100*time.Millisecond, testTimeout+time.Second/2
-	})
+	t.Parallel()
+	s := openTestServer(t, datedFolder(t, goldenDocuments))
+	s.timeout = time.Second
+	s.streams.keepAlive, s.streams.maxIdle, s.streams.maxAge = 20*time.Millisecond, 100*time.Millisecond, 2*s.timeout
+	s.serve()
 	sse, _ := s.openSSE()
 	events(t, sse, ": keep-alive")
 	if _, err := io.ReadAll(sse); err != nil {
 		t.Error("idle session:", err)
 	}
-	c := &mcpClient{mcpServer: s, version: modernVersion}
+	c := &mcpClient{testServer: s, version: modernVersion}
 	listen := bufio.NewReader(c.send(t.Context(), "/mcp", "subscriptions/listen", 9, nil).Body)
 	events(t, listen, ": keep-alive")
 	events(t, listen, `"id":9,"result":`)
@@ -224,7 +230,7 @@ func TestStreamsLeaveNothing(t *testing.T) {
 	s := newMCPServer(t, goldenDocuments, func(s *server) {
 		s.proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	})
-	s.log.discard()
+	s.lines.discard()
 	goroutines, heap := runtime.NumGoroutine(), heapBytes()
 	clients := exec.Command(os.Args[0], "-test.run=^TestStreamsLeaveNothing$")
 	clients.Env = append(os.Environ(), "VITRINE_TEST_STREAMS="+strings.TrimPrefix(s.url, "http://"))
@@ -253,13 +259,13 @@ func TestStreamsLeaveNothing(t *testing.T) {
 		s.store.(*memory).callbacks.Range(func(any, any) bool { n++; return true })
 		return n
 	}
-	for range 100 { // the runtime keeps 450 bytes of each dead goroutine, to use again
-		if runtime.NumGoroutine() <= goroutines+2 && heapBytes() < heap+16<<20 && watchers() == 0 {
-			return
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	t.Errorf("%d goroutines and %d bytes of heap, before %d and %d", runtime.NumGoroutine(), heapBytes(), goroutines, heap)
+	defer func() {
+		t.Logf("%d goroutines and %d bytes of heap, before %d and %d", runtime.NumGoroutine(), heapBytes(), goroutines, heap)
+	}()
+	waitFor(t, "goroutines, heap and watchers as before", func() bool {
+		// The runtime keeps 450 bytes of each dead goroutine, to use again.
+		return runtime.NumGoroutine() <= goroutines+2 && heapBytes() < heap+16<<20 && watchers() == 0
+	})
 }
 
 // holdStreams opens n streams and keeps them until its standard input ends.

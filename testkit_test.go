@@ -7,13 +7,16 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
+	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,23 +30,28 @@ import (
 // testServer is a server on a loopback port, asked through its outermost handler.
 type testServer struct {
 	*server
-	t     testing.TB
-	url   string
-	admin string // URL of ADMIN_ADDR's listener, if that is set
-	dir   string // DOCS_DIR
-	lines *logBuffer
-	spans *tracetest.InMemoryExporter // what is exported, unless the settings name an exporter
+	t       testing.TB
+	url     string
+	admin   string // URL of ADMIN_ADDR's listener, if that is set
+	dir     string // DOCS_DIR
+	lines   *logBuffer
+	spans   *tracetest.InMemoryExporter // what is exported, unless the settings name an exporter
+	timeout time.Duration               // of reading a request and of writing a response; 0: the server's own
 }
 
-// logBuffer keeps the log lines.
+// logBuffer keeps what several goroutines write, such as log lines.
 type logBuffer struct {
-	mu    sync.Mutex
-	lines bytes.Buffer
+	mu       sync.Mutex
+	lines    bytes.Buffer
+	discards bool
 }
 
 func (b *logBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.discards {
+		return len(p), nil
+	}
 	return b.lines.Write(p)
 }
 
@@ -53,23 +61,35 @@ func (b *logBuffer) String() string {
 	return b.lines.String()
 }
 
+// discard keeps nothing from now on.
+func (b *logBuffer) discard() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.discards = true
+}
+
 // find waits for the log line with that message and correlation id, "" for any, and returns it.
-func (b *logBuffer) find(t testing.TB, message, correlation string) map[string]any {
+func (b *logBuffer) find(t testing.TB, message, correlation string) (found map[string]any) {
 	t.Helper()
-	for range 500 {
+	defer func() {
+		if found == nil {
+			t.Logf("the log:\n%s", b)
+		}
+	}()
+	waitFor(t, fmt.Sprintf("the log line %q of %q", message, correlation), func() bool {
 		for line := range strings.Lines(b.String()) {
 			var fields map[string]any
 			if err := json.Unmarshal([]byte(line), &fields); err != nil {
 				t.Fatalf("log line is not JSON: %s", line)
 			}
 			if fields["message"] == message && (correlation == "" || fields["correlation_id"] == correlation) {
-				return fields
+				found = fields
+				return true
 			}
 		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("no log line %q of %q in:\n%s", message, correlation, b)
-	return nil
+		return false
+	})
+	return found
 }
 
 const testAdminToken = "admin-token-of-the-tests"
@@ -91,7 +111,41 @@ func newServerOf(t testing.TB, vars map[string]string, stdout io.Writer) *server
 // newTestServer serves an empty folder with ADMIN_TOKEN set. env is more settings, KEY=value.
 func newTestServer(t testing.TB, env ...string) *testServer {
 	t.Helper()
-	dir := t.TempDir()
+	ts := openTestServer(t, t.TempDir(), env...)
+	ts.serve()
+	return ts
+}
+
+// newMCPServer serves documents, id to text, that nobody edits. change, if any, alters the server before it serves.
+func newMCPServer(t testing.TB, documents map[string]string, change func(*server)) *testServer {
+	t.Helper()
+	ts := openTestServer(t, datedFolder(t, documents), "DOCS_SYNC_INTERVAL=1h")
+	if change != nil {
+		change(ts.server)
+	}
+	ts.serve()
+	return ts
+}
+
+// fileTime is when the documents of a datedFolder were last changed.
+var fileTime = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// datedFolder returns a temporary folder with documents, id to text, of a fixed time.
+func datedFolder(t testing.TB, documents map[string]string) string {
+	t.Helper()
+	ts := &testServer{t: t, dir: t.TempDir()}
+	for id, text := range documents {
+		ts.writeFile(id, text)
+		if err := os.Chtimes(filepath.Join(ts.dir, id), fileTime, fileTime); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return ts.dir
+}
+
+// openTestServer returns a server that has its store and has read the folder, but does not serve yet.
+func openTestServer(t testing.TB, dir string, env ...string) *testServer {
+	t.Helper()
 	vars := map[string]string{"DOCS_DIR": dir, "ADMIN_TOKEN": testAdminToken, "DOCS_SYNC_INTERVAL": "100ms", "RATE_LIMIT": "0"}
 	for _, pair := range env {
 		key, value, _ := strings.Cut(pair, "=")
@@ -104,35 +158,58 @@ func newTestServer(t testing.TB, env ...string) *testServer {
 		s.observe.traces = startTraceExport(spans, resource.Empty(), s.log)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	var working sync.WaitGroup
-	if err := s.openStore(ctx, &working); err != nil {
-		t.Fatal(err)
-	}
-	ts := &testServer{server: s, t: t, dir: vars["DOCS_DIR"], lines: logs, spans: spans}
-	var urls []string
-	for _, hs := range s.httpServers() {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		urls = append(urls, "http://"+listener.Addr().String())
-		working.Go(func() { _ = hs.Serve(listener) })
-		defer t.Cleanup(func() { _ = hs.Close() }) // before what is cleaned up below
-	}
-	ts.url, ts.admin = urls[0], urls[len(urls)-1]
-	s.ready.Store(true)
+	var tasks sync.WaitGroup
 	t.Cleanup(func() {
 		cancel()
-		working.Wait()
+		tasks.Wait()
 		s.close()
-		http.DefaultClient.CloseIdleConnections()
 	})
+	if err := s.openStore(ctx, &tasks); err != nil {
+		t.Fatal(err)
+	}
 	if s.folder != nil {
 		waitFor(t, "the first scan", func() bool { return s.folder.synced.Load() > 0 })
 	}
-	return ts
+	return &testServer{server: s, t: t, dir: vars["DOCS_DIR"], lines: logs, spans: spans}
 }
 
+// serve serves until the test ends. It then waits for all requests.
+func (ts *testServer) serve() {
+	var urls []string
+	for _, config := range ts.httpServers() {
+		if ts.timeout > 0 {
+			config.ReadTimeout = ts.timeout
+			config.WriteTimeout = ts.timeout
+		}
+		hs := httptest.NewUnstartedServer(nil)
+		hs.Config = config
+		hs.Start()
+		ts.t.Cleanup(func() {
+			hs.CloseClientConnections()
+			hs.Close()
+		})
+		urls = append(urls, hs.URL)
+	}
+	ts.url = urls[0]
+	ts.admin = urls[len(urls)-1]
+	ts.ready.Store(true)
+}
+
+// runMoreAtOnce lets more parallel tests run at once than there are cores, unless -parallel says how many: they wait for
+// intervals, deadlines, processes and databases more than they compute.
+func runMoreAtOnce() {
+	flag.Parse()
+	isSet := false
+	flag.Visit(func(f *flag.Flag) { isSet = isSet || f.Name == "test.parallel" })
+	if isSet {
+		return
+	}
+	if err := flag.Set("test.parallel", strconv.Itoa(max(8, 2*runtime.GOMAXPROCS(0)))); err != nil {
+		panic(err)
+	}
+}
+
+// waitFor waits until done returns true. It is how every test waits for what happens in the background.
 func waitFor(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); !done(); time.Sleep(5 * time.Millisecond) {
@@ -239,91 +316,7 @@ func quietObserver() *observer {
 	return newTestObserver(cfg, slog.New(slog.DiscardHandler))
 }
 
-// mcpServer is a server over a folder of documents, reached through its outermost handler over real connections.
-type mcpServer struct {
-	*server
-	t   testing.TB
-	url string
-	log *lockedBuffer
-}
-
-// testTimeout is what streams must outlive.
-const testTimeout = 2 * time.Second
-
-// fileTime is when the documents of a test were last changed.
-var fileTime = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-
-// newMCPServer starts a server over docs, id to text. change, if any, alters it before it serves.
-func newMCPServer(t testing.TB, docs map[string]string, change func(*server)) *mcpServer {
-	t.Helper()
-	dir := t.TempDir()
-	for id, text := range docs {
-		path := filepath.Join(dir, id)
-		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chtimes(path, fileTime, fileTime); err != nil {
-			t.Fatal(err)
-		}
-	}
-	log := new(lockedBuffer)
-	s := newServerOf(t, map[string]string{"DOCS_DIR": dir, "RATE_LIMIT": "0", "ADMIN_TOKEN": "admin-token"}, log)
-	s.folder = &folder{dir: dir, observe: s.observe}
-	s.store = newMemory(s.folder, hashedEmbedder{}, s.cfg.vectorWeight, quietObserver())
-	if err := s.folder.scan(t.Context(), s.store); err != nil {
-		t.Fatal(err)
-	}
-	if change != nil {
-		change(s)
-	}
-	s.ready.Store(true)
-	hs := httptest.NewUnstartedServer(nil)
-	hs.Config = s.httpServers()[0]
-	hs.Config.ReadTimeout, hs.Config.WriteTimeout = testTimeout, testTimeout
-	hs.Start()
-	t.Cleanup(func() {
-		if !s.isStopping() {
-			close(s.stopping)
-		}
-		hs.CloseClientConnections()
-		hs.Close()
-		s.close()
-	})
-	return &mcpServer{s, t, hs.URL, log}
-}
-
-// lockedBuffer is a buffer for several goroutines.
-type lockedBuffer struct {
-	mu       sync.Mutex
-	b        bytes.Buffer
-	discards bool
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.discards {
-		return len(p), nil
-	}
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) discard() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.discards = true
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// storeStub is the store but for its searches.
+// storeStub is a store whose searches and documents fail, or block, as answer does. It succeeds with nothing.
 type storeStub struct {
 	store
 	answer func(ctx context.Context) error
@@ -333,33 +326,26 @@ func (s storeStub) search(ctx context.Context, _ query) ([]hit, bool, error) {
 	return nil, false, s.answer(ctx)
 }
 
-// blockingStore is a store whose searches block until their context ends.
-type blockingStore struct {
-	store
-	began, ended chan struct{}
+func (s storeStub) document(ctx context.Context, _ string) (*document, error) {
+	return new(document), s.answer(ctx)
 }
 
-func (b *blockingStore) search(ctx context.Context, _ query) ([]hit, bool, error) {
-	b.began <- struct{}{}
-	<-ctx.Done()
-	b.ended <- struct{}{}
-	return nil, false, ctx.Err()
-}
+// blockade tells of the calls of a store that blocks: each sends to began, waits until its context ends, and sends to
+// ended.
+type blockade struct{ began, ended chan struct{} }
 
-func newBlockingServer(t *testing.T) (*mcpServer, *blockingStore) {
-	blocking := &blockingStore{began: make(chan struct{}), ended: make(chan struct{})}
+// newBlockingServer returns a server whose searches block until their context ends.
+func newBlockingServer(t *testing.T) (*testServer, blockade) {
+	blocking := blockade{began: make(chan struct{}), ended: make(chan struct{})}
 	return newMCPServer(t, goldenDocuments, func(s *server) {
-		blocking.store, s.store = s.store, blocking
+		s.store = storeStub{s.store, func(ctx context.Context) error {
+			blocking.began <- struct{}{}
+			<-ctx.Done()
+			blocking.ended <- struct{}{}
+			return ctx.Err()
+		}}
 	}), blocking
 }
-
-// brokenStore is a store whose reads fail.
-type brokenStore struct {
-	store
-	err error
-}
-
-func (b brokenStore) document(context.Context, string) (*document, error) { return nil, b.err }
 
 // discard is a ResponseWriter that costs nearly nothing.
 type discard struct{ header http.Header }

@@ -6,6 +6,7 @@ import (
 )
 
 func TestReindexMakesTheDatabaseFitTheSettings(t *testing.T) {
+	t.Parallel()
 	fake := newFakeEmbedder(t, 8)
 	url := newDatabase(t)
 	p := openPostgres(t, url)
@@ -39,6 +40,7 @@ func TestReindexMakesTheDatabaseFitTheSettings(t *testing.T) {
 }
 
 func TestInvalidIndexIsBuiltAnew(t *testing.T) {
+	t.Parallel()
 	url := newDatabase(t)
 	p := openPostgres(t, url)
 	if err := p.buildIndexes(t.Context()); err != nil {
