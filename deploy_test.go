@@ -16,6 +16,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -191,7 +192,11 @@ func TestVersionsArePinned(t *testing.T) {
 			t.Errorf("%s builds with %v, go.mod says %s", file, m, goVersion)
 		}
 	}
-	for _, m := range regexp.MustCompile(`uses: (\S+)`).FindAllStringSubmatch(workflow, -1) {
+	actions := regexp.MustCompile(`uses: (\S+)`).FindAllStringSubmatch(workflow, -1)
+	if len(actions) == 0 {
+		t.Error("the workflow uses no action")
+	}
+	for _, m := range actions {
 		if !regexp.MustCompile(`@[0-9a-f]{40}$`).MatchString(m[1]) {
 			t.Errorf("action %s is not pinned by its commit", m[1])
 		}
@@ -201,7 +206,11 @@ func TestVersionsArePinned(t *testing.T) {
 	}
 	exact := regexp.MustCompile(`^(vitrine:\$\{VERSION:-devel\}|[a-z/-]+:v?\d+\.\d+\.\d+(-pg\d+)?)$`)
 	for _, file := range []string{"compose.yaml", "k8s.yaml", "deploy/k8s-postgres.yaml"} {
-		for _, m := range regexp.MustCompile(`(?m)^ +image: (\S+)`).FindAllStringSubmatch(readFile(t, file), -1) {
+		images := regexp.MustCompile(`(?m)^ +image: (\S+)`).FindAllStringSubmatch(readFile(t, file), -1)
+		if len(images) == 0 {
+			t.Errorf("%s names no image", file)
+		}
+		for _, m := range images {
 			if !exact.MatchString(m[1]) {
 				t.Errorf("%s: image %s has no exact version", file, m[1])
 			}
@@ -228,6 +237,7 @@ func TestBackupOfTheFolderRestores(t *testing.T) {
 		}
 	}
 	done, ended := make(chan struct{}), make(chan struct{})
+	var replaced atomic.Int64
 	go func() { // replaces the second half of the pages again and again
 		defer close(ended)
 		for n := 2; ; n++ {
@@ -235,10 +245,14 @@ func TestBackupOfTheFolderRestores(t *testing.T) {
 			case <-done:
 				return
 			default:
-				p.put(fmt.Sprintf("guide/%d.md", pages/2+n%(pages/2)), text(pages/2+n%(pages/2), n))
+				i := pages/2 + n%(pages/2)
+				if p.put(fmt.Sprintf("guide/%d.md", i), text(i, n)) == http.StatusNoContent {
+					replaced.Add(1)
+				}
 			}
 		}
 	}()
+	waitFor(t, "the first replacements", func() bool { return replaced.Load() > pages })
 	commands := regexp.MustCompile(`(?m)^\$ (tar .*|mkdir .*)$`).FindAllStringSubmatch(readFile(t, "RUNBOOK.md"), -1)
 	if len(commands) != 2 {
 		t.Fatalf("RUNBOOK.md has %d commands for backup and restore", len(commands))

@@ -174,6 +174,9 @@ func TestEmbedderSurvivesRefusals(t *testing.T) {
 			if took := time.Since(started); took < test.minWait {
 				t.Errorf("waited %v, want at least %v", took, test.minWait)
 			}
+			if len(got) != 8 {
+				t.Errorf("%d vectors for 8 texts", len(got))
+			}
 			for i, v := range got {
 				if (v == nil) != slices.Contains(test.missing, i) {
 					t.Errorf("vector %d is %v", i, v)

@@ -53,6 +53,9 @@ func TestEval(t *testing.T) {
 
 func (set evalSet) measure(t *testing.T, st store) scores {
 	t.Helper()
+	if len(set.questions) == 0 {
+		t.Fatal("the set has no questions") // scores would be NaN, which is below nothing
+	}
 	var sum scores
 	for _, question := range set.questions {
 		hits, _, err := st.search(t.Context(), query{text: question.text, limit: 100})

@@ -46,7 +46,10 @@ func FuzzJSONRPC(f *testing.F) {
 		r.Header.Set("Content-Type", "application/json")
 		w := httptest.NewRecorder()
 		if err := s.handleMCP(w, r); err != nil {
-			return // too large
+			if len(body) <= maxBodyBytes {
+				t.Errorf("%v", err)
+			}
+			return
 		}
 		if w.Body.Len() == 0 {
 			if w.Code != http.StatusAccepted {

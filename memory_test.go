@@ -46,7 +46,8 @@ func TestSearchNeverSeesHalfADocument(t *testing.T) {
 		}
 	})
 
-	for range 2000 {
+	var seen [2]int // how often each version was seen
+	look := func() {
 		s := m.current.Load()
 		var counts [2]int
 		for n := range counts {
@@ -61,7 +62,15 @@ func TestSearchNeverSeesHalfADocument(t *testing.T) {
 		if !isWhole || s.chunks != sections {
 			t.Fatalf("a search saw %v chunks of the versions, of %d", counts, s.chunks)
 		}
+		seen[0] += counts[0] / sections
+		seen[1] += counts[1] / sections
 	}
+	waitFor(t, "both versions are seen often", func() bool {
+		for range 500 {
+			look()
+		}
+		return min(seen[0], seen[1]) >= 200
+	})
 	cancel()
 	writers.Wait()
 }

@@ -52,6 +52,9 @@ func readDashboard(t *testing.T) (d dashboardFile) {
 	if err := json.Unmarshal([]byte(readFile(t, "deploy/dashboard.json")), &d); err != nil {
 		t.Fatal(err)
 	}
+	if len(d.Panels) == 0 {
+		t.Fatal("deploy/dashboard.json has no panels")
+	}
 	return d
 }
 
@@ -89,6 +92,9 @@ func readRules(t *testing.T) (rules []alertRule) {
 		default:
 			inBlock = false
 		}
+	}
+	if len(rules) == 0 {
+		t.Fatal("deploy/alerts.yaml has no rules")
 	}
 	for _, rule := range rules {
 		if rule.expr == "" {

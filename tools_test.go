@@ -150,18 +150,18 @@ func TestToolSurvivesBrokenStore(t *testing.T) {
 		err       error
 		want, log string
 	}{
-		{fmt.Errorf("dialing: %w", errUnavailable), "try again in a moment", ""},
+		{fmt.Errorf("secret address: %w", errUnavailable), "try again in a moment", "secret address"},
 		{errors.New("secret cause"), "internal error", "secret cause"},
 	} {
 		c := &mcpClient{testServer: newMCPServer(t, goldenDocuments, func(s *server) { s.store = storeStub{s.store, func(context.Context) error { return test.err }} }), version: modernVersion}
 		text, result := c.call("get_document", map[string]any{"id": "guide/install.md"})
-		if !result.IsError || !strings.Contains(text, test.want) || strings.Contains(text, "cause") {
+		if !result.IsError || !strings.Contains(text, test.want) || strings.Contains(text, "secret") {
 			t.Error(text)
 		}
 		c.waitForLog(test.log)
 		answer := c.send(t.Context(), "/mcp", "resources/read", 1, map[string]any{"uri": "docs:///guide/install.md"})
 		body, _ := io.ReadAll(answer.Body)
-		if answer.StatusCode < 500 || !strings.Contains(string(body), `"id":1,"error":{"code":-32603,`) || strings.Contains(string(body), "cause") {
+		if answer.StatusCode < 500 || !strings.Contains(string(body), `"id":1,"error":{"code":-32603,`) || strings.Contains(string(body), "secret") {
 			t.Error(answer.Status, string(body))
 		}
 	}
