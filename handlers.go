@@ -215,7 +215,7 @@ func (w *contentWriter) WriteHeader(status int) {
 
 func (w *contentWriter) Write(b []byte) (n int, err error) {
 	if w.err != nil {
-		return len(b), nil
+		return len(b), nil //nolint:nilerr // the handler returns it, ServeContent has nothing to do with it
 	}
 	n, w.err = w.ResponseWriter.Write(b)
 	return n, w.err

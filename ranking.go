@@ -68,7 +68,9 @@ var matchBuffers = sync.Pool{New: func() any { return new([]match) }}
 
 // findMatches appends the matches in entries[low:high] to matches, by entry, and counts for each term
 // of the query the chunks of all entries that contain it.
-func (s *snapshot) findMatches(ctx context.Context, query []term, low, high int, matches []match) (_ []match, frequencies []int, err error) {
+func (s *snapshot) findMatches(
+	ctx context.Context, query []term, low, high int, matches []match,
+) (_ []match, frequencies []int, err error) {
 	frequencies = make([]int, len(query))
 	for i, e := range s.entries {
 		if i%cancelInterval == 0 && ctx.Err() != nil {

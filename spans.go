@@ -209,8 +209,9 @@ func (st *stageRecord) spanName() string {
 		return "embeddings " + st.text("gen_ai.request.model")
 	case stageSearch:
 		return "retrieval documents"
+	default:
+		return st.kind.String()
 	}
-	return st.kind.String()
 }
 
 // spanKind returns client for the stages that may call another service.
@@ -220,8 +221,9 @@ func (st *stageRecord) spanKind() trace.SpanKind {
 		return trace.SpanKindServer
 	case stageDB, stageEmbed, stageSearch:
 		return trace.SpanKindClient
+	default:
+		return trace.SpanKindInternal
 	}
-	return trace.SpanKindInternal
 }
 
 // spanAttributes converts attrs. The result has room for more attributes.

@@ -101,19 +101,19 @@ func TestMCPNotifiesInAllEras(t *testing.T) {
 }
 
 // openSSE opens GET /sse and returns its stream and where to post.
-func (s *testServer) openSSE() (stream *bufio.Reader, path string) {
-	s.t.Helper()
-	r, _ := http.NewRequestWithContext(s.t.Context(), "GET", s.url+"/sse", nil)
+func (ts *testServer) openSSE() (stream *bufio.Reader, path string) {
+	ts.t.Helper()
+	r, _ := http.NewRequestWithContext(ts.t.Context(), "GET", ts.url+"/sse", nil)
 	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
-		s.t.Fatal(err)
+		ts.t.Fatal(err)
 	}
-	s.t.Cleanup(func() { answer.Body.Close() })
+	ts.t.Cleanup(func() { answer.Body.Close() })
 	stream = bufio.NewReader(answer.Body)
-	first := events(s.t, stream, "data: ")
+	first := events(ts.t, stream, "data: ")
 	path, ok := strings.CutPrefix(first, "event: endpoint\ndata: ")
 	if !ok {
-		s.t.Fatal("no endpoint first:", first)
+		ts.t.Fatal("no endpoint first:", first)
 	}
 	return stream, strings.TrimSpace(path)
 }
