@@ -20,7 +20,7 @@ const (
 	// code and data stay in the CPU's cache.
 	reportDelay = 5 * time.Millisecond
 
-	// maxFinished is how many records may wait. The request that adds the last of them reports them all.
+	// maxFinished is how many records may wait. The goroutine that adds the last of them reports them all.
 	maxFinished = 1024
 
 	// maxPathBytes and maxUserAgentBytes bound what a record keeps of a request.
