@@ -1,6 +1,6 @@
 package main
 
-// The conversion of records to OpenTelemetry spans. Names, kinds and attributes follow the conventions
+// OpenTelemetry spans from records. Names, kinds and attributes follow the semantic conventions
 // (opentelemetry.io/docs/specs/semconv) for HTTP, databases, generative AI and MCP.
 
 import (
