@@ -1,7 +1,7 @@
 package main
 
-// What callers are told: JSON, text, and problems. Every error that reaches a caller goes through publicError, whether
-// over HTTP, in a bulk load or over MCP.
+// Responses: JSON, text and errors. Every error that reaches a caller goes through publicError, whether over HTTP, in a
+// bulk load or over MCP.
 
 import (
 	"context"
@@ -26,26 +26,26 @@ const (
 	codeMethodNotFound     = -32601
 	codeInvalidParams      = -32602
 	codeInternal           = -32603
-	codeResourceNotFound   = -32002 // initialize era; later revisions use codeInvalidParams
+	codeResourceNotFound   = -32002 // in MCP revisions with initialize; later: codeInvalidParams
 	codeHeaderMismatch     = -32020
 	codeUnsupportedVersion = -32022
 )
 
-// handlerFunc answers a request, or returns the error that the caller is told of.
+// handlerFunc answers a request, or returns an error for answerError to answer with.
 type handlerFunc func(w http.ResponseWriter, r *http.Request) error
 
-// problem is what a caller is told of an error.
+// problem is an error in the form in which callers see it.
 type problem struct {
 	status  int    // of HTTP
 	code    int    // of JSON-RPC
 	message string // what is wrong and what to do next
 	data    any    // of JSON-RPC: details for the client program, nil for none
-	header  string // name of a header that the status calls for, empty for none
+	header  string // name of a header that goes with the status, empty for none
 	value   string // of that header
 }
 
-// publicError returns what the caller is told of err. Errors that know their problem tell it; of the others the caller
-// learns no more than whether to try again.
+// publicError returns the problem that the caller sees for err. A publicProblem defines its own. For any other error, the
+// caller learns only whether to try again.
 func publicError(err error) problem {
 	if known, ok := errors.AsType[publicProblem](err); ok {
 		return known.problem()
@@ -69,7 +69,7 @@ func asUserError(err error) userError {
 		"internal error: try once more; the log says more under this correlation_id"}
 }
 
-// publicProblem is an error that knows what the caller is told of it.
+// publicProblem is an error that defines the problem that callers see.
 type publicProblem interface {
 	error
 	problem() problem
@@ -107,7 +107,7 @@ func (e userError) problem() problem {
 	return p
 }
 
-// headerError is a userError with a header that its status calls for.
+// headerError is a userError with a header that goes with its status.
 type headerError struct {
 	userError
 	header string
@@ -123,7 +123,7 @@ func (e headerError) problem() problem {
 	return p
 }
 
-// tooManyRequests is a 429 with the time to wait, rounded up to seconds.
+// tooManyRequests returns a 429 with the time to wait in Retry-After, rounded up to seconds.
 func tooManyRequests(wait time.Duration, message string) error {
 	seconds := int(math.Ceil(wait.Seconds()))
 	return headerError{
@@ -133,7 +133,7 @@ func tooManyRequests(wait time.Duration, message string) error {
 	}
 }
 
-// errUnavailable is wrapped by errors that last for a moment only: the store or the embedder is away (503).
+// errUnavailable is wrapped by temporary errors: the store or the embedder is unavailable (503).
 var errUnavailable = errors.New("unavailable")
 
 // errorType classifies err for the attribute error.type: a small set of values, never a message.
@@ -162,7 +162,7 @@ func errorType(err error) string {
 	return "_OTHER"
 }
 
-// bodyError is the error of a body that could not be read: too large (413), or cut off.
+// bodyError returns the error for a body that could not be read: it is too large (413), or was cut off (400).
 func bodyError(err error) error {
 	if _, isTooLarge := errors.AsType[*http.MaxBytesError](err); isTooLarge {
 		return err
@@ -170,7 +170,7 @@ func bodyError(err error) error {
 	return userError{http.StatusBadRequest, "the body was cut off: send it again"}
 }
 
-// Header values that most responses share, so that they are not allocated each time.
+// Header values that responses share, so that a response does not allocate them.
 var (
 	nosniff  = []string{"nosniff"}
 	noStore  = []string{"no-store"}
@@ -184,7 +184,7 @@ type errorBody struct {
 	CorrelationID string `json:"correlation_id"`
 }
 
-// writeProblem answers over HTTP. It replaces what a handler has set for the answer that it did not give.
+// writeProblem answers with p as JSON.
 func writeProblem(w http.ResponseWriter, p problem) {
 	p.setHeader(w.Header())
 	code := "client_closed_request" // the one status without a text in net/http
@@ -195,7 +195,7 @@ func writeProblem(w http.ResponseWriter, p problem) {
 	writeJSON(w, p.status, map[string]errorBody{"error": body})
 }
 
-// setHeader sets the headers of an answer that tells of p.
+// setHeader sets the headers of a response with p. It replaces those that the handler has set for its own response.
 func (p problem) setHeader(h http.Header) {
 	h.Del("ETag")
 	h["Cache-Control"] = noStore
@@ -204,7 +204,7 @@ func (p problem) setHeader(h http.Header) {
 	}
 }
 
-// writeJSON answers with v. A client that has gone is noticed when the request is reported.
+// writeJSON answers with v. It ignores the error of a write, because a client that has gone needs no answer.
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header()["Content-Type"] = jsonType
 	w.WriteHeader(status)
@@ -213,7 +213,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	_ = encoder.Encode(v)
 }
 
-// writeText answers with plain text that is made for this moment.
+// writeText answers with plain text that caches must not keep.
 func writeText(w http.ResponseWriter, status int, text string) error {
 	h := w.Header()
 	h.Set("Content-Type", "text/plain; charset=utf-8")

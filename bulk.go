@@ -28,10 +28,10 @@ const (
 
 var errLineTooLong = errors.New("line too long")
 
-// bulkResult is a line of the response of POST /documents. The zero value stands for no line.
+// bulkResult is a line of the response of POST /documents. A zero bulkResult is not sent.
 type bulkResult struct {
 	ID     string `json:"id"`
-	Status int    `json:"status"` // that a PUT of the document would have had
+	Status int    `json:"status"` // the status of a PUT of this document
 	Error  string `json:"error,omitempty"`
 }
 
@@ -78,8 +78,8 @@ func (s *server) handleBulk(w http.ResponseWriter, r *http.Request) error {
 	}
 }
 
-// interruptReads makes pending reads of the request's body fail once the server stops, so that an
-// idle client does not hold up the drain. The caller calls stop when it has finished reading.
+// interruptReads makes a pending read of the request's body fail when the server stops, so that an
+// idle client does not delay the drain. The caller calls stop when it has finished reading.
 func (s *server) interruptReads(control *http.ResponseController) (stop func()) {
 	done := make(chan struct{})
 	go func() {
@@ -92,8 +92,8 @@ func (s *server) interruptReads(control *http.ResponseController) (stop func()) 
 	return func() { close(done) }
 }
 
-// readBulkLine reads nothing once the server stops. It checks that after the caller has set the read
-// deadline, because that may have replaced the one that interruptReads set.
+// readBulkLine reads the next line, or nothing if the server is stopping. The caller must set the read
+// deadline first. That may overwrite the deadline of interruptReads, so the check must come after it.
 func (s *server) readBulkLine(body *bufio.Reader) ([]byte, error) {
 	if s.isStopping() {
 		return nil, nil
@@ -113,9 +113,8 @@ func sendResult(control *http.ResponseController, encoder *json.Encoder, result 
 	)
 }
 
-// loadLine handles one line of the body: it stores the document, or turns the error in which reading
-// ended into a result. stored is the number of documents so far. more is false at the end of the
-// load.
+// loadLine stores the document of one line, or turns readErr into a result. stored is the number of
+// documents so far. more is false at the end of the load.
 func (s *server) loadLine(
 	ctx context.Context, line []byte, readErr error, stored int,
 ) (result bulkResult, more bool) {
@@ -204,9 +203,9 @@ func parseBulkLine(line []byte) (id, text string, ok bool) {
 	return *document.ID, *document.Text, true
 }
 
-// escapedSurrogates matches the escaped UTF-16 surrogates in a JSON text. Group 1 is a high surrogate
-// and group 2 the low one that follows it, if one does; group 3 is a low surrogate on its own. The
-// first alternative consumes escaped backslashes: \\ud800 is no surrogate.
+// escapedSurrogates matches the escaped UTF-16 surrogates in a JSON text. Group 1 is a high surrogate.
+// Group 2 is the low surrogate that follows it, if there is one. Group 3 is a low surrogate without a
+// high one. The first alternative matches an escaped backslash, because \\ud800 is not a surrogate.
 var escapedSurrogates = regexp.MustCompile(`(?i)\\\\|\\u(d[89ab]..)(\\ud[c-f]..)?|\\u(d[c-f]..)`)
 
 // hasLoneSurrogate reports whether a JSON text escapes half of a surrogate pair.
@@ -222,8 +221,8 @@ func hasLoneSurrogate(text []byte) bool {
 	return false
 }
 
-// readLine returns the next line with its newline; the last one may lack it and comes with io.EOF.
-// It skips a line longer than maxBytes and returns errLineTooLong instead.
+// readLine returns the next line with its newline. At the end of the body it returns io.EOF, with the
+// last line if that has no newline. It skips a line longer than maxBytes and returns errLineTooLong.
 func readLine(r *bufio.Reader, maxBytes int) (line []byte, err error) {
 	length := 0
 	for {
@@ -235,7 +234,7 @@ func readLine(r *bufio.Reader, maxBytes int) (line []byte, err error) {
 		if errors.Is(err, bufio.ErrBufferFull) { // the line goes on
 			continue
 		}
-		if length > maxBytes { // the next call returns err again
+		if length > maxBytes { // if err is io.EOF, the next call returns it
 			return nil, errLineTooLong
 		}
 		return line, err

@@ -1,11 +1,11 @@
 package main
 
-// The families of metrics: their names, what they count, their labels and buckets. What is read at scrape time is in
-// gauges.go.
+// The metric families that count records: their names, help texts, labels and buckets. gauges.go has those that are read
+// at scrape time.
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Buckets in seconds. They contain the 0.1, 0.5, 1, 2 and 5 s that objectives are set at.
+// Buckets in seconds. Both lists have the bounds 0.1, 0.5, 1, 2 and 5, for service level objectives.
 var (
 	requestBuckets = []float64{
 		.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10,
@@ -15,7 +15,7 @@ var (
 	}
 )
 
-// requestFamily is of HTTP requests that are not streams.
+// requestFamily counts HTTP requests that are not streams.
 var requestFamily = cappedOpts{
 	name: "http_server_request_duration_seconds",
 	help: "Time from a request to the end of its answer; " +
@@ -30,7 +30,7 @@ var requestFamily = cappedOpts{
 	isRefusal:   isStatusRefusal,
 }
 
-// operationFamily is of MCP messages.
+// operationFamily counts MCP messages.
 var operationFamily = cappedOpts{
 	name:    "mcp_server_operation_duration_seconds",
 	help:    "Time that an MCP message took.",
@@ -44,7 +44,7 @@ var operationFamily = cappedOpts{
 	isRefusal:   isErrorRefusal,
 }
 
-// queryFamily is of the store's operations.
+// queryFamily counts operations of the store.
 var queryFamily = cappedOpts{
 	name: "db_client_operation_duration_seconds",
 	help: "Time that a statement of the store took, " +
@@ -59,7 +59,7 @@ var queryFamily = cappedOpts{
 	isRefusal:   isErrorRefusal,
 }
 
-// embeddingFamily is of texts made into vectors.
+// embeddingFamily counts calls of the embedder.
 var embeddingFamily = cappedOpts{
 	name: "gen_ai_client_operation_duration_seconds",
 	help: "Time that making embeddings took: " +

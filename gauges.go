@@ -1,6 +1,6 @@
 package main
 
-// The metrics that are read from the server at scrape time, because it knows them anyway.
+// The metrics that are read from the state of the server at scrape time.
 
 import (
 	"time"
@@ -23,18 +23,18 @@ type gauges struct {
 	traces          traceStats
 }
 
-// collect registers the metrics that read returns at each scrape.
+// collect registers a collector that calls read at each scrape.
 func (m *metrics) collect(read func() gauges) {
 	m.registry.MustRegister(collector{read})
 }
 
-// collector makes Prometheus metrics of gauges.
+// collector turns gauges into Prometheus metrics.
 type collector struct{ read func() gauges }
 
-// Describe sends nothing, which makes the collector unchecked: Collect describes what it sends.
+// Describe sends nothing. So Prometheus does not check in advance which metrics Collect sends.
 func (collector) Describe(chan<- *prometheus.Desc) {}
 
-// sample is a value of a family with one label.
+// sample is one series of a family with one label.
 type sample struct {
 	label string
 	value float64
@@ -43,21 +43,21 @@ type sample struct {
 // sender sends families of metrics to Prometheus.
 type sender chan<- prometheus.Metric
 
-// gauge sends a family without labels.
+// gauge sends a gauge without labels.
 func (s sender) gauge(name, help string, value float64) {
 	desc := prometheus.NewDesc(name, help, nil, nil)
 	const kind = prometheus.GaugeValue
 	s <- prometheus.MustNewConstMetric(desc, kind, value)
 }
 
-// counter sends a family without labels.
+// counter sends a counter without labels.
 func (s sender) counter(name, help string, value float64) {
 	desc := prometheus.NewDesc(name, help, nil, nil)
 	const kind = prometheus.CounterValue
 	s <- prometheus.MustNewConstMetric(desc, kind, value)
 }
 
-// family sends a family with one label, and a value of that label for each sample.
+// family sends a family with one label and one series for each sample.
 func (s sender) family(
 	kind prometheus.ValueType,
 	label, name, help string,
@@ -170,7 +170,7 @@ func (g *gauges) sendOutcomes(out sender) {
 	)
 }
 
-// seconds is the form of a time in Prometheus: seconds since 1970, 0 for the zero time.
+// seconds converts a time to seconds since 1970, as Prometheus has it. The zero time becomes 0.
 func seconds(t time.Time) float64 {
 	if t.IsZero() {
 		return 0

@@ -1,6 +1,6 @@
 package main
 
-// What is refused before a route's handler is called: hosts, origins, tokens, bodies, and clients above their rate.
+// The guard: checks of the host, the origin, the rate, the token and the body's type, before a route's handler runs.
 
 import (
 	"crypto/sha256"
@@ -21,7 +21,7 @@ const (
 	open      access = iota // everybody, without a rate limit
 	api                     // holders of API_TOKEN; everybody if there is none
 	admin                   // holders of ADMIN_TOKEN
-	profiling               // holders of ADMIN_TOKEN, within a budget of its own instead of RATE_LIMIT
+	profiling               // holders of ADMIN_TOKEN; the profiler's budget replaces RATE_LIMIT
 )
 
 // route is a line of the route table.
@@ -41,10 +41,10 @@ type routeKind int
 const (
 	short routeKind = iota
 	probe           // machines ask it every few seconds: logged at debug only
-	long            // the answer lasts: it is never slow, and not part of the latency metrics
+	long            // may take long: never logged as slow, and not in the latency metrics
 )
 
-// guard refuses what may not reach the route's handler.
+// guard returns an error if r must not reach the route's handler.
 func (s *server) guard(w http.ResponseWriter, r *http.Request, rt *route) error {
 	if err := s.checkOrigin(w, r); err != nil {
 		return err
@@ -63,7 +63,7 @@ func (s *server) guard(w http.ResponseWriter, r *http.Request, rt *route) error 
 	return checkBodyType(r.Header)
 }
 
-// checkHost refuses names that are not served, which is what stops DNS rebinding.
+// checkHost refuses a Host that is not served. This stops DNS rebinding.
 func (s *server) checkHost(r *http.Request) error {
 	host := hostname(r.Host)
 	if allows(s.cfg.allowedHosts, host) || isOwnAddress(r, host) {
@@ -74,8 +74,8 @@ func (s *server) checkHost(r *http.Request) error {
 		"host %.100q is not served here: add it to ALLOWED_HOSTS", host)
 }
 
-// isOwnAddress reports whether host is the address that r came in on, which is how probes and scrapes ask. DNS
-// rebinding comes with a name.
+// isOwnAddress reports whether host is the IP address on which r arrived. Probes and scrapes send that address. It is
+// safe to allow, because DNS rebinding needs a name.
 func isOwnAddress(r *http.Request, host string) bool {
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	addr, err := netip.ParseAddr(host)
@@ -86,8 +86,8 @@ func isOwnAddress(r *http.Request, host string) bool {
 	return addr.Unmap() == own.Unmap().WithZone("")
 }
 
-// checkOrigin refuses requests from pages of an origin that is not allowed, and sets the CORS headers for those that
-// are. Requests without an Origin come from no page.
+// checkOrigin refuses an Origin that is not allowed, and sets the CORS headers for one that is. It lets requests without
+// Origin pass: browsers send it with every request by which another origin could read an answer or change data.
 func (s *server) checkOrigin(w http.ResponseWriter, r *http.Request) error {
 	origin := r.Header.Get("Origin")
 	if origin == "" {
@@ -127,7 +127,7 @@ func allows(list []string, value string) bool {
 	return slices.Contains(list, "*") || slices.Contains(list, value)
 }
 
-// limit takes a token from the bucket of r's client.
+// limit counts r against the rate limit of its client.
 func (s *server) limit(r *http.Request) error {
 	if s.limits.rate == 0 {
 		return nil
@@ -161,7 +161,8 @@ func (s *server) checkToken(r *http.Request, needed access) error {
 	if needed == open || needed == api && s.cfg.apiToken == "" {
 		return nil
 	}
-	if needed >= admin && s.cfg.adminToken == "" {
+	needsAdmin := needed == admin || needed == profiling
+	if needsAdmin && s.cfg.adminToken == "" {
 		return userError{http.StatusForbidden,
 			"this route is closed: set ADMIN_TOKEN to open it to whoever has the token"}
 	}
@@ -177,7 +178,7 @@ func (s *server) checkToken(r *http.Request, needed access) error {
 	}
 
 	challenge := `Bearer realm="vitrine"`
-	if needed >= admin {
+	if needsAdmin {
 		challenge += `, Basic realm="vitrine"`
 	}
 	return headerError{
@@ -188,7 +189,8 @@ func (s *server) checkToken(r *http.Request, needed access) error {
 	}
 }
 
-// requestToken returns the bearer token, or the password of Basic credentials, which is how go tool pprof sends it.
+// requestToken returns the bearer token, or the password of Basic credentials. go tool pprof sends the token as such a
+// password.
 func requestToken(r *http.Request) string {
 	if _, password, ok := r.BasicAuth(); ok {
 		return password
@@ -200,14 +202,15 @@ func requestToken(r *http.Request) string {
 	return strings.TrimSpace(token)
 }
 
-// sameToken compares in a time that reveals nothing of the token, not even its length. An empty token matches nothing.
+// sameToken compares in constant time, so that the time does not reveal want or its length. If want is empty, nothing
+// matches it.
 func sameToken(given, want string) bool {
 	a := sha256.Sum256([]byte(given))
 	b := sha256.Sum256([]byte(want))
 	return subtle.ConstantTimeCompare(a[:], b[:]) == 1 && want != ""
 }
 
-// checkBodyType refuses encodings of the body that no handler reads.
+// checkBodyType refuses compressed and multipart bodies, because no handler reads them.
 func checkBodyType(h http.Header) error {
 	encoding := h.Get("Content-Encoding")
 	if encoding != "" && !strings.EqualFold(encoding, "identity") {
@@ -222,10 +225,10 @@ func checkBodyType(h http.Header) error {
 	return nil
 }
 
-// proxies are the networks whose X-Forwarded-For is believed.
+// proxies are the networks whose X-Forwarded-For is trusted.
 type proxies []netip.Prefix
 
-// name returns the client as logs and traces show it: what a trusted proxy says, else the peer with its port.
+// name returns the client as logs and traces show it: the address from a trusted proxy, else the peer with its port.
 func (p proxies) name(r *http.Request) string {
 	if len(p) == 0 {
 		return r.RemoteAddr
@@ -237,7 +240,8 @@ func (p proxies) name(r *http.Request) string {
 	return p.addr(r).String()
 }
 
-// prefix returns the network that r counts under: an IPv4 address, or an IPv6 /64, which is what one subscriber gets.
+// prefix returns the network whose rate limit r counts against: one IPv4 address, or an IPv6 /64, which one subscriber
+// usually has.
 func (p proxies) prefix(r *http.Request) netip.Prefix {
 	addr := p.addr(r)
 	bits := 32
@@ -248,7 +252,8 @@ func (p proxies) prefix(r *http.Request) netip.Prefix {
 	return prefix
 }
 
-// addr returns the address of the client: the peer's, or the last one in X-Forwarded-For that is not a trusted proxy's.
+// addr returns the address of the client. If the peer is a trusted proxy, it is the last address in X-Forwarded-For that
+// is not a trusted proxy's. Otherwise it is the peer's.
 func (p proxies) addr(r *http.Request) netip.Addr {
 	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
 	addr := peer.Addr().Unmap().WithZone("")

@@ -1,7 +1,7 @@
 package main
 
-// The handlers of the HTTP API. search and list, below their handlers, are what the MCP tools call
-// as well: an agent gets the same results as curl.
+// The handlers of the HTTP API. The MCP tools call search and list as well, so an agent gets the same
+// results as curl.
 
 import (
 	"context"
@@ -76,7 +76,7 @@ func (s *server) search(ctx context.Context, q query) (answer searchAnswer, err 
 	if degraded {
 		logAttrs(ctx, slog.Bool("degraded", true))
 	}
-	// Questions are private: only debug lines contain them.
+	// Queries are private: only debug lines contain them.
 	s.log.LogAttrs(ctx, slog.LevelDebug, "searched", slog.String("query", q.text), count)
 
 	return searchAnswer{
@@ -136,7 +136,7 @@ func (s *server) list(ctx context.Context, prefix, cursor string, limit int) (li
 		return listAnswer{}, err
 	}
 
-	documents, err := s.store.list(ctx, prefix, after, limit+1) // one more if there is a next page
+	documents, err := s.store.list(ctx, prefix, after, limit+1) // one more shows that there is a next page
 	if err != nil {
 		return listAnswer{}, err
 	}
@@ -176,8 +176,8 @@ func (s *server) handleGet(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 
-	// ServeContent handles If-None-Match, Range and HEAD. If-Match is handled before, because
-	// ServeContent parses it more strictly.
+	// ServeContent handles If-None-Match, Range and HEAD. It does not see If-Match, because it parses
+	// that header more strictly than precondition does.
 	ifMatch := precondition{match: entityTags(r, "If-Match")}
 	if err := ifMatch.check(d.etag); err != nil {
 		return err
@@ -186,25 +186,25 @@ func (s *server) handleGet(w http.ResponseWriter, r *http.Request) error {
 
 	h := w.Header()
 	h.Set("Content-Type", "text/markdown; charset=utf-8")
-	h.Set("Cache-Control", "no-cache") // caches may keep it, and must revalidate it by the ETag
+	h.Set("Cache-Control", "no-cache") // caches may store it, but must revalidate it by its ETag
 	h.Set("ETag", d.etag)
 	h.Set("Last-Modified", d.updated.UTC().Format(http.TimeFormat))
 
-	// Without a modification time ServeContent ignores If-Modified-Since: a document may change twice
-	// within the second that such a header resolves.
+	// With a zero modification time, ServeContent ignores If-Modified-Since. That header has a
+	// resolution of a second, and a document may change twice within one.
 	content := &contentWriter{ResponseWriter: w}
 	http.ServeContent(content, r, "", time.Time{}, strings.NewReader(d.text))
 	return content.err
 }
 
-// contentWriter keeps what ServeContent does not return: the error of a write, and an error that it
-// would answer in plain text.
+// contentWriter keeps two errors that ServeContent does not return: the error of a write, and an HTTP
+// error, which ServeContent would answer in plain text.
 type contentWriter struct {
 	http.ResponseWriter
 	err error
 }
 
-// WriteHeader withholds an error, of which a Range that does not fit is the only one possible.
+// WriteHeader withholds an error status. The only possible one is for a Range that does not fit.
 func (w *contentWriter) WriteHeader(status int) {
 	if status >= http.StatusBadRequest {
 		w.err = userError{status, "no such range in the document: leave Range out to get all of it"}
@@ -215,7 +215,7 @@ func (w *contentWriter) WriteHeader(status int) {
 
 func (w *contentWriter) Write(b []byte) (n int, err error) {
 	if w.err != nil {
-		return len(b), nil //nolint:nilerr // the handler returns it, ServeContent has nothing to do with it
+		return len(b), nil //nolint:nilerr // handleGet returns w.err
 	}
 	n, w.err = w.ResponseWriter.Write(b)
 	return n, w.err
@@ -265,7 +265,7 @@ func (s *server) handleDelete(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// handleMetrics reports first, so that the metrics include every request that has finished.
+// handleMetrics reports the finished records first, so that the metrics include all of them.
 func (s *server) handleMetrics(w http.ResponseWriter, r *http.Request) error {
 	s.observe.report()
 	s.scrape.ServeHTTP(w, r)
@@ -336,8 +336,8 @@ func (s *server) handleSetLogLevel(w http.ResponseWriter, r *http.Request) error
 		return err
 	}
 
-	// The line about the change must pass the filter. It is logged under the more verbose of the two
-	// levels, and at that level if info would not pass.
+	// The line about the change must not be filtered out. So it is logged while the lower of the old
+	// and the new level applies. Its own level is info, or that lower level if it is above info.
 	verbose := min(level, s.level.Level())
 	s.level.Set(verbose)
 	s.log.Log(r.Context(), max(verbose, slog.LevelInfo), "log level changed",

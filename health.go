@@ -1,6 +1,6 @@
 package main
 
-// Whether the process is alive and can serve, and the gauges that /metrics reads from the server.
+// Liveness, readiness, and the gauges that /metrics reads from the server.
 
 import (
 	"context"
@@ -11,12 +11,13 @@ import (
 	"time"
 )
 
-// handleLive answers as long as the process does, whatever it depends on.
+// handleLive answers 200 while the process runs. It does not check the store or the folder.
 func (s *server) handleLive(w http.ResponseWriter, _ *http.Request) error {
 	return writeText(w, http.StatusOK, "ok\n")
 }
 
-// handleReady answers 503 while requests should go to another replica, with ?verbose one line per check.
+// handleReady answers 503 if a check fails, so that requests go to another replica. The answer lists the checks after a
+// failure, or with ?verbose.
 func (s *server) handleReady(w http.ResponseWriter, r *http.Request) error {
 	status := http.StatusOK
 	var lines strings.Builder
@@ -38,7 +39,7 @@ func (s *server) handleReady(w http.ResponseWriter, r *http.Request) error {
 	return writeText(w, status, lines.String())
 }
 
-// serverState is what /readyz and the metrics show of the server.
+// serverState is the state of the server that /readyz and the metrics show.
 type serverState struct {
 	checks    []check
 	documents int
@@ -53,7 +54,7 @@ type check struct {
 	detail  string
 }
 
-// storeSize is the size of the store as it was last asked for, at most a second ago.
+// storeSize caches the size of the store for maxSizeAge.
 type storeSize struct {
 	mu        sync.Mutex
 	asked     time.Time
@@ -62,7 +63,7 @@ type storeSize struct {
 	err       error
 }
 
-// maxSizeAge is how long the size of the store is reused. Probes and scrapes of any number ask the store once a second.
+// maxSizeAge bounds the age of a cached size. However many probes and scrapes come, the store is asked once a second.
 const maxSizeAge = time.Second
 
 // ask returns the size of the store. If the store does not answer, it returns the last known size and the error.
@@ -86,7 +87,7 @@ func (z *storeSize) ask(ctx context.Context, st store) (documents, chunks int, e
 	return z.documents, z.chunks, z.err
 }
 
-// state runs the checks that must pass for the server to be sent requests.
+// state runs the readiness checks and reads the size of the store.
 func (s *server) state(ctx context.Context) serverState {
 	documents, chunks, err := s.size.ask(ctx, s.store)
 
@@ -96,7 +97,7 @@ func (s *server) state(ctx context.Context) serverState {
 	}
 
 	index := check{name: "index"}
-	indexed := time.Now() // documents that are never changed are never stale
+	indexed := time.Now() // without a folder, the index is never stale
 	if s.folder != nil {
 		index.problem, index.detail = s.folder.status()
 		indexed = time.UnixMilli(s.folder.synced.Load())
@@ -138,7 +139,7 @@ func (s *server) gauges() gauges {
 	}
 }
 
-// isStopping reports whether the server wants its streams to end.
+// isStopping reports whether streams must end because the server stops.
 func (s *server) isStopping() bool {
 	select {
 	case <-s.stopping:

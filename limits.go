@@ -1,6 +1,6 @@
 package main
 
-// What bounds work: sizes and deadlines, a token bucket per client, a circuit breaker, jobs side by side.
+// Limits: sizes, deadlines, a token bucket per client, a circuit breaker, and jobs in parallel.
 
 import (
 	"cmp"
@@ -16,22 +16,23 @@ const (
 	maxDocumentBytes = 8 << 20
 )
 
-// Deadlines nest: an outer one is longer than those inside it.
+// Timeouts. An outer one is longer than those inside it.
 const (
 	readTimeout  = 30 * time.Second
 	writeTimeout = 30 * time.Second
 
-	// handlerBudget is for the store and the embedder, for one request.
+	// handlerBudget is the time that one request may spend in the store and the embedder.
 	handlerBudget = 10 * time.Second
 
-	// backgroundBudget is for one write of a background job. A document of 8 MiB may have 100,000 sections.
+	// backgroundBudget is the time that one write of a background job may take. It is long, because a document of 8 MiB
+	// may have 100,000 sections.
 	backgroundBudget = 5 * time.Minute
 )
 
-// recheckInterval is how often background work looks for changes that no notification has told it of.
+// recheckInterval is how often background work looks for changes without a notification.
 const recheckInterval = 30 * time.Second
 
-// poolStats are the numbers of a pool of connections. The zero value is for a store that has none.
+// poolStats are the numbers of a connection pool. They are zero for a store without one.
 type poolStats struct {
 	used     int
 	idle     int
@@ -51,10 +52,10 @@ type limiter struct {
 	fullAt map[netip.Prefix]time.Time // when a client's bucket will be full again; absent: it is full
 }
 
-// anyClient is the key of a limiter that all clients share.
+// anyClient is the client of a limiter with one bucket for all clients.
 var anyClient netip.Prefix
 
-// newLimiter returns a limiter that lets through rate calls a second per client, and burst calls at once.
+// newLimiter returns a limiter that allows each client rate calls a second, and burst calls at once.
 func newLimiter(rate, burst float64) *limiter {
 	return &limiter{
 		rate:       rate,
@@ -64,9 +65,9 @@ func newLimiter(rate, burst float64) *limiter {
 	}
 }
 
-// take takes a token from the client's bucket and returns 0, or else how long to wait for one. A bucket is kept as the
-// time at which it will be full (the generic cell rate algorithm, ITU-T I.371): a token adds 1/rate seconds, and an empty
-// bucket is full again in burst/rate seconds.
+// take takes a token from the client's bucket and returns 0. If there is none, it returns how long to wait for one. The
+// limiter stores for each bucket only the time at which it will be full (generic cell rate algorithm, ITU-T I.371). Each
+// token taken adds 1/rate seconds. An empty bucket is full again after burst/rate seconds.
 func (l *limiter) take(client netip.Prefix, now time.Time) (wait time.Duration) {
 	if l.rate == 0 {
 		return 0
@@ -92,17 +93,17 @@ func (l *limiter) take(client netip.Prefix, now time.Time) (wait time.Duration) 
 	return 0
 }
 
-// evict keeps the map bounded: of 16 buckets in the map's random order, the fullest goes.
+// evict removes the fullest of 16 buckets, which it takes in the map's random order. A full bucket loses least.
 func (l *limiter) evict() {
 	const sample = 16
 	var victim netip.Prefix
-	looked := 0
+	seen := 0
 	for client, fullAt := range l.fullAt {
-		if looked == 0 || fullAt.Before(l.fullAt[victim]) {
+		if seen == 0 || fullAt.Before(l.fullAt[victim]) {
 			victim = client
 		}
-		looked++
-		if looked == sample {
+		seen++
+		if seen == sample {
 			break
 		}
 	}
@@ -114,22 +115,23 @@ const (
 	probeInterval   = time.Second
 )
 
-// breaker is a circuit breaker for a service that may be away: the database, the embeddings API. It opens after
-// breakerFailures failures in a row. Its zero value is closed.
+// breaker is a circuit breaker for a service that may be unavailable: the database or the embeddings API. It opens after
+// breakerFailures failures in a row. The zero value is closed.
 type breaker struct {
 	mu       sync.Mutex
 	failures int       // in a row
 	probeAt  time.Time // when the open breaker lets the next call through
 }
 
-// isOpen reports whether the service is taken to be away, and how many calls have failed in a row.
+// isOpen reports whether the breaker is open, and how many calls have failed in a row.
 func (b *breaker) isOpen() (open bool, failures int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.failures >= breakerFailures, b.failures
 }
 
-// allow reports whether a call may be made: any while the breaker is closed, one every probeInterval while it is open.
+// allow reports whether a call may be made. A closed breaker allows all calls. An open one allows one call every
+// probeInterval.
 func (b *breaker) allow(now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -156,7 +158,7 @@ func (b *breaker) failed(now time.Time) (open bool) {
 	return b.failures >= breakerFailures
 }
 
-// pause sleeps and reports whether ctx is still alive. It ends early with ctx.
+// pause sleeps for duration or until ctx ends. It reports whether ctx has not ended.
 func pause(ctx context.Context, duration time.Duration) bool {
 	select {
 	case <-ctx.Done():
@@ -165,8 +167,8 @@ func pause(ctx context.Context, duration time.Duration) bool {
 	return ctx.Err() == nil
 }
 
-// inParallel runs jobs, as many at once as slots has room for, and returns the first error by the order of the jobs.
-// Once ctx has ended it starts no more of them.
+// inParallel runs jobs, as many at once as slots has room for. It returns the first error in the order of the jobs. A job
+// that waits for a slot when ctx ends is not started.
 func inParallel(ctx context.Context, slots chan struct{}, jobs []func() error) error {
 	errs := make([]error, len(jobs))
 	var running sync.WaitGroup

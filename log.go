@@ -1,7 +1,7 @@
 package main
 
-// View 1 of a record: its log line. Also the logger of the program, its level, which can change for a
-// while, and its writer, which never blocks a request.
+// View 1 of a record: its log line. This file also has the program's logger. Its level can change for
+// a limited time. Its writer never blocks a request.
 
 import (
 	"context"
@@ -21,7 +21,7 @@ func logRecord(log *slog.Logger, rec *record) {
 		return
 	}
 	handler := log.Handler()
-	ctx := context.Background() // without a record: the attributes below have its ids already
+	ctx := context.Background() // not the record's: recordHandler would add the ids twice
 	if !handler.Enabled(ctx, level) {
 		return
 	}
@@ -31,13 +31,13 @@ func logRecord(log *slog.Logger, rec *record) {
 		message = "job"
 	}
 
-	var room [24]slog.Attr // enough for most lines, so that none is allocated
+	var room [24]slog.Attr // enough for most lines, which saves an allocation
 	line := slog.NewRecord(rec.start.Add(rec.took), level, message, 0)
 	line.AddAttrs(rec.appendLogAttrs(room[:0])...)
 	_ = handler.Handle(ctx, line) // logWriter counts the lines that it drops
 }
 
-// logLevel returns the level of rec's line. A failed job is only a warning: no caller got an error.
+// logLevel returns the level of rec's line. A failed job is only a warning, because no caller sees it.
 func (rec *record) logLevel() slog.Level {
 	switch {
 	case rec.failure != "" && rec.job != "":
@@ -64,8 +64,8 @@ func (rec *record) appendLogAttrs(attrs []slog.Attr) []slog.Attr {
 
 	attrs = append(attrs, slog.Float64("took_ms", milliseconds(rec.took)))
 
-	// Only two kinds of stages are on the line, because formatting a float costs as much as five
-	// strings. The waterfall shows all.
+	// Only two kinds of stages are on the line, because to format a float costs as much as five
+	// strings. The waterfall shows all kinds.
 	var room [8]kindDuration
 	for _, d := range rec.durations(room[:0]) {
 		switch {
@@ -129,7 +129,7 @@ func newLogger(w io.Writer, level slog.Leveler, cfg *settings) *slog.Logger {
 	)
 }
 
-// renameAttr gives the attributes that slog adds to each line the names and forms that ours have.
+// renameAttr renames slog's own attributes time and msg, and writes the level as levelName does.
 func renameAttr(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) > 0 {
 		return a
@@ -148,8 +148,8 @@ func renameAttr(groups []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// levelName returns the name of a level as LOG_LEVEL has it. Levels in between get the name of the
-// next lower one.
+// levelName returns the name of a level as in LOG_LEVEL. A level between two of them has the name of
+// the lower one.
 func levelName(level slog.Level) string {
 	switch {
 	case level < slog.LevelInfo:
@@ -194,19 +194,19 @@ type logLevel struct {
 	slog.LevelVar
 
 	mu     sync.Mutex
-	normal slog.Level  // after a limited time
-	revert *time.Timer // sets the normal level; nil: never used
+	normal slog.Level  // the level after a limited change
+	revert *time.Timer // ends a limited change; nil: there was none yet
 }
 
-// newLogLevel returns a level that is the normal one until it is changed.
+// newLogLevel returns a logLevel whose normal level is level.
 func newLogLevel(level slog.Level) *logLevel {
 	l := &logLevel{normal: level}
 	l.Set(level)
 	return l
 }
 
-// change sets the level for duration, or for good if duration is 0. It cancels an earlier change that
-// is to be reverted.
+// change sets the level for duration, or for good if duration is 0. It stops the timer of an earlier
+// limited change.
 func (l *logLevel) change(level slog.Level, duration time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -224,15 +224,15 @@ func (l *logLevel) change(level slog.Level, duration time.Duration) {
 	l.revert = time.AfterFunc(duration, func() { l.Set(normal) })
 }
 
-// maxLogBytes is how much of the log waits to be written before lines are dropped.
+// maxLogBytes bounds the lines that wait to be written. Lines beyond it are dropped.
 const maxLogBytes = 1 << 20
 
 // logWriter writes lines in the background, so that a slow reader of the log does not block requests.
-// Lines that do not fit into its buffer are dropped and counted. It logs the count once it can write
+// It drops and counts the lines that do not fit into its buffer, and logs the count when it can write
 // again.
 type logWriter struct {
 	to      io.Writer
-	report  *slog.Logger // writes to the same writer, directly
+	report  *slog.Logger // logs the count of dropped lines to the writer directly
 	dropped atomic.Int64 // lines
 	ended   chan struct{}
 
@@ -242,8 +242,8 @@ type logWriter struct {
 	closed  bool
 }
 
-// newLogWriter returns a writer that must be closed. report logs the drops: it must write to the same
-// writer without this one in between.
+// newLogWriter returns a logWriter that the caller must close. report logs the count of dropped lines.
+// It must write to the same writer, and not through this logWriter.
 func newLogWriter(to io.Writer, report *slog.Logger) *logWriter {
 	l := &logWriter{
 		to:     to,
@@ -293,8 +293,8 @@ func (l *logWriter) run() {
 	}
 }
 
-// next waits for lines or for the end and returns the lines that wait. Its caller gives back the
-// buffer that it has written, so that the two buffers take turns.
+// next blocks until lines wait or the writer is closed, and returns the lines. written is the buffer
+// that next returned before. It becomes the buffer for new lines.
 func (l *logWriter) next(written []byte) (lines []byte, closed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

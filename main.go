@@ -18,7 +18,7 @@
 // All settings are environment variables. The second column is the default:
 package main
 
-// The entry: the commands, and the server's life from listening to draining.
+// Entry point: the commands, and the life of the server from its start to its drain.
 
 import (
 	"context"
@@ -42,7 +42,8 @@ import (
 	"time"
 )
 
-// drainTimeout is longer than any answer may take. With DRAIN_DELAY it is within Kubernetes' default of 30 seconds.
+// drainTimeout bounds how long a drain waits for requests in flight. It is longer than handlerBudget, so that they can
+// finish. Together with DRAIN_DELAY it should stay below Kubernetes' default grace period of 30 seconds.
 const drainTimeout = handlerBudget + 5*time.Second
 
 //go:embed main.go
@@ -50,7 +51,7 @@ var manualSource string
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal kills
+	context.AfterFunc(ctx, stop) // a second signal kills the process
 
 	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout)
 	if err == nil {
@@ -156,7 +157,7 @@ func checkHealth(ctx context.Context, cfg *settings, stdout io.Writer) error {
 		r.Host = name
 	}
 
-	client := http.Client{Transport: &http.Transport{}} // without the proxy that HTTP_PROXY names
+	client := http.Client{Transport: &http.Transport{}} // it ignores HTTP_PROXY
 	resp, err := client.Do(r)
 	if err != nil {
 		return fmt.Errorf("not ready: %w", err)
@@ -171,8 +172,7 @@ func checkHealth(ctx context.Context, cfg *settings, stdout io.Writer) error {
 	return err
 }
 
-// readinessURL returns the URL of /readyz on addr, HOST:PORT. If the server listens on all addresses, it is that of
-// 127.0.0.1.
+// readinessURL returns the URL of /readyz on addr, HOST:PORT. If addr stands for all addresses, the URL has 127.0.0.1.
 func readinessURL(addr string) string {
 	host, port, _ := net.SplitHostPort(addr)
 	ip, err := netip.ParseAddr(host)
@@ -197,14 +197,14 @@ func limitMemory(log *slog.Logger, env map[string]string) {
 
 // raiseGCPercent lets the heap grow to three times its live data between collections, unless GOGC is set.
 //
-// With the default of 100, a small heap is collected for each 4 MB allocated, a hundred times a second under load. With
-// 200 it is 8 MB, and a request to a small store takes some 5 to 10 % less CPU. With 1,000 documents the gain is too small
-// to measure. The price is memory, so it needs a known limit that leaves room. The collector still starts early enough to
-// keep the heap below the limit, as long as the live data fits.
+// At the default of 100, the collector runs after each 4 MB that a small heap allocates, a hundred times a second under
+// load. At 200 it runs after each 8 MB, and a request to a small store takes 5 to 10 % less CPU. With 1,000 documents the
+// gain is too small to measure. The cost is memory. So the percentage is raised only if there is a memory limit of at
+// least minLimit. The collector runs more often near the limit, and keeps the heap below it if the live data fits.
 func raiseGCPercent(env map[string]string) {
-	const minLimit = 256 << 20 / 10 * 9 // of a container with 256 MiB
+	const minLimit = 256 << 20 / 10 * 9 // what limitMemory sets in a container of 256 MiB
 
-	limit := debug.SetMemoryLimit(-1) // -1 only reads it
+	limit := debug.SetMemoryLimit(-1) // -1 reads the limit and does not change it
 	isKnown := limit < math.MaxInt64
 	if isKnown && limit >= minLimit && env["GOGC"] == "" {
 		debug.SetGCPercent(200)
@@ -216,20 +216,20 @@ func raiseGCPercent(env map[string]string) {
 func containerMemory() int64 {
 	text, err := os.ReadFile("/sys/fs/cgroup/memory.max")
 	if err != nil {
-		text, _ = os.ReadFile("/sys/fs/cgroup/memory/memory.limit_in_bytes") // version 1 of cgroups
+		text, _ = os.ReadFile("/sys/fs/cgroup/memory/memory.limit_in_bytes") // cgroup version 1
 	}
 
 	limit, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-	if err != nil || limit > 1<<50 { // version 2 says "max", version 1 a huge number
+	if err != nil || limit > 1<<50 { // no limit: "max" in version 2, a huge number in version 1
 		return 0
 	}
 	return limit
 }
 
-// serve opens what the settings name, serves until ctx ends, and drains.
+// serve opens the listeners and the store, serves until ctx ends, and drains.
 func (s *server) serve(ctx context.Context) error {
 	servers := s.httpServers()
-	listeners, err := listen(servers) // before the store is opened: a busy port is a start-up error
+	listeners, err := listen(servers) // before the store: a busy port fails at once
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,7 @@
 package main
 
-// View 2 of a record: the metrics. The only room that knows Prometheus. Names follow OpenTelemetry's semantic conventions
-// where there is one. Labels come from closed sets: whatever clients send, there are fewer than 2,000 series.
+// View 2 of a record: the metrics. A name follows OpenTelemetry's semantic conventions if they have one for it. Labels
+// come from closed sets, so that there are fewer than 2,000 series, whatever clients send.
 
 import (
 	"log/slog"
@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// metrics is everything that is counted. All families exist from the start, in both stores.
+// metrics holds the families that records are counted in. All families exist from the start, with either store.
 type metrics struct {
 	registry *prometheus.Registry
 
@@ -35,8 +35,8 @@ type metrics struct {
 	cache           *prometheus.CounterVec
 }
 
-// metricLabels are the label values whose series exist from the start, so that a rate over them never misses the first
-// event.
+// metricLabels are the label values whose series exist from the start. A rate over a series that exists at zero does not
+// miss the first event.
 type metricLabels struct {
 	tools []string
 	// Operation and summary of each.
@@ -45,7 +45,7 @@ type metricLabels struct {
 	model string
 }
 
-// newMetrics returns the metrics with all their series at zero.
+// newMetrics returns the metrics, with the series of labels at zero.
 func newMetrics(cfg *settings, labels metricLabels) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry()}
 	m.makeFamilies()
@@ -95,7 +95,7 @@ func (m *metrics) makeFamilies() {
 	)
 }
 
-// info registers a gauge that is always 1 and says something by its labels.
+// info registers a gauge that is always 1. Its labels carry the information.
 func (m *metrics) info(name string, labels prometheus.Labels) {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        name,
@@ -106,7 +106,7 @@ func (m *metrics) info(name string, labels prometheus.Labels) {
 	m.registry.MustRegister(info)
 }
 
-// createSeries creates the series that are known beforehand.
+// createSeries creates the series whose label values are known at start-up.
 func (m *metrics) createSeries(labels metricLabels) {
 	for _, result := range []string{"hit", "miss"} {
 		m.cache.WithLabelValues(result)
@@ -183,7 +183,7 @@ func (m *metrics) stage(st *stageRecord, exemplar prometheus.Labels) {
 	}
 }
 
-// embedding counts what embeddings are beside slow or quick.
+// embedding counts the cache result, the batch size and the tokens of an embedding stage.
 func (m *metrics) embedding(st *stageRecord) {
 	result := st.text("vitrine.embedding.cache")
 	if result != "" {
@@ -202,7 +202,7 @@ func observeInt(h prometheus.Histogram, v slog.Value) {
 	}
 }
 
-// methodLabel is the method of a request that matched a route.
+// methodLabel returns the method for the label, or _OTHER for a request that matched no route.
 func (rec *record) methodLabel() string {
 	if rec.route == "unmatched" {
 		return "_OTHER"
@@ -210,7 +210,7 @@ func (rec *record) methodLabel() string {
 	return knownMethod(rec.method)
 }
 
-// knownMethod folds methods that HTTP does not define into _OTHER, as the semantic conventions do.
+// knownMethod returns _OTHER for a method that HTTP does not define, as the semantic conventions do.
 func knownMethod(method string) string {
 	switch method {
 	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE",

@@ -1,7 +1,7 @@
 package main
 
-// The outermost handler gives each request its record and reports it when the request ends; jobs do the same for
-// background work. Reporting makes the four views of a record, off the request's path.
+// The observer. It begins and finishes the record of each request and each background job. A goroutine reports finished
+// records: it writes their log lines, counts them in the metrics and hands them to the recorder.
 
 import (
 	"context"
@@ -16,11 +16,11 @@ import (
 )
 
 const (
-	// reportDelay is how long a finished record waits for others. Reported together they cost a third less, because code
-	// and data are still in the CPU's cache for the next one.
+	// reportDelay is how long a finished record waits for others. To report records together costs a third less, because
+	// code and data stay in the CPU's cache.
 	reportDelay = 5 * time.Millisecond
 
-	// maxFinished bounds how many records wait. Whoever adds the last one reports them.
+	// maxFinished is how many records may wait. The goroutine that adds the last of them reports them all.
 	maxFinished = 1024
 
 	// maxPathBytes and maxUserAgentBytes bound what a record keeps of a request.
@@ -37,8 +37,8 @@ type observer struct {
 	traces     *traceExport // nil: spans are not exported
 	recent     *recorder
 
-	closing     atomic.Bool  // a drain has begun: responses tell clients to close their connection
-	connections atomic.Int64 // open ones
+	closing     atomic.Bool  // a drain has begun: responses have Connection: close
+	connections atomic.Int64 // that are open
 
 	reporting sync.Mutex    // held during a report
 	wake      chan struct{} // there is something to report
@@ -93,7 +93,7 @@ func (o *observer) middleware(next http.Handler) http.Handler {
 	})
 }
 
-// describe copies what is reported of a request and its response: neither is kept.
+// describe copies into rec what is reported of r and w, so that rec does not refer to them.
 func (o *observer) describe(rec *record, r *http.Request, w *response) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
@@ -110,7 +110,7 @@ func (o *observer) describe(rec *record, r *http.Request, w *response) {
 		}
 	}
 
-	isFailure := rec.status >= http.StatusInternalServerError && !rec.probe // not being ready is no failure
+	isFailure := rec.status >= http.StatusInternalServerError && !rec.probe // a 503 of /readyz is no failure
 	if isFailure && rec.failure == "" {
 		rec.failure = strconv.Itoa(rec.status)
 	}
@@ -125,8 +125,8 @@ func routeOf(r *http.Request) string {
 	return path
 }
 
-// job begins the record of background work. end reports it: failures as warnings, jobs with attributes at info, the
-// rest at debug.
+// job begins the record of a background job. end finishes it. The job has failed if end gets an error and ctx has not
+// ended.
 func (o *observer) job(ctx context.Context, name string) (_ context.Context, end func(*error)) {
 	rec := o.policy.newJobRecord(ctx, name)
 	inside := rec.newScope(ctx, -1)
@@ -163,12 +163,12 @@ func (o *observer) finish(rec *record) {
 	}
 }
 
-// enqueue adds a finished record to those to be reported and, if its trace is kept, to those to be exported. It returns
-// how many are to be reported.
+// enqueue queues a finished record for the next report and, if its trace is kept, for export. It returns how many records
+// wait for the report.
 func (o *observer) enqueue(rec *record) int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closed { // the log may still be open
+	if o.closed { // the log closes later
 		logRecord(o.log, rec)
 		return 0
 	}
@@ -176,7 +176,7 @@ func (o *observer) enqueue(rec *record) int {
 	o.finished = append(o.finished, rec)
 	select {
 	case o.wake <- struct{}{}:
-	default: // run is awake already
+	default: // a wake-up is pending already
 	}
 	if rec.kept != "" && !o.policy.off && o.traces != nil {
 		o.traces.add(rec)
@@ -199,7 +199,7 @@ func (o *observer) report() {
 	defer o.reporting.Unlock()
 	o.mu.Lock()
 	finished := o.finished
-	o.finished = make([]*record, 0, len(finished)) // the next report is likely to be about as long
+	o.finished = make([]*record, 0, len(finished)) // the next report is about as long
 	o.mu.Unlock()
 
 	for _, rec := range finished {
@@ -211,7 +211,7 @@ func (o *observer) report() {
 	}
 }
 
-// close reports what has finished. Records that finish later are only logged.
+// close reports the finished records. Records that finish later are only logged.
 func (o *observer) close() {
 	o.mu.Lock()
 	o.closed = true
@@ -247,8 +247,8 @@ func hasBegun(w http.ResponseWriter) bool {
 	return ok && recorded.status != 0
 }
 
-// WriteHeader remembers the status and adds the headers that are known only now. Informational statuses pass through; a
-// second final one is ignored.
+// WriteHeader remembers the status and adds the last headers. It passes informational statuses on, and ignores a second
+// final one.
 func (w *response) WriteHeader(status int) {
 	if w.status != 0 {
 		return

@@ -1,6 +1,6 @@
 package main
 
-// How things may end, as a closed set of label values, and the histograms over them.
+// The outcomes of requests and stages, as a closed set of label values, and the histograms with an outcome label.
 
 import (
 	"slices"
@@ -10,9 +10,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// cappedHistogram is a histogram over three labels, the last of which is the outcome. Anybody can provoke refusals, so at
-// most maxRefusals combinations of labels with a refusal have a series of their own. The others share one: no client
-// decides how many series there are. Successes and failures of ours always have their own.
+// cappedHistogram is a histogram with three labels. The last one is the outcome. A refusal is an outcome that is the
+// caller's fault, so any client can cause refusals. Therefore at most maxRefusals combinations of labels with a refusal
+// have a series of their own. All others share one series. Other outcomes always have a series of their own.
 type cappedHistogram struct {
 	vec         *prometheus.HistogramVec
 	maxRefusals int
@@ -23,7 +23,7 @@ type cappedHistogram struct {
 	refusals int // series of refusals so far
 }
 
-// cappedOpts describe a cappedHistogram.
+// cappedOpts are the options of a cappedHistogram.
 type cappedOpts struct {
 	name        string
 	help        string
@@ -49,15 +49,15 @@ func newCappedHistogram(opts cappedOpts) *cappedHistogram {
 	}
 }
 
-// isStatusRefusal reports whether a status says that the caller is at fault.
+// isStatusRefusal reports whether an HTTP status is 4xx: the caller is at fault.
 func isStatusRefusal(status string) bool { return status[0] == '4' }
 
-// isErrorRefusal reports whether an outcome is a mistake of the caller.
+// isErrorRefusal reports whether a value of error_type is the caller's fault.
 func isErrorRefusal(outcome string) bool {
 	return outcome != "" && !slices.Contains(ownOutcomes, outcome)
 }
 
-// ownOutcomes are the outcomes that are no mistake of the caller. The alert on availability matches all of them but
+// ownOutcomes are the errors that are not the caller's fault. The alert on availability matches all of them except
 // canceled.
 var ownOutcomes = []string{
 	"canceled", "timeout", "unavailable", "connection", "_OTHER",
@@ -73,8 +73,8 @@ var ownOutcomes = []string{
 	"58000", "58030", "XX000",
 }
 
-// outcome is the value of the label error_type for err, empty for none. SQLSTATEs that are not among ownOutcomes count as
-// the first of their class if that is, else as _OTHER: the values are a closed set.
+// outcome returns the value of the label error_type for err, empty for nil. To keep the set of values closed, it replaces
+// an SQLSTATE that is not in ownOutcomes by the general code of its class, or by _OTHER if that is not there either.
 func outcome(err error) string {
 	kind := errorType(err)
 	if !isSQLState(kind) || slices.Contains(ownOutcomes, kind) {
@@ -92,7 +92,7 @@ func isSQLState(s string) bool {
 	return len(s) == 5 && strings.Trim(s, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
 }
 
-// with returns the series of the labels.
+// with returns the series for these labels, or the shared one for a refusal beyond maxRefusals.
 func (h *cappedHistogram) with(first, second, outcome string) prometheus.ExemplarObserver {
 	labels := [3]string{first, second, outcome}
 	h.mu.RLock()

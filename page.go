@@ -59,12 +59,12 @@ func (s *server) handleIndex(serves string) func(http.ResponseWriter, *http.Requ
 	}
 }
 
-// pageFor returns the page with the attribute that tells its script what the listener serves.
+// pageFor returns the page with serves in its attribute data-serves, which the page's script reads.
 func pageFor(serves string) string {
 	return strings.Replace(page, `data-serves="search admin"`, `data-serves="`+serves+`"`, 1)
 }
 
-// indexFormat returns the parts of the index for what the listener serves.
+// indexFormat returns the index with the parts that the listener serves.
 func indexFormat(serves string) string {
 	format := indexIntro
 	if strings.Contains(serves, "search") {
@@ -77,8 +77,8 @@ func indexFormat(serves string) string {
 }
 
 // pagePolicy returns the page's Content-Security-Policy. It admits the page's own style and script,
-// by their hashes, and requests to its origin. If a document's text ever became markup or code in the
-// page by mistake, the browser would refuse it.
+// by their hashes, and requests to its origin. If a bug inserts a document's text as markup or code,
+// the browser refuses it.
 var pagePolicy = sync.OnceValue(func() string {
 	return strings.Join([]string{
 		"default-src 'none'",

@@ -1,7 +1,7 @@
 package main
 
-// Parsers of the values of settings. A parser's error says what the value is not: readSettings adds the variable's name
-// and an example.
+// Parsers for the values of settings. The error of a parser says which form the value does not have, such as "not a number
+// from 1 to 100". readSettings adds the variable's name and an example.
 
 import (
 	"cmp"
@@ -47,17 +47,17 @@ func parseAddr(value string) (string, error) {
 	return value, nil
 }
 
-// databaseParameters are added to DATABASE_URL unless it has them.
+// databaseParameters are the defaults of parameters in DATABASE_URL.
 var databaseParameters = map[string]string{
 	// Seconds. By default, lib/pq waits without a limit.
 	"connect_timeout": "5",
-	// A query takes one round trip and no prepared statement, which PgBouncer would lose.
+	// A query then takes one round trip. It has no prepared statement, which would fail behind PgBouncer.
 	"binary_parameters": "yes",
 	// The name in pg_stat_activity.
 	"application_name": "vitrine",
 }
 
-// parseDatabaseURL checks a postgres URL and adds databaseParameters. It insists on an sslmode, so encryption does not
+// parseDatabaseURL checks a postgres URL and adds databaseParameters. It requires an sslmode, so that encryption does not
 // depend on the default of lib/pq.
 func parseDatabaseURL(value string) (string, error) {
 	u, err := url.Parse(value)
@@ -87,7 +87,7 @@ func parseURL(value string) (string, error) {
 	return value, nil
 }
 
-// inRange returns a parser that refuses values outside low to high, both included. It refuses NaN as well.
+// inRange returns a parser that accepts values from low to high, both included. It refuses NaN.
 func inRange[T cmp.Ordered](kind string, low, high T, parse parseFunc[T]) parseFunc[T] {
 	return func(text string) (T, error) {
 		value, err := parse(text)
@@ -115,7 +115,8 @@ func parseDuration(low time.Duration) parseFunc[time.Duration] {
 	return inRange("duration", low, 365*24*time.Hour, time.ParseDuration)
 }
 
-// parseRate parses tokens per second. It refuses rates at which a client would wait longer than 1,000 s for a token.
+// parseRate parses tokens per second. It refuses rates below 0.001 except 0: a client would wait more than 1,000 s for a
+// token.
 func parseRate(value string) (float64, error) {
 	rate, err := parseNumber(0, 1e6)(value)
 	if err != nil {
@@ -127,7 +128,7 @@ func parseRate(value string) (float64, error) {
 	return rate, nil
 }
 
-// parseToken refuses characters that a header cannot carry.
+// parseToken accepts printable ASCII without spaces, which a header can carry.
 func parseToken(value string) (string, error) {
 	isRefused := func(r rune) bool { return r <= ' ' || r > '~' }
 	if strings.ContainsFunc(value, isRefused) {
@@ -136,7 +137,7 @@ func parseToken(value string) (string, error) {
 	return value, nil
 }
 
-// parseList returns a parser of comma-separated lists whose items parse reads.
+// parseList returns a parser of comma-separated lists. parse parses one item.
 func parseList[T any](parse parseFunc[T]) parseFunc[[]T] {
 	return func(value string) ([]T, error) {
 		var items []T
@@ -218,7 +219,7 @@ func oneOf[T any](words string, values map[string]T) parseFunc[T] {
 // parseLevel parses the name of a log level in any case.
 func parseLevel(value string) (slog.Level, error) { return parseLowerLevel(strings.ToLower(value)) }
 
-// isLoopback reports whether the host of addr, HOST:PORT, is a loopback address or localhost.
+// isLoopback reports whether the host in addr, HOST:PORT, is a loopback address or localhost.
 func isLoopback(addr string) bool {
 	host, _, _ := net.SplitHostPort(addr)
 	if host == "localhost" {
@@ -238,7 +239,7 @@ func hostname(host string) string {
 	return strings.TrimSuffix(name, ".")
 }
 
-// redact removes user, password and query from a URL. It returns other values unchanged.
+// redact removes the user, password and query of a URL. It returns a value without them unchanged.
 func redact(value string) string {
 	u, err := url.Parse(value)
 	if err != nil || u.Host == "" || u.User == nil && u.RawQuery == "" {

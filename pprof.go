@@ -1,7 +1,7 @@
 package main
 
-// Profiling in production: closed unless ENABLE_PROFILING, for holders of ADMIN_TOKEN, within a budget, and every capture
-// leaves a line in the log.
+// Profiling in production. Its routes exist only with ENABLE_PROFILING and need ADMIN_TOKEN. A budget limits the captures,
+// and each capture is logged.
 
 import (
 	"context"
@@ -21,12 +21,12 @@ import (
 const (
 	maxCaptureSeconds = 60
 
-	// A continuous profiler fetches five profiles every ten seconds: captures a second, and at once.
+	// Captures a second, and captures at once. A continuous profiler needs five profiles every ten seconds.
 	captureRate  = 1
 	captureBurst = 10
 
-	// blockProfileRate and mutexProfileFraction sample contention: one event per 100 µs of blocking, one in 100 of the
-	// contended mutexes.
+	// blockProfileRate and mutexProfileFraction sample contention: one event per 100 µs of blocking, and one in 100
+	// events of contended mutexes.
 	blockProfileRate     = 100 * time.Microsecond
 	mutexProfileFraction = 100
 
@@ -35,23 +35,23 @@ const (
 	flightMaxBytes = 16 << 20
 )
 
-// snapshots are the profiles that are there at any time.
+// snapshots are the profiles that need no capture time.
 const snapshots = "heap allocs goroutine block mutex threadcreate"
 
-// profiler captures profiles. Its zero value is off.
+// profiler captures profiles. The zero value has profiling off.
 type profiler struct {
 	enabled    bool
 	log        *slog.Logger
 	clientName func(r *http.Request) string
 	flight     *trace.FlightRecorder
-	// Captures of all clients together.
-	budget *limiter
+	budget     *limiter // all clients share it
 
 	mu      sync.Mutex
-	running map[string]time.Time // until when a capture of that name runs
+	running map[string]time.Time // by name: the time at which the running capture ends
 }
 
-// newProfiler turns on what profiling costs all the time: the mutex and block profiles and the flight recorder.
+// newProfiler returns a profiler that is on. It starts the mutex and block profiles and the flight recorder, which then
+// run all the time.
 func newProfiler(log *slog.Logger, clientName func(*http.Request) string) (*profiler, error) {
 	runtime.SetMutexProfileFraction(mutexProfileFraction)
 	runtime.SetBlockProfileRate(int(blockProfileRate))
@@ -79,8 +79,8 @@ func (p *profiler) close() {
 	}
 }
 
-// handlers returns the handlers of the profiling routes by their path, none if profiling is off. Tools to read what they
-// answer: go tool pprof, and for trace and flight go tool trace.
+// handlers returns the handlers of the profiling routes by their path, or none if profiling is off. go tool trace reads
+// the answers of trace and flight, and go tool pprof reads the others.
 func (p *profiler) handlers() map[string]handlerFunc {
 	if !p.enabled {
 		return nil
@@ -109,8 +109,9 @@ func (p *profiler) handleIndex(w http.ResponseWriter, _ *http.Request) error {
 	return writeText(w, http.StatusOK, text.String())
 }
 
-// capture guards a handler of net/http/pprof, which extends the write deadline itself. defaultSeconds is the length of
-// the capture without ?seconds=; 0 for a snapshot, of which ?seconds= asks for the difference over that time.
+// capture returns a handler that checks and logs a capture and then calls serve. Handlers of net/http/pprof extend the
+// write deadline themselves. defaultSeconds is the length of a capture without ?seconds=. It is 0 for a snapshot. With
+// ?seconds=, a snapshot is the difference over that time.
 func (p *profiler) capture(name string, defaultSeconds int, serve http.HandlerFunc) handlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		markStream(r.Context(), captureStream)
@@ -156,8 +157,8 @@ func captureSeconds(r *http.Request, defaultSeconds int) (int, error) {
 	return seconds, nil
 }
 
-// begin registers a capture until done is called. The runtime has one CPU profile, one execution trace and one flight
-// recorder: a second capture is refused with the time at which the first one ends.
+// begin registers a capture until done is called. The runtime can run one CPU profile, one execution trace and one flight
+// recording at a time. So begin refuses a second capture of the same name, and says when the first one ends.
 func (p *profiler) begin(name string, duration time.Duration) (done func(), err error) {
 	if duration == 0 && name != "flight" { // snapshots do not disturb each other
 		return func() {}, nil
@@ -196,8 +197,7 @@ func (p *profiler) writeFlight(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// label puts a label on the goroutine's CPU samples until restore is called. Without profiling it does nothing and
-// returns ctx itself.
+// label labels the goroutine's CPU samples until restore is called. If profiling is off, it does nothing and returns ctx.
 func (p *profiler) label(ctx context.Context, key, value string) (_ context.Context, restore func()) {
 	if !p.enabled {
 		return ctx, func() {}

@@ -1,7 +1,7 @@
 package main
 
-// The ids of a record: where they come from, and how they are passed on. W3C Trace Context in and out
-// (w3.org/TR/trace-context), and the correlation id that every place of the program shows.
+// The ids of a record: the trace and span ids of W3C Trace Context (w3.org/TR/trace-context), and the correlation id.
+// They are read from incoming requests and sent with outgoing ones.
 
 import (
 	"context"
@@ -14,15 +14,15 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// maxSampledByCaller is how many records a second are kept because their caller asks for it: nobody outside can force
-// all of them to be.
+// maxSampledByCaller is how many records a second are kept because their callers ask for it. Without it, a caller could
+// force the server to keep all of them.
 const maxSampledByCaller = 10
 
-// maxTracestateBytes is what the specification asks to pass on. Records keep it, so it is bounded.
+// maxTracestateBytes bounds the tracestate that a record keeps. The specification asks to pass on at least this much.
 const maxTracestateBytes = 512
 
-// newRecord begins a record. It takes over a valid X-Correlation-ID and traceparent of h. Without a correlation id the
-// trace id is used, so that it opens the trace in Jaeger.
+// newRecord begins a record. It uses X-Correlation-ID and traceparent of h if they are valid. The default correlation id
+// is the trace id, which Jaeger can look up.
 func (p *recordPolicy) newRecord(h http.Header) *record {
 	rec := &record{
 		policy:    p,
@@ -55,7 +55,8 @@ func (p *recordPolicy) newRecord(h http.Header) *record {
 	return rec
 }
 
-// newJobRecord begins the record of background work. Within a stream it continues the stream's trace under its ids.
+// newJobRecord begins the record of background work. Within another record, it continues that record's trace and has its
+// correlation id.
 func (p *recordPolicy) newJobRecord(ctx context.Context, name string) *record {
 	rec := p.newRecord(nil)
 	rec.job = name
@@ -87,8 +88,9 @@ func (rec *record) sample(reason string) {
 	rec.kept = reason
 }
 
-// continueTrace makes the stage of ctx continue the trace that traceparent names. The first stage of a request that
-// brought no trace context moves the whole record there; else the stage and those below it do, linked to the request.
+// continueTrace makes the stage of ctx continue the trace in traceparent. If it is the first stage, and the request had no
+// traceparent, the whole record joins that trace. Otherwise only the stage and its descendants join it, with a link to the
+// request.
 func continueTrace(ctx context.Context, traceparent string) {
 	s := currentScope(ctx)
 	remote := parseTraceparent(traceparent)
@@ -114,7 +116,7 @@ func continueTrace(ctx context.Context, traceparent string) {
 	if !rec.isTraceID {
 		return
 	}
-	if rec.header == nil { // the response is sent: its header named the old id
+	if rec.header == nil { // the response has been sent with the old id
 		rec.isTraceID = false
 		return
 	}
@@ -136,7 +138,7 @@ func parseTraceparent(traceparent string, tracestate ...string) trace.SpanContex
 	return trace.SpanContextFromContext(ctx)
 }
 
-// propagate sets the headers by which a call made from ctx continues its trace. Outside a record it sets none.
+// propagate sets the headers of an outgoing call, so that it continues ctx's trace. Outside a record it sets none.
 func propagate(ctx context.Context, h http.Header) {
 	s := currentScope(ctx)
 	if s == nil {
@@ -153,7 +155,7 @@ func propagate(ctx context.Context, h http.Header) {
 	propagation.TraceContext{}.Inject(parent, propagation.HeaderCarrier(h))
 }
 
-// spanContext joins ids and flags. The caller's tracestate belongs to the record's own trace alone.
+// spanContext returns a span context with these ids and flags. It has the tracestate only in the record's own trace.
 func (rec *record) spanContext(id trace.TraceID, span trace.SpanID, flags trace.TraceFlags, isRemote bool) trace.SpanContext {
 	config := trace.SpanContextConfig{
 		TraceID:    id,
@@ -167,7 +169,7 @@ func (rec *record) spanContext(id trace.TraceID, span trace.SpanID, flags trace.
 	return trace.NewSpanContext(config)
 }
 
-// spanOf returns the trace and span id of a stage, for -1 those of the record. The caller holds rec.mu.
+// spanOf returns the trace and span ids of a stage, or those of the record for -1. The caller holds rec.mu.
 func (rec *record) spanOf(stage int) (trace.TraceID, trace.SpanID) {
 	if stage < 0 {
 		return rec.trace, rec.span
@@ -181,7 +183,7 @@ func (rec *record) spanOf(stage int) (trace.TraceID, trace.SpanID) {
 	return rec.trace, span
 }
 
-// traceID returns the trace id in hex. Mostly that is the correlation id, which need not be made again.
+// traceID returns the trace id in hex. If that is the correlation id, it saves the conversion.
 func (rec *record) traceID() string {
 	if rec.isTraceID {
 		return rec.correlation
@@ -189,8 +191,8 @@ func (rec *record) traceID() string {
 	return rec.trace.String()
 }
 
-// hasID reports whether id is the record's correlation or trace id. The traceparent of a message may change both while
-// the request is in flight.
+// hasID reports whether id is the record's correlation or trace id. It holds rec.mu, because continueTrace may change
+// both while the request is in flight.
 func (rec *record) hasID(id string) bool {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()

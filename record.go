@@ -1,7 +1,7 @@
 package main
 
-// One record for each request and each background job, carried by the context. A record is divided into stages, and
-// nothing else in the program measures time. The views (log line, metrics, spans, waterfall) read finished records.
+// One record for each request and each background job, carried by the context. A record has stages, which time its
+// parts. A finished record has four views: the log line, the metrics, the spans and the waterfall.
 
 import (
 	"cmp"
@@ -18,7 +18,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// maxStages bounds the memory of a record. The time of further stages is added to the last one.
+// maxStages bounds the memory of a record. The last stage gets the time of all further stages.
 const maxStages = 64
 
 // stageKind is what a stage measures. Metrics and spans depend on it. It is a number, so that a misspelt kind does not
@@ -27,7 +27,7 @@ type stageKind uint8
 
 const (
 	stageDB     stageKind = iota // an operation of the store
-	stageEmbed                   // texts into vectors
+	stageEmbed                   // turning texts into vectors
 	stageSearch                  // a search from its parameters to its hits
 	stageRank                    // the fusion of the two rankings in memory
 	stageMCP                     // one JSON-RPC message
@@ -48,7 +48,7 @@ var stageNames = [...]string{
 // String returns the name that Server-Timing and the waterfall show.
 func (k stageKind) String() string { return stageNames[k] }
 
-// Transports of long-lived answers: two of server-sent events, and two that last because of what they do.
+// Transports of streams. The first two are server-sent events. A bulk load and a profile capture take long as well.
 const (
 	streamableHTTP = "streamable_http"
 	legacySSE      = "sse"
@@ -56,23 +56,23 @@ const (
 	captureStream  = "capture"
 )
 
-// isEventStream reports whether the transport is one of server-sent events.
+// isEventStream reports whether the transport carries server-sent events.
 func isEventStream(transport string) bool {
 	return transport == streamableHTTP || transport == legacySSE
 }
 
-// recordPolicy is what all records of a process have in common.
+// recordPolicy is the configuration that all records share.
 type recordPolicy struct {
 	off      bool          // OBSERVABILITY=off: only failures are reported
 	slow     time.Duration // a request that takes this long is logged as a warning and kept
 	ratio    uint64        // records whose trace id is below it are kept: see isInRatio
-	byCaller *limiter      // records that are kept because their caller's traceparent is sampled
+	byCaller *limiter      // limits the records kept because their caller's traceparent is sampled
 
-	countStage  func(st *stageRecord)  // for a stage that found no room in its record
-	countStream func(transport string) // for a stream of events that has begun
+	countStage  func(st *stageRecord)  // counts a stage beyond maxStages
+	countStream func(transport string) // counts an event stream that has begun
 }
 
-// record is what is known of one request or background job. Its stages may come from several goroutines.
+// record describes one request or background job. Several goroutines may add stages to it.
 type record struct {
 	policy      *recordPolicy
 	correlation string
@@ -80,15 +80,15 @@ type record struct {
 	trace       trace.TraceID
 	span        trace.SpanID
 	parent      trace.SpanID     // zero: the trace begins here
-	state       trace.TraceState // the caller's, passed on
-	sampled     bool             // kept whatever the outcome; downstream calls get the sampled flag
+	state       trace.TraceState // the caller's tracestate, passed on
+	sampled     bool             // kept whatever its outcome; its outgoing calls have the sampled flag
 	kept        string           // why the trace is kept: ratio, caller, failed, slow; empty if it is not
 	start       time.Time
 	bodyReadAt  time.Time     // when the request's body had arrived; zero if the handler reads none
 	took        time.Duration // 0 until the record is finished
-	transport   string        // of a stream, which lasts as long as its client wants and is never slow; else empty
-	probe       bool          // a machine asks this route every few seconds: logged at debug, not remembered
-	failure     string        // error.type of a failure of ours, else empty
+	transport   string        // of a stream, which is never slow; else empty
+	probe       bool          // a request of a probe: logged at debug; the recorder keeps only failures
+	failure     string        // error.type if the server is at fault, else empty
 
 	job string // name of the background job; empty for a request, which has the following fields
 
@@ -107,8 +107,8 @@ type record struct {
 
 	header http.Header // of the response; nil once finished
 
-	// Room for what most records need: one allocation instead of a dozen. The scopes are let go when the record is
-	// finished, because they refer to the request.
+	// Room for the scopes, attributes and stages of most records, which saves a dozen allocations. scopeRoom is nil once
+	// the record is finished, because scopes refer to the request.
 	scopeRoom  *[6]scope
 	usedScopes int
 	attrRoom   [4]slog.Attr
@@ -124,10 +124,10 @@ type stageRecord struct {
 	attrs  []slog.Attr
 	err    error
 	span   trace.SpanID
-	remote *trace.SpanContext // a span of the caller that this stage continues instead of the record's
+	remote *trace.SpanContext // the caller's span that is this stage's parent; nil: see parent
 }
 
-// scope is a context that knows its record and the stage it belongs to.
+// scope is a context with its record and its stage.
 type scope struct {
 	context.Context
 	record *record
@@ -136,7 +136,7 @@ type scope struct {
 
 type scopeKey struct{}
 
-// Value returns the scope itself for scopeKey, which saves a second context around it.
+// Value returns the scope itself for scopeKey. context.WithValue would allocate a second context.
 func (s *scope) Value(key any) any {
 	if key == (scopeKey{}) {
 		return s
@@ -150,8 +150,8 @@ func currentScope(ctx context.Context) *scope {
 	return s
 }
 
-// newScope returns a context of the given stage, -1 for the record itself. The caller holds rec.mu or is the only one
-// that has rec.
+// newScope returns a context of the given stage, -1 for the record itself. The caller holds rec.mu, or no other goroutine
+// has rec yet.
 func (rec *record) newScope(ctx context.Context, stage int) *scope {
 	if rec.scopeRoom == nil || rec.usedScopes == len(rec.scopeRoom) {
 		return &scope{ctx, rec, stage}
@@ -162,7 +162,7 @@ func (rec *record) newScope(ctx context.Context, stage int) *scope {
 	return s
 }
 
-// stage times a part of ctx's record until end is called with the error it ended in:
+// stage begins a stage of ctx's record. end ends it and takes the error of the stage:
 //
 //	ctx, end := stage(ctx, stageDB, slog.String("db.query.summary", "search"))
 //	defer end(&err)
@@ -197,7 +197,7 @@ func stage(ctx context.Context, kind stageKind, attrs ...slog.Attr) (_ context.C
 	}
 }
 
-// sumStage is for a stage that finds no room: its time is added to the last stage, and it is counted on its own.
+// sumStage handles a stage beyond maxStages. end adds its time to the last stage and counts it in the metrics.
 func (rec *record) sumStage(st stageRecord) (end func(*error)) {
 	rec.summed++
 	return func(err *error) {
@@ -235,7 +235,7 @@ func (st *stageRecord) text(key string) string {
 	return v.String()
 }
 
-// spanAttrs adds attributes to the stage of ctx, for what is known only while it runs.
+// spanAttrs adds attributes to the stage of ctx. It is for values that are not known when the stage begins.
 func spanAttrs(ctx context.Context, attrs ...slog.Attr) {
 	s := currentScope(ctx)
 	if s == nil || s.stage < 0 {
@@ -258,8 +258,8 @@ func logAttrs(ctx context.Context, attrs ...slog.Attr) {
 	s.record.attrs = append(s.record.attrs, attrs...)
 }
 
-// reportError returns what the caller is told of err, and puts err itself on the log line of ctx's record. A failure of
-// ours fails the record, which keeps its trace.
+// reportError returns the problem that the caller sees for err, and adds err itself to the log line of ctx's record. If
+// the server is at fault, it marks the record as failed.
 func reportError(ctx context.Context, err error) problem {
 	logAttrs(ctx, slog.String("error", err.Error()))
 	p := publicError(err)
@@ -269,7 +269,7 @@ func reportError(ctx context.Context, err error) problem {
 	return p
 }
 
-// markFailed fails ctx's record for a reason of ours, which keeps its trace. The first reason counts.
+// markFailed marks ctx's record as failed by the server's fault, so that its trace is kept. The first error counts.
 func markFailed(ctx context.Context, err error) {
 	s := currentScope(ctx)
 	if s == nil {
@@ -280,7 +280,7 @@ func markFailed(ctx context.Context, err error) {
 	s.record.failure = cmp.Or(s.record.failure, errorType(err))
 }
 
-// markStream makes ctx's record a stream of that transport, which lasts as long as its client wants.
+// markStream makes ctx's record a stream of that transport, so that it never counts as slow.
 func markStream(ctx context.Context, transport string) {
 	s := currentScope(ctx)
 	if s == nil {
@@ -296,22 +296,23 @@ func markStream(ctx context.Context, transport string) {
 	}
 }
 
-// markProbe makes ctx's record one of a probe.
+// markProbe marks ctx's record as that of a probe.
 func markProbe(ctx context.Context) {
 	if s := currentScope(ctx); s != nil {
 		s.record.probe = true
 	}
 }
 
-// markBodyRead sets the time from which the request's budget counts: a slow upload does not use it up.
+// markBodyRead starts the request's budget again, so that a slow upload does not use it up.
 func markBodyRead(ctx context.Context) {
 	if s := currentScope(ctx); s != nil {
 		s.record.bodyReadAt = time.Now()
 	}
 }
 
-// timeLeft is how long a blocking call may take: until ctx's deadline, else to the end of the request's budget, else, in
-// background work, backgroundBudget. A timer for every request would cost more than most of them.
+// timeLeft returns how long a blocking call may take. It is the time to ctx's deadline if there is one. Otherwise it is
+// the rest of the request's budget, and in background work backgroundBudget. The budget has no context with a timer,
+// because that would cost more than most requests.
 func timeLeft(ctx context.Context) time.Duration {
 	if deadline, ok := ctx.Deadline(); ok {
 		return time.Until(deadline)
@@ -341,7 +342,7 @@ type kindDuration struct {
 	took time.Duration
 }
 
-// durations appends to sums the time of the stages so far, by kind, in the order in which the kinds first began.
+// durations appends the total time of each kind of stage to sums, in the order in which the kinds first began.
 func (rec *record) durations(sums []kindDuration) []kindDuration {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()

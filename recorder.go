@@ -1,7 +1,7 @@
 package main
 
-// View 4 of a record: the last requests and jobs, kept in memory. They are shown as lists and as
-// waterfalls, which curl can read where there is no Jaeger.
+// View 4 of a record: the recorder keeps recent requests and jobs in memory. It shows them as lists and
+// as waterfalls in plain text, for use without Jaeger.
 
 import (
 	"cmp"
@@ -27,8 +27,8 @@ type recorder struct {
 	failed   recordList
 }
 
-// newRecorder returns an empty recorder. The lists are short because the garbage collector marks
-// every record in them on each of its cycles.
+// newRecorder returns an empty recorder. The lists are short, because each cycle of the garbage
+// collector marks all records in them.
 func newRecorder() *recorder {
 	return &recorder{
 		inFlight: make(map[*record]struct{}),
@@ -48,8 +48,8 @@ func (r *recorder) begin(rec *record) {
 	}
 }
 
-// end moves a finished record from those in flight to the lists that it belongs to. Successful probes
-// and idle jobs belong to none.
+// end removes a finished record from those in flight and adds it to its lists. Probes and idle jobs
+// are in no list unless they have failed.
 func (r *recorder) end(rec *record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -65,7 +65,7 @@ func (r *recorder) end(rec *record) {
 		return
 	}
 	r.recent.push(rec)
-	if rec.transport == "" && rec.job == "" { // streams and jobs last as long as they must
+	if rec.transport == "" && rec.job == "" { // a stream or a job is never slow
 		r.slowest.insert(rec)
 	}
 }
@@ -85,7 +85,7 @@ type recordLists struct {
 	Recent   []recordView `json:"recent"`    // the newest first
 }
 
-// lists returns views of what is kept, without stages.
+// lists returns views of all records, without stages.
 func (r *recorder) lists() recordLists {
 	r.mu.Lock()
 	inFlight := slices.Collect(maps.Keys(r.inFlight))
@@ -105,10 +105,10 @@ func (r *recorder) lists() recordLists {
 	}
 }
 
-// summaries returns views of the first records, without stages.
+// summaries returns views of the first maxListed records, without stages.
 func summaries(records []*record) []recordView {
 	const maxListed = 100
-	views := []recordView{} // JSON: an empty list, not null
+	views := []recordView{} // not nil: JSON would have null instead of []
 	for _, rec := range records[:min(len(records), maxListed)] {
 		views = append(views, rec.view(false))
 	}
@@ -158,13 +158,13 @@ func (l *recordList) push(rec *record) {
 
 	for l.exceedsBounds() {
 		l.bytes -= l.records[0].bytes
-		l.records[0].record = nil // the backing array still refers to it
+		l.records[0].record = nil // else the backing array would keep it in memory
 		l.records = l.records[1:]
 	}
 }
 
-// insert keeps the list sorted, the slowest record first. It drops records from the end, the fastest,
-// until the list is within its bounds.
+// insert adds rec to a list that is sorted, the slowest record first. It drops the fastest records,
+// at the end, until the list is within its bounds.
 func (l *recordList) insert(rec *record) {
 	if len(l.records) == l.maxRecords && rec.took <= l.records[l.maxRecords-1].took {
 		return
@@ -189,7 +189,7 @@ func (l *recordList) exceedsBounds() bool {
 	return l.bytes > l.maxBytes || len(l.records) > l.maxRecords
 }
 
-// all returns the records in a slice of their own.
+// all returns the records in a new slice.
 func (l *recordList) all() []*record {
 	records := make([]*record, len(l.records))
 	for i := range l.records {
@@ -232,7 +232,7 @@ type recordView struct {
 	// TookMS is the time so far if the record is in flight.
 	TookMS float64 `json:"took_ms"`
 
-	// Stage is the last stage under way of a record in flight.
+	// Stage is the last stage that has not ended, if the record is in flight.
 	Stage      string         `json:"stage,omitempty"`
 	Attributes map[string]any `json:"attributes,omitempty"`
 
@@ -316,7 +316,7 @@ func attributeMap(attrs []slog.Attr) map[string]any {
 	return m
 }
 
-// draw writes the lists as text, one line a record.
+// draw writes the lists as text, one line per record.
 func (l recordLists) draw(w *strings.Builder) {
 	drawList(w, "in flight", l.InFlight)
 	drawList(w, "failed", l.Failed)
@@ -337,7 +337,7 @@ func drawList(w *strings.Builder, title string, views []recordView) {
 	}
 }
 
-// outcome puts the HTTP status, if there is one, before reason.
+// outcome returns reason, after the HTTP status if there is one.
 func (v recordView) outcome(reason string) string {
 	if v.Status == 0 {
 		return reason
@@ -381,7 +381,7 @@ func (v recordView) drawBar(w *strings.Builder, st stageView, unit string) {
 	fmt.Fprintf(w, "%-38.38s %9.3f %s|%s%s%s|\n", name, st.TookMS, unit, before, bar, after)
 }
 
-// drawAttributes leaves out the attributes whose value is part of the stage's name.
+// drawAttributes writes a line for each attribute, except those whose value is in the stage's name.
 func (st stageView) drawAttributes(w *strings.Builder) {
 	indent := strings.Repeat("  ", st.Depth+1)
 	for _, key := range slices.Sorted(maps.Keys(st.Attributes)) {

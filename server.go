@@ -1,6 +1,6 @@
 package main
 
-// The server: what it is made of, the one table of routes, and the one place where an error becomes an answer.
+// The server: its parts, the table of its routes, and the function that turns errors into responses.
 
 import (
 	"context"
@@ -30,17 +30,17 @@ type server struct {
 	folder  *folder // nil: no folder is followed
 	streams *streams
 
-	proxies      proxies  // who may name the client's address
+	proxies      proxies  // whose X-Forwarded-For is trusted
 	limits       *limiter // requests a second, by client
 	authFailures *limiter // failed tokens on the profiling routes, by client
 
 	scrape   http.Handler  // answers GET /metrics
-	ready    atomic.Bool   // false before serving, and again once a drain has begun
+	ready    atomic.Bool   // false until the server serves, and again during a drain
 	stopping chan struct{} // closed when streams must end
-	size     storeSize     // what the store held a moment ago
+	size     storeSize     // of the store, cached
 }
 
-// newServer makes a server without a store: see openStore. It must be closed.
+// newServer returns a server without a store. openStore opens the store. The caller must close the server.
 func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 	level := newLogLevel(cfg.logLevel)
 	logs := newLogWriter(stdout, newLogger(stdout, slog.LevelWarn, cfg))
@@ -78,7 +78,7 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 	return s, err
 }
 
-// labelsFor returns the closed sets of label values whose series exist from the start.
+// labelsFor returns the label values whose series the metrics create at start-up.
 func labelsFor(cfg *settings) metricLabels {
 	labels := metricLabels{model: cfg.embeddingModel}
 	if cfg.embeddingURL == "" {
@@ -97,7 +97,7 @@ func labelsFor(cfg *settings) metricLabels {
 	return labels
 }
 
-// close closes the store and then flushes what was recorded.
+// close closes the store, and then flushes records, traces and logs.
 func (s *server) close() {
 	if s.store != nil {
 		s.store.close()
@@ -142,7 +142,8 @@ func (s *server) openStore(ctx context.Context, tasks *sync.WaitGroup) error {
 	return nil
 }
 
-// openEmbedder returns the embedder that the settings name. An API that is away for the moment is a warning.
+// openEmbedder returns the embedder that the settings name. If its API is unavailable, it logs a
+// warning and returns no error.
 func (s *server) openEmbedder(ctx context.Context) (embedder, error) {
 	if s.cfg.embeddingURL == "" {
 		return hashedEmbedder{}, nil
@@ -161,7 +162,7 @@ func (s *server) openEmbedder(ctx context.Context) (embedder, error) {
 //go:embed README.md RUNBOOK.md
 var ownDocuments embed.FS
 
-// loadOwnDocuments fills a store with the program's manual.
+// loadOwnDocuments fills a store with README.md and RUNBOOK.md.
 func loadOwnDocuments(ctx context.Context, st store) error {
 	files, err := ownDocuments.ReadDir(".")
 	if err != nil {
@@ -215,7 +216,7 @@ func (s *server) httpServer(addr, serves string) *http.Server {
 	}
 }
 
-// routes is the whole HTTP surface of a listener.
+// routes returns all routes of a listener. A comment above a route shows how to call it.
 func (s *server) routes(serves string) []route {
 	const small, document = maxBodyBytes, maxDocumentBytes
 	routes := []route{
@@ -280,8 +281,8 @@ func (s *server) handler(serves string) http.Handler {
 		mux.Handle(rt.pattern, s.handle(rt))
 	}
 
-	// Fallbacks, because the mux itself answers in plain text. "/documents" keeps the mux from redirecting PUT
-	// /documents to /documents/; the HEAD patterns keep a GET route from opening a stream for HEAD.
+	// The fallbacks answer with JSON where the mux would answer in plain text. Without "/documents", the mux would
+	// redirect PUT /documents to /documents/. Without the HEAD patterns, HEAD would open a stream on a GET route.
 	for _, pattern := range []string{"/", "/documents", "HEAD /mcp", "HEAD /sse"} {
 		fallback := func(w http.ResponseWriter, r *http.Request) error {
 			return unmatched(mux, w, r)
@@ -292,8 +293,8 @@ func (s *server) handler(serves string) http.Handler {
 	return s.observe.middleware(mux)
 }
 
-// unmatched answers a request that no route matches: a CORS preflight, which the guard has let through, with 204; others
-// with 405 if the path has another method, else with 404.
+// unmatched answers a request that no route matches. The status is 204 for a CORS preflight, which the guard has let
+// through. Otherwise it is 405 if the path has a route for another method, and 404 if it has none.
 func unmatched(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
 		w.WriteHeader(http.StatusNoContent)
@@ -304,6 +305,7 @@ func unmatched(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE"} {
 		other := http.Request{Method: method, Host: r.Host, URL: r.URL}
 		_, pattern := mux.Handler(&other)
+		// The pattern of a fallback has no method, or HEAD.
 		isRoute := strings.Contains(pattern, " ") && !strings.HasPrefix(pattern, "HEAD ")
 		if isRoute {
 			allowed = append(allowed, method)
@@ -358,8 +360,8 @@ func (s *server) call(w http.ResponseWriter, r *http.Request, rt *route) error {
 	return rt.handler(w, r)
 }
 
-// answerError is the only place where an error becomes a response. Once a response has begun, the log alone has the
-// error.
+// answerError is the only place where an error becomes a response. If the response has begun, it
+// only logs the error.
 func answerError(w http.ResponseWriter, r *http.Request, err error) {
 	if hasBegun(w) {
 		logAttrs(r.Context(), slog.String("error", err.Error()))
@@ -374,8 +376,8 @@ func answerError(w http.ResponseWriter, r *http.Request, err error) {
 	writeProblem(w, p)
 }
 
-// answerPanic turns a panic of the handler into an internal error. A response that has begun is cut off instead: the
-// client must not take it for complete.
+// answerPanic turns a panic of the handler into an internal error. It cuts off a response that has begun, so
+// that the client does not take it as complete.
 func (s *server) answerPanic(w http.ResponseWriter, r *http.Request) {
 	cause := recover()
 	if cause == nil {

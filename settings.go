@@ -1,7 +1,7 @@
 package main
 
-// The settings, and the one table of environment variables. parsers.go checks a value, settings_read.go all of them.
-// A new setting needs a field, a row in variables, and the same row in README.md. A test compares the two tables.
+// The settings, and the table of their environment variables. parsers.go parses one value, and settings_read.go reads all
+// of them. A new setting needs a field, a row in variables, and the same row in README.md. A test compares the two tables.
 
 import (
 	"log/slog"
@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// settings is the whole configuration after readSettings has checked it. The fields are in the order of variables.
+// settings is the configuration that readSettings has checked. The fields are in the order of variables.
 type settings struct {
 	addr      string // HOST:PORT
 	adminAddr string // HOST:PORT; empty: addr serves everything
@@ -18,7 +18,7 @@ type settings struct {
 	databaseURL string // with an explicit sslmode; empty: the store is in memory
 	dbMaxConns  int
 	docsDir     string        // empty: no folder is followed
-	docsSync    time.Duration // between two scans of docsDir
+	docsSync    time.Duration // time between two scans of docsDir
 
 	embeddingURL            string // empty: the built-in embedder
 	embeddingModel          string // set if embeddingURL is
@@ -29,7 +29,7 @@ type settings struct {
 	embeddingBatch          int // texts in one call
 	embeddingConcurrency    int
 	embeddingMinCosine      float64
-	vectorWeight            float64 // in the ranking, where words weigh 1
+	vectorWeight            float64 // in the ranking; the weight of words is 1
 
 	apiToken       string   // empty: searching and reading need no token
 	adminToken     string   // empty: the admin routes are closed
@@ -40,7 +40,7 @@ type settings struct {
 	maxStreams     int
 
 	profiling      bool
-	sampleRate     float64 // share of the traces, 0 to 1
+	sampleRate     float64 // share of traces to keep, 0 to 1
 	tracesExporter string  // "otlp", "console" or "none"
 	serviceName    string
 	environment    string

@@ -1,7 +1,7 @@
 package main
 
-// How the environment becomes settings: all values are checked, all problems are reported at once, and what is set but
-// may not be meant is warned of.
+// Reading the settings from the environment. readSettings checks all values and reports all problems at once.
+// warnAboutSettings logs valid values that may be a mistake.
 
 import (
 	"cmp"
@@ -19,10 +19,10 @@ var otlpEndpoints = []string{
 	"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
 }
 
-// errUsage is wrapped by errors that other settings or arguments would avoid. The program then exits with 2.
+// errUsage is wrapped by errors in the settings or arguments. The program then exits with code 2.
 var errUsage = errors.New("vitrine -h prints the manual")
 
-// readSettings parses the environment. Its error wraps errUsage and lists all problems, one a line.
+// readSettings parses the environment. Its error wraps errUsage and lists all problems, one per line.
 func readSettings(env map[string]string) (*settings, error) {
 	var cfg settings
 	problems := cfg.parse(env)
@@ -35,7 +35,7 @@ func readSettings(env map[string]string) (*settings, error) {
 	return &cfg, nil
 }
 
-// parse sets each field from its variable or default. It returns an error for each value that is refused.
+// parse sets each field from its variable or default. It returns an error for each invalid value.
 func (c *settings) parse(env map[string]string) []error {
 	var problems []error
 	for _, v := range variables(c) {
@@ -51,7 +51,7 @@ func (c *settings) parse(env map[string]string) []error {
 	return problems
 }
 
-// problem returns the error for a refused value. It shows the value unless it is secret, and an example.
+// problem returns the error for an invalid value. The error shows an example, and the value unless it is secret.
 func (v variable) problem(value string, err error) error {
 	shown := redact(value)
 	if v.secret {
@@ -61,7 +61,7 @@ func (v variable) problem(value string, err error) error {
 	return fmt.Errorf("%s=%q: %w; for example %s=%s", v.name, shown, err, v.name, example)
 }
 
-// conflicts returns an error for each setting that lacks its companion, and for each OTLP endpoint that is not a URL.
+// conflicts returns an error for each setting without the one that it needs, and for each OTLP endpoint that is not a URL.
 func (c *settings) conflicts(env map[string]string) []error {
 	var problems []error
 	add := func(format string, args ...any) {
@@ -99,8 +99,8 @@ func (c *settings) setDependentDefaults(env map[string]string) {
 		}
 	}
 
-	// A page that has rebound its own name to a loopback address must not reach a server there. Names of a server on
-	// other addresses are not known.
+	// On a loopback address, only loopback names are allowed, because an attacker's page can rebind its own name to that
+	// address. On other addresses all names are allowed, because the server does not know its names.
 	if len(c.allowedHosts) == 0 {
 		c.allowedHosts = []string{"*"}
 		if isLoopback(c.addr) {
@@ -124,7 +124,7 @@ func warnAboutSettings(log *slog.Logger, cfg *settings, env map[string]string) {
 	}
 }
 
-// ignoredVariables returns the variables of OpenTelemetry in env that have no effect, sorted.
+// ignoredVariables returns the OTEL_ variables in env that have no effect, sorted.
 func ignoredVariables(env map[string]string) []string {
 	hasEffect := make(map[string]bool)
 	for _, v := range variables(new(settings)) {
@@ -140,8 +140,8 @@ func ignoredVariables(env map[string]string) []string {
 	return ignored
 }
 
-// isTraceExporterOption reports whether the OpenTelemetry SDK reads the variable to export traces. It does not read the
-// protocol, which is always HTTP with protobuf.
+// isTraceExporterOption reports whether the trace exporter reads the variable. The exporter does not read a protocol. It
+// always uses HTTP with protobuf.
 func isTraceExporterOption(name string) bool {
 	return strings.HasPrefix(name, "OTEL_EXPORTER_OTLP_") &&
 		!strings.Contains(name, "_METRICS_") &&

@@ -1,6 +1,6 @@
 package main
 
-// Records as OpenTelemetry spans. Names, kinds and attributes follow the semantic conventions
+// OpenTelemetry spans from records. Names, kinds and attributes follow the semantic conventions
 // (opentelemetry.io/docs/specs/semconv) for HTTP, databases, generative AI and MCP.
 
 import (
@@ -19,14 +19,14 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// spanScope names the library that made the spans, as OpenTelemetry requires.
+// spanScope is the instrumentation scope of all spans. OpenTelemetry requires one.
 var spanScope = instrumentation.Scope{
 	Name:    "vitrine",
 	Version: version(),
 }
 
-// appendSpans appends the span of a record and that of each of its stages, with the ids and times
-// that the record has given them.
+// appendSpans appends the span of a record and the spans of its stages. Ids and times come from the
+// record.
 func (e *traceExport) appendSpans(
 	spans []sdktrace.ReadOnlySpan, rec *record,
 ) []sdktrace.ReadOnlySpan {
@@ -43,10 +43,10 @@ func (e *traceExport) appendSpans(
 	return spans
 }
 
-// recordSpan returns the span of a record. SpanStub, meant for tests, is the SDK's only public span
-// whose ids and times can be chosen.
+// recordSpan returns the span of a record. SpanStub is made for tests, but it is the only public span
+// of the SDK that takes given ids and times.
 func (e *traceExport) recordSpan(rec *record) tracetest.SpanStub {
-	// Room for the attributes that the span has beside rec.attrs.
+	// The span has at most this many attributes in addition to rec.attrs.
 	const otherAttrs = 16
 	id := rec.sampledContext(rec.trace, rec.span)
 	span := tracetest.SpanStub{
@@ -114,7 +114,7 @@ func (e *traceExport) stageSpan(rec *record, i int) tracetest.SpanStub {
 	span.Attributes = append(span.Attributes, attr)
 
 	_, isUserError := errors.AsType[userError](st.err)
-	if !isUserError { // a mistake of the caller is no failure
+	if !isUserError { // a mistake of the caller does not fail the span
 		span.Status.Code = codes.Error
 		span.Status.Description = st.err.Error()
 	}
@@ -134,7 +134,7 @@ func (rec *record) stageParent(st *stageRecord) (trace.SpanContext, []sdktrace.L
 	return rec.sampledContext(id, parent), nil
 }
 
-// sampledContext returns the context of a span of this process.
+// sampledContext returns the context of a sampled span of this process.
 func (rec *record) sampledContext(id trace.TraceID, span trace.SpanID) trace.SpanContext {
 	return rec.spanContext(id, span, trace.FlagsSampled, false)
 }
@@ -155,7 +155,7 @@ func (rec *record) spanName() string {
 	return method + " " + rec.route
 }
 
-// appendHTTP appends the attributes of an HTTP server's span.
+// appendHTTP appends the HTTP attributes of a request's span.
 func (rec *record) appendHTTP(attrs []attribute.KeyValue) []attribute.KeyValue {
 	method := knownMethod(rec.method)
 	add := func(key attribute.Key, value string) {
@@ -191,8 +191,7 @@ func (rec *record) appendHTTP(attrs []attribute.KeyValue) []attribute.KeyValue {
 	return attrs
 }
 
-// spanName returns the name of a stage's span. Stages without a convention have the name of their
-// kind.
+// spanName returns the name of a stage's span. A kind without a convention gives its own name.
 func (st *stageRecord) spanName() string {
 	switch st.kind {
 	case stageDB:
@@ -214,7 +213,8 @@ func (st *stageRecord) spanName() string {
 	}
 }
 
-// spanKind returns client for the stages that may call another service.
+// spanKind returns server for an MCP message, client for stages that may call another service, and
+// internal for all others.
 func (st *stageRecord) spanKind() trace.SpanKind {
 	switch st.kind {
 	case stageMCP:

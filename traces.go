@@ -1,6 +1,6 @@
 package main
 
-// View 3 of a record: the export of its spans, which spans.go makes. Only these two rooms know
+// View 3 of a record: the export of its spans. spans.go creates the spans. Only these two files use
 // OpenTelemetry's SDK.
 
 import (
@@ -21,13 +21,13 @@ import (
 const (
 	traceQueueRecords = 2048
 
-	// maxBatchSpans is roughly the size of an export: a batch ends with the record that reaches it.
+	// maxBatchSpans is the approximate size of a batch. A batch ends with the record that reaches it.
 	maxBatchSpans = 512
 
-	// batchRecords is how many queued records make a batch, at four spans each.
+	// batchRecords is how many queued records are enough for a batch, if each has four spans.
 	batchRecords = maxBatchSpans / 4
 
-	// exportPause is how long an export waits for more records unless there are enough for a batch.
+	// exportPause is how long an export waits until there are enough records for a batch.
 	exportPause = time.Second
 
 	exportTimeout      = 5 * time.Second // of one attempt
@@ -36,7 +36,7 @@ const (
 )
 
 // traceExport turns the records that are kept into spans and hands them to the exporter, in the
-// background. A nil traceExport exports nothing: stats and close work on it, add does not.
+// background. A nil traceExport exports nothing. stats and close accept it, but add does not.
 type traceExport struct {
 	exporter   sdktrace.SpanExporter
 	resource   *resource.Resource
@@ -47,10 +47,10 @@ type traceExport struct {
 
 	// Used by run alone:
 	unreported int       // failed exports since the last log line
-	reportedAt time.Time // when that was
+	reportedAt time.Time // time of that line
 
 	exported    atomic.Int64 // spans
-	dropped     atomic.Int64 // spans that did not fit into the queue, or were left at the end
+	dropped     atomic.Int64 // spans that did not fit into the queue, or of the batch that close cut off
 	failed      atomic.Int64 // spans that could not be exported
 	exporting   atomic.Int64 // spans in the current batch
 	lastSuccess atomic.Int64 // Unix milliseconds, 0: none
@@ -71,7 +71,7 @@ func newTraceExport(ctx context.Context, cfg *settings, log *slog.Logger) (*trac
 		attribute.String("service.version", version()),
 		attribute.String("deployment.environment.name", cfg.environment),
 	))
-	if err != nil { // res has what could be read
+	if err != nil { // res has the attributes that are valid
 		log.Warn("OTEL_RESOURCE_ATTRIBUTES is not honoured in full", "error", err)
 	}
 	return startTraceExport(exporter, res, log), nil
@@ -89,7 +89,7 @@ func newExporter(ctx context.Context, name string) (sdktrace.SpanExporter, error
 	return nil, nil
 }
 
-// startTraceExport starts an export that must be closed.
+// startTraceExport starts an export that the caller must close.
 func startTraceExport(
 	exporter sdktrace.SpanExporter, res *resource.Resource, log *slog.Logger,
 ) *traceExport {
@@ -105,7 +105,7 @@ func startTraceExport(
 	return e
 }
 
-// traceStats are the numbers of an export. The zero value is for no export.
+// traceStats are the counts of a traceExport. They are zero without an export.
 type traceStats struct {
 	queued      int       // records
 	exported    int64     // spans
@@ -180,17 +180,17 @@ func (e *traceExport) awaitBatch() {
 	}
 }
 
-// batch returns the spans of first and of the records queued behind it.
+// batch returns the spans of first and of queued records, until it has maxBatchSpans.
 func (e *traceExport) batch(first *record) []sdktrace.ReadOnlySpan {
 	spans := e.appendSpans(nil, first)
-	for len(e.queue) > 0 && len(spans) < maxBatchSpans { // nobody else receives
+	for len(e.queue) > 0 && len(spans) < maxBatchSpans { // only run receives, so this does not block
 		spans = e.appendSpans(spans, <-e.queue)
 	}
 	return spans
 }
 
-// export tries several times within a few seconds. The OTLP exporter's own retries would not help
-// while the collector refuses connections.
+// export makes up to exportAttempts attempts. The OTLP exporter's own retries do not cover refused
+// connections.
 func (e *traceExport) export(batch []sdktrace.ReadOnlySpan) (err error) {
 	for attempt := range exportAttempts {
 		time.Sleep(time.Duration(attempt) * 500 * time.Millisecond)
@@ -219,8 +219,8 @@ func (e *traceExport) reportFailure(err error) {
 	e.unreported = 0
 }
 
-// close exports what is queued, for at most timeout. The spans of the current batch then count as
-// dropped.
+// close exports the queued records, for at most timeout. After that, the spans of the current batch
+// count as dropped.
 func (e *traceExport) close(timeout time.Duration) {
 	if e == nil {
 		return
