@@ -104,16 +104,17 @@ func (h *cappedHistogram) with(first, second, outcome string) prometheus.Exempla
 
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.isRefusal(outcome) && h.refusals >= h.maxRefusals {
+		labels = [3]string{"_OTHER", "other", "other"}
+	}
+	series, exists = h.series[labels] // another goroutine may have created it meanwhile
+	if exists {
+		return series
+	}
 	if h.isRefusal(outcome) {
 		h.refusals++
-		if h.refusals > h.maxRefusals {
-			labels = [3]string{"_OTHER", "other", "other"}
-		}
 	}
-	series, exists = h.series[labels]
-	if !exists {
-		series, _ = h.vec.WithLabelValues(labels[:]...).(prometheus.ExemplarObserver) // every histogram is one
-		h.series[labels] = series
-	}
+	series, _ = h.vec.WithLabelValues(labels[:]...).(prometheus.ExemplarObserver) // every histogram is one
+	h.series[labels] = series
 	return series
 }
