@@ -139,8 +139,8 @@ func makeFolders(root *os.Root, dir string) error {
 	}
 
 	err = root.Mkdir(dir, 0o777)
-	isOthers := errors.Is(err, os.ErrExist) // another request has just created it
-	if err != nil && !isOthers {
+	existsNow := errors.Is(err, os.ErrExist) // another request has just created it
+	if err != nil && !existsNow {
 		return err
 	}
 	return syncFolder(root, path.Dir(dir))

@@ -1,8 +1,8 @@
 package main
 
-// The embedded store. The folder holds the documents durably; memory holds the index of them,
-// which is built anew at each start. Searches read an immutable snapshot of the index and take no
-// lock. Writers run one at a time, and each publishes the next snapshot.
+// The embedded store. The folder holds the documents durably. memory holds their index, and each
+// start builds it again. Searches read an immutable snapshot of the index and take no lock.
+// Writers run one at a time, and each publishes the next snapshot.
 
 import (
 	"context"
@@ -27,8 +27,8 @@ type memory struct {
 	written map[string]time.Time // by id: when the API last wrote the file; see sync
 }
 
-// newMemory returns an empty store. f is where put and remove write; nil makes the store
-// read-only, except for sync.
+// newMemory returns an empty store. put and remove write to f. If f is nil, only sync changes the
+// store.
 func newMemory(f *folder, e embedder, vectorWeight float64, o *observer) *memory {
 	m := &memory{
 		folder:       f,
@@ -101,7 +101,7 @@ func (m *memory) list(ctx context.Context, prefix, after string, limit int) (_ [
 	return infos, nil
 }
 
-// put writes the file first. A search finds the document once it is durable.
+// put writes the file first, so that a search finds only documents that are durable.
 func (m *memory) put(ctx context.Context, d *document, pre precondition) (created bool, err error) {
 	if m.folder == nil {
 		return false, errReadOnly
@@ -173,16 +173,16 @@ func (m *memory) sync(ctx context.Context, began time.Time, changed []*document,
 	m.writing.Lock()
 	defer m.writing.Unlock()
 
-	// Older writes matter to no later scan. Without this the map would grow with every id.
+	// No later scan needs older writes. If they stayed, the map would grow with every id.
 	isOlder := func(_ string, at time.Time) bool { return at.Before(began) }
 	maps.DeleteFunc(m.written, isOlder)
 
-	isWritten := func(id string) bool {
+	isNewer := func(id string) bool {
 		_, ok := m.written[id]
 		return ok
 	}
-	entries = slices.DeleteFunc(entries, func(e *entry) bool { return isWritten(e.id) })
-	m.commit(entries, slices.DeleteFunc(gone, isWritten))
+	entries = slices.DeleteFunc(entries, func(e *entry) bool { return isNewer(e.id) })
+	m.commit(entries, slices.DeleteFunc(gone, isNewer))
 	return nil
 }
 
@@ -234,7 +234,7 @@ func (m *memory) newEntries(ctx context.Context, documents []*document) ([]*entr
 // the last scan, or the scan may have skipped it. The caller holds m.writing.
 func (m *memory) checkFile(ctx context.Context, id string, pre precondition) error {
 	if len(pre.match)+len(pre.noneMatch) == 0 {
-		return nil // nothing to check: spare reading the file
+		return nil // the file need not be read
 	}
 
 	tag, err := m.folder.tag(ctx, id)
@@ -247,9 +247,9 @@ func (m *memory) checkFile(ctx context.Context, id string, pre precondition) err
 // commit publishes the next snapshot, with the changed entries and without the gone ids, and
 // tells the watchers. The caller holds m.writing.
 //
-// Copy on write: searches need no lock and always see whole documents. The price is one copy of
-// the entry pointers a commit, 8 bytes a document, and that the old snapshot lives until the last
-// search on it ends. Entries are shared between snapshots.
+// Copy on write: searches need no lock and always see whole documents. Snapshots share entries, so
+// a commit copies only the pointers to them, 8 bytes a document. An old snapshot stays in memory
+// until the last search on it ends.
 func (m *memory) commit(changed []*entry, gone []string) {
 	if len(changed)+len(gone) == 0 {
 		return
@@ -278,8 +278,8 @@ func (m *memory) embedMissing(ctx context.Context) {
 	}
 }
 
-// embedIncomplete embeds again each entry that misses a vector. It stops at the first error,
-// because the next entry would most likely meet the same one.
+// embedIncomplete embeds each entry again that lacks a vector. It stops at the first error, because
+// the next entry would most likely fail in the same way.
 func (m *memory) embedIncomplete(ctx context.Context) error {
 	for _, e := range m.current.Load().entries {
 		if !slices.Contains(e.scales, noVector) {
@@ -292,8 +292,8 @@ func (m *memory) embedIncomplete(ctx context.Context) error {
 	return nil
 }
 
-// embedAgain replaces e by a copy with new vectors, unless a write has replaced e meanwhile. If
-// the embedder returns only some of the vectors, it stores these and returns no error.
+// embedAgain replaces e with a copy that has new vectors, unless a write has replaced e meanwhile.
+// If the embedder returns only some of the vectors, embedAgain stores these and returns no error.
 func (m *memory) embedAgain(ctx context.Context, e *entry) error {
 	vectors, err := m.embedder.documents(ctx, e.inputs())
 	if err != nil && isEmpty(vectors) {
