@@ -1,8 +1,8 @@
 package main
 
 // The index of the embedded store: documents with their postings and vectors, in immutable
-// snapshots. Every global number that a search needs is counted by the search itself, so the index
-// has no tables that could drift from the documents. See ranking.go for the search.
+// snapshots. Each search counts the document frequencies of its terms, so the index keeps no
+// frequencies that could drift from the documents. The search is in ranking.go.
 
 import (
 	"maps"
@@ -15,10 +15,10 @@ import (
 // snapshot is the whole index at one moment. It is immutable once commit has published it.
 type snapshot struct {
 	entries []*entry // sorted by id
-	chunks  int      // of all entries
+	chunks  int      // number of chunks in all entries
 }
 
-// entry is a document with its index, which takes about 2.5 KB a chunk (BenchmarkIndex).
+// entry is a document with its own index of about 2.5 KB a chunk (BenchmarkIndex).
 type entry struct {
 	*document
 	terms    []documentTerm // sorted by term; the last one is a sentinel above all terms
@@ -105,9 +105,9 @@ func (e *entry) vector(chunk int) []int8 {
 
 // find returns the postings of t, nil if the document does not contain it.
 //
-// Interpolation search: terms are hashes, which are spread evenly over 0..1<<termBits, so the
-// value of t tells its index to within a few places. The price is the sentinel and that the terms
-// must stay uniform hashes.
+// Interpolation search: terms are hashes, spread evenly over 0..1<<termBits, so the value of t
+// gives its index to within a few places. It needs the sentinel, and breaks down if terms are no
+// longer uniform hashes.
 func (e *entry) find(t term) []posting {
 	if !e.mayContain(t) {
 		return nil
@@ -129,14 +129,13 @@ func (e *entry) find(t term) []posting {
 
 // mayContain reports false only if the document does not contain t.
 //
-// Bloom filter with one hash function and 8 to 16 bits a term: 6 to 12 % of the terms that are
-// not there pass it.
+// Bloom filter with one hash function and 8 to 16 bits a term: 6 to 12 % of absent terms pass it.
 func (e *entry) mayContain(t term) bool {
 	word, bit := e.bloomBit(t)
 	return e.bloom[word]&bit != 0
 }
 
-// bloomBit returns where the Bloom filter has t: the index of the word and the bit in it.
+// bloomBit returns the place of t in the Bloom filter: the index of the word and the bit in it.
 func (e *entry) bloomBit(t term) (word term, bit uint64) {
 	mask := term(len(e.bloom) - 1) // the length is a power of two
 	return t >> 6 & mask, 1 << (t & 63)
@@ -145,8 +144,8 @@ func (e *entry) bloomBit(t term) (word term, bit uint64) {
 // quantize scales v so that its greatest component is ±127, rounds it into bytes, and returns
 // the scale: v is about bytes times scale. The scale is 0 for the zero vector.
 //
-// int8 quantization: a fourth of the memory of float32, and integer products. The price is a
-// rounding error of at most half a step, 1/254 of the greatest component.
+// int8 quantization takes a fourth of the memory of float32 and multiplies integers. Its rounding
+// error is at most half a step, 1/254 of the greatest component.
 func quantize(v []float32, bytes []int8) (scale float32) {
 	for _, x := range v {
 		scale = max(scale, float32(math.Abs(float64(x)))/127)
@@ -161,7 +160,7 @@ func quantize(v []float32, bytes []int8) (scale float32) {
 	return scale
 }
 
-// find returns the entry of that id, nil if there is none, and the index where it is or would be.
+// find returns the entry with this id, or nil, and the index at which it is or belongs.
 func (s *snapshot) find(id string) (i int, e *entry) {
 	compare := func(e *entry, id string) int { return strings.Compare(e.id, id) }
 	i, isFound := slices.BinarySearchFunc(s.entries, id, compare)
@@ -178,14 +177,14 @@ func (s *snapshot) prefixRange(prefix string) (low, high int) {
 	return low, high
 }
 
-// clone returns a copy to be changed before it is published, with room for more entries.
+// clone returns a copy that the caller may change, with room for more entries.
 func (s *snapshot) clone(more int) *snapshot {
 	entries := make([]*entry, len(s.entries), len(s.entries)+more)
 	copy(entries, s.entries)
 	return &snapshot{entries, s.chunks}
 }
 
-// set inserts e or replaces the entry of the same id.
+// set inserts e or replaces the entry with the same id.
 func (s *snapshot) set(e *entry) {
 	i, old := s.find(e.id)
 	if old == nil {
@@ -197,7 +196,7 @@ func (s *snapshot) set(e *entry) {
 	s.chunks += len(e.chunks)
 }
 
-// delete removes the entry of that id, if there is one.
+// delete removes the entry with this id, if there is one.
 func (s *snapshot) delete(id string) {
 	i, old := s.find(id)
 	if old == nil {

@@ -1,8 +1,8 @@
 package main
 
 // The search of the embedded store: the lexical leg, the vector leg and their fusion. Both legs
-// scan all entries that the query's prefix selects, and the lexical leg the others too, for its
-// document frequencies. README has the times.
+// scan every entry with the query's prefix. The lexical leg scans the other entries too, to count
+// document frequencies. README says how long a search takes.
 
 import (
 	"cmp"
@@ -34,11 +34,11 @@ type candidate struct {
 	score float64
 }
 
-// cancelInterval is how many entries a leg scans between two looks at its context.
+// cancelInterval is how many entries a leg scans between two checks of its context.
 const cancelInterval = 1024
 
-// lexicalLeg ranks the chunks of entries[low:high] by BM25. The document frequencies are those in
-// all entries, so a prefix does not change how rare a word is.
+// lexicalLeg ranks the chunks of entries[low:high] by BM25. It counts document frequencies in all
+// entries, so a prefix does not change how rare a word is.
 func (s *snapshot) lexicalLeg(ctx context.Context, text string, low, high int) ([]candidate, error) {
 	query, weights := queryTerms(text)
 	buffer := matchBuffers.Get().(*[]match)
@@ -56,7 +56,7 @@ func (s *snapshot) lexicalLeg(ctx context.Context, text string, low, high int) (
 	return s.scoreMatches(matches, weights), nil
 }
 
-// match is a posting of one of the query's terms, with where it was found.
+// match is a posting of one of the query's terms, with its entry and term.
 type match struct {
 	entry int32
 	query int32 // index of the term in the query
@@ -66,8 +66,8 @@ type match struct {
 // matchBuffers keeps the slices of matches between searches.
 var matchBuffers = sync.Pool{New: func() any { return new([]match) }}
 
-// findMatches appends the matches in entries[low:high] to matches, by entry, and counts for each term
-// of the query the chunks of all entries that contain it.
+// findMatches appends the matches in entries[low:high] to matches, sorted by entry. frequencies says
+// for each term of the query how many chunks of all entries contain it.
 func (s *snapshot) findMatches(
 	ctx context.Context, query []term, low, high int, matches []match,
 ) (_ []match, frequencies []int, err error) {
@@ -91,8 +91,8 @@ func (s *snapshot) findMatches(
 	return matches, frequencies, nil
 }
 
-// scoreMatches returns the best chunks by the sum of their matches, each times the weight of its
-// term. matches are sorted by entry.
+// scoreMatches returns the best chunks. The score of a chunk is the sum of its matches, each times
+// the weight of its term. matches must be sorted by entry.
 func (s *snapshot) scoreMatches(matches []match, weights []float64) []candidate {
 	var leg ranking
 	var scores []float64 // of the chunks of one entry
@@ -119,7 +119,7 @@ func (s *snapshot) scoreMatches(matches []match, weights []float64) []candidate 
 
 // vectorLeg ranks the chunks of entries[low:high] by the cosine of their vectors to v.
 //
-// Sparse product: the hashed vector of a short query is mostly zeros, so only its other
+// Sparse product: the hashed vector of a short query is mostly zeros, so only its nonzero
 // dimensions are multiplied.
 func (s *snapshot) vectorLeg(ctx context.Context, v []float32, low, high int) ([]candidate, error) {
 	bytes := make([]int8, len(v))
@@ -167,7 +167,7 @@ func sparse(vector []int8) []dimension {
 	return dimensions
 }
 
-// ranking keeps the legSize best of the candidates added; of equal ones the first.
+// ranking keeps the legSize best of the added candidates. Of equal scores it keeps the first added.
 type ranking struct {
 	candidates []candidate
 	isCut      bool // the first legSize candidates are the best so far, in order
@@ -206,8 +206,8 @@ type fused struct {
 	score    float64 // sum of the legs' shares
 	maxShare float64 // the greatest share of a leg
 	chunk    int     // the best chunk of that leg
-	isHit    bool    // in one of the legs it reached the minimum
-	lastLeg  int     // number of the last leg that gave it a share
+	isHit    bool    // its score in a leg reached that leg's minimum
+	lastLeg  int     // number of the leg that gave it the last share
 }
 
 // fusion collects the documents of the legs by entry.
@@ -250,7 +250,7 @@ func (byEntry fusion) addLeg(number int, leg []candidate, weight, minScore float
 			byEntry[c.entry] = f
 		}
 		if f.lastLeg == number {
-			continue // a better chunk of the same document has counted
+			continue // only the best chunk of a document counts, and it comes first
 		}
 		f.lastLeg = number
 
