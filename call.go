@@ -165,7 +165,7 @@ var errNotAcceptable = userError{
 	"send Accept: application/json, text/event-stream",
 }
 
-// accepts reports whether r's Accept header allows an answer of this media type. Without the header, every type is.
+// accepts reports whether r's Accept header allows an answer of this media type. Without the header it allows all.
 func accepts(r *http.Request, mediaType string) bool {
 	accept := strings.ToLower(headerValue(r.Header, "Accept"))
 	if accept == "" {

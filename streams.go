@@ -27,7 +27,7 @@ const (
 	maxQueuedAnswers = 32   // responses that wait for the reader of one session
 )
 
-// streams counts the open streams and finds those of /sse by their session id.
+// streams is the set of open streams. It limits their number and finds those of /sse by session id.
 type streams struct {
 	max          int
 	maxPerClient int
@@ -43,7 +43,7 @@ type streams struct {
 	sessions map[string]*stream
 }
 
-// newStreams returns a count without streams. It lets at most maxOpen be open at once.
+// newStreams returns an empty set of streams, of which at most maxOpen may be open at once.
 func newStreams(maxOpen int) *streams {
 	return &streams{
 		max:          maxOpen,
@@ -132,9 +132,9 @@ type stream struct {
 	answers    chan []byte   // events with responses
 	dropped    chan struct{} // closed when answers overflow
 
-	mu          sync.Mutex // guards the following
-	lists       bool       // the client wants list_changed
-	listChanged bool       // list_changed waits to be sent
+	mu          sync.Mutex      // guards the following
+	lists       bool            // the client wants list_changed
+	listChanged bool            // list_changed waits to be sent
 	uris        map[string]bool // subscriptions; true: the resource changed
 	waking      bool            // sendWake has been scheduled
 
