@@ -143,6 +143,11 @@ func (g *gauges) sendLabelled(out sender) {
 		checks...,
 	)
 
+	g.sendOutcomes(out)
+}
+
+// sendOutcomes sends what became of connections and spans.
+func (g *gauges) sendOutcomes(out sender) {
 	out.family(
 		prometheus.GaugeValue,
 		"db_client_connection_state",

@@ -1,8 +1,8 @@
 package main
 
 // The index of the embedded store: documents with their postings and vectors, in immutable
-// snapshots. Each search counts the document frequencies of its terms, so the index keeps no
-// frequencies that could drift from the documents. The search is in ranking.go.
+// snapshots. Each document has an index of its own, so a write touches no other. The search, which
+// is in ranking.go, visits them all.
 
 import (
 	"maps"
@@ -44,7 +44,7 @@ type posting struct {
 // noVector is the scale of a missing vector.
 const noVector = -1
 
-// newEntry analyzes d. vectors has one vector for each chunk, nil where it is missing.
+// newEntry indexes d. vectors has one vector for each chunk, nil where it is missing.
 func newEntry(d *document, vectors [][]float32) *entry {
 	e := &entry{
 		document: d,
@@ -83,7 +83,7 @@ func (e *entry) setTerms() {
 		}
 	}
 
-	e.bloom = make([]uint64, 1<<bits.Len(uint(len(byTerm)/8)))
+	e.bloom = make([]uint64, 1<<bits.Len(uint(len(byTerm)/8))) // 4 to 8 terms a word
 	e.terms = make([]documentTerm, 0, len(byTerm)+1)
 	for _, t := range slices.Sorted(maps.Keys(byTerm)) {
 		e.terms = append(e.terms, documentTerm{t, uint32(len(e.postings))})
@@ -106,8 +106,8 @@ func (e *entry) vector(chunk int) []int8 {
 // find returns the postings of t, nil if the document does not contain it.
 //
 // Interpolation search: terms are hashes, spread evenly over 0..1<<termBits, so the value of t
-// gives its index to within a few places. It needs the sentinel, and breaks down if terms are no
-// longer uniform hashes.
+// gives its index, off by at most about √n/2 of n terms. The price: the sentinel, and more steps than
+// a binary search takes in a document of thousands of terms.
 func (e *entry) find(t term) []posting {
 	if !e.mayContain(t) {
 		return nil
@@ -129,23 +129,24 @@ func (e *entry) find(t term) []posting {
 
 // mayContain reports false only if the document does not contain t.
 //
-// Bloom filter with one hash function and 8 to 16 bits a term: 6 to 12 % of absent terms pass it.
+// Bloom filter with one hash function and 8 to 16 bits a term, so 6 to 12 % of the absent terms
+// pass it. The price is those 1 to 2 bytes a term.
 func (e *entry) mayContain(t term) bool {
 	word, bit := e.bloomBit(t)
 	return e.bloom[word]&bit != 0
 }
 
-// bloomBit returns the place of t in the Bloom filter: the index of the word and the bit in it.
+// bloomBit returns the place of t in the Bloom filter: the index of a word, and a bit of it.
 func (e *entry) bloomBit(t term) (word term, bit uint64) {
 	mask := term(len(e.bloom) - 1) // the length is a power of two
 	return t >> 6 & mask, 1 << (t & 63)
 }
 
-// quantize scales v so that its greatest component is ±127, rounds it into bytes, and returns
-// the scale: v is about bytes times scale. The scale is 0 for the zero vector.
+// quantize rounds v / scale into bytes and returns the scale, which makes the largest component
+// ±127. The scale of the zero vector is 0.
 //
-// int8 quantization takes a fourth of the memory of float32 and multiplies integers. Its rounding
-// error is at most half a step, 1/254 of the greatest component.
+// int8 quantization: a quarter of the memory of float32. The price is a rounding error of up to
+// 1/254 of the largest component.
 func quantize(v []float32, bytes []int8) (scale float32) {
 	for _, x := range v {
 		scale = max(scale, float32(math.Abs(float64(x)))/127)
@@ -160,7 +161,8 @@ func quantize(v []float32, bytes []int8) (scale float32) {
 	return scale
 }
 
-// find returns the entry with this id, or nil, and the index at which it is or belongs.
+// find returns the index at which the entry with this id is or would be, and the entry, nil if
+// there is none.
 func (s *snapshot) find(id string) (i int, e *entry) {
 	compare := func(e *entry, id string) int { return strings.Compare(e.id, id) }
 	i, isFound := slices.BinarySearchFunc(s.entries, id, compare)
@@ -170,14 +172,15 @@ func (s *snapshot) find(id string) (i int, e *entry) {
 	return i, s.entries[i]
 }
 
-// prefixRange returns the range of the entries whose ids have the prefix: entries[low:high].
+// prefixRange returns the bounds of the entries whose ids have the prefix: entries[low:high].
 func (s *snapshot) prefixRange(prefix string) (low, high int) {
 	low, _ = s.find(prefix)
-	high, _ = s.find(prefix + "\xff") // sorts after all of them: ids are UTF-8, which has no 0xff
+	high, _ = s.find(prefix + "\xff") // ids are UTF-8: no byte of them is 0xff
 	return low, high
 }
 
-// clone returns a copy that the caller may change, with room for more entries.
+// clone returns a copy that its caller may change, with capacity for more entries. It shares the
+// entries.
 func (s *snapshot) clone(more int) *snapshot {
 	entries := make([]*entry, len(s.entries), len(s.entries)+more)
 	copy(entries, s.entries)

@@ -343,7 +343,7 @@ func TestMCPStages(t *testing.T) {
 		t.Error(status)
 	}
 	got := fmt.Sprint(rec.stages[0].kind, rec.stages[0].attrs, rec.stages[1].kind, rec.stages[1].attrs)
-	if want := "mcp[mcp.method.name=tools/call mcp.protocol.version=2025-11-25 network.transport=tcp jsonrpc.request.id=x gen_ai.operation.name=execute_tool gen_ai.tool.name=get_document]tool[gen_ai.tool.name=get_document]"; got != want {
+	if want := "mcp [mcp.method.name=tools/call mcp.protocol.version=2025-11-25 network.transport=tcp jsonrpc.request.id=x gen_ai.operation.name=execute_tool gen_ai.tool.name=get_document] tool [gen_ai.tool.name=get_document]"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	if rec.traceID() != "0af7651916cd43dd8448eb211c80319c" {

@@ -27,8 +27,8 @@ type memory struct {
 	written map[string]time.Time // by id: when the API last wrote the file; see sync
 }
 
-// newMemory returns an empty store. put and remove write to f. If f is nil, only sync changes the
-// store.
+// newMemory returns an empty store. put and remove write to f. If f is nil, the store is read-only,
+// except for sync.
 func newMemory(f *folder, e embedder, vectorWeight float64, o *observer) *memory {
 	m := &memory{
 		folder:       f,
@@ -47,8 +47,8 @@ func (m *memory) start(ctx context.Context, tasks *sync.WaitGroup) error {
 	return nil
 }
 
-// search fuses the lexical and the vector leg. If the query cannot be embedded, its vector is
-// nil, the vector leg is empty, and degraded is true.
+// search fuses the lexical and the vector leg. If the embedder fails, the query has no vector and
+// the vector leg is empty.
 func (m *memory) search(ctx context.Context, q query) (hits []hit, degraded bool, err error) {
 	vector, embedErr := m.embedder.query(ctx, q.text)
 
@@ -101,7 +101,7 @@ func (m *memory) list(ctx context.Context, prefix, after string, limit int) (_ [
 	return infos, nil
 }
 
-// put writes the file first, so that a search finds only documents that are durable.
+// put writes the file before it changes the index: searches find only what is durable.
 func (m *memory) put(ctx context.Context, d *document, pre precondition) (created bool, err error) {
 	if m.folder == nil {
 		return false, errReadOnly
@@ -129,7 +129,7 @@ func (m *memory) put(ctx context.Context, d *document, pre precondition) (create
 	return old == nil, nil
 }
 
-// remove removes the file first, then the document from the index.
+// remove deletes the file before it changes the index.
 func (m *memory) remove(ctx context.Context, id string, pre precondition) (err error) {
 	ctx, end := stage(ctx, stageDB, queryRemove.attrs()...)
 	defer end(&err)
@@ -158,6 +158,7 @@ func (m *memory) remove(ctx context.Context, id string, pre precondition) (err e
 // sync skips ids that the API wrote after the scan began: the scan may have read the file before
 // that write.
 func (m *memory) sync(ctx context.Context, began time.Time, changed []*document, gone []string) (err error) {
+	// A scan also reports files that the API wrote, and files whose text did not change.
 	isStored := func(d *document) bool {
 		_, old := m.current.Load().find(d.id)
 		return old != nil && old.etag == d.etag
@@ -200,13 +201,15 @@ func (m *memory) size(context.Context) (documents, chunks int, err error) {
 	return len(s.entries), s.chunks, nil
 }
 
+// pool returns zeros: there is no database.
 func (m *memory) pool() poolStats { return poolStats{} }
 
+// close has nothing to release.
 func (m *memory) close() {}
 
-// newEntries embeds and analyzes documents. This is the expensive part of a write, so callers do
-// it before they lock m.writing. Its only error is that of ctx: a document whose embedding fails
-// gets an entry without vectors, and embedMissing tries again.
+// newEntries embeds and indexes documents. This is the expensive part of a write, so callers do it
+// before they lock m.writing. The only error is that of ctx. If the embedder fails, vectors are
+// missing and embedMissing retries.
 func (m *memory) newEntries(ctx context.Context, documents []*document) ([]*entry, error) {
 	var texts []string
 	for _, d := range documents {
@@ -230,11 +233,11 @@ func (m *memory) newEntries(ctx context.Context, documents []*document) ([]*entr
 	return entries, nil
 }
 
-// checkFile checks pre against the file, not against the index: the file may have changed since
-// the last scan, or the scan may have skipped it. The caller holds m.writing.
+// checkFile checks pre against the file. The index may differ from it: the file may have changed
+// since the last scan, or the scan may have skipped it. The caller holds m.writing.
 func (m *memory) checkFile(ctx context.Context, id string, pre precondition) error {
 	if len(pre.match)+len(pre.noneMatch) == 0 {
-		return nil // the file need not be read
+		return nil // reading the file would be in vain
 	}
 
 	tag, err := m.folder.tag(ctx, id)
@@ -245,11 +248,10 @@ func (m *memory) checkFile(ctx context.Context, id string, pre precondition) err
 }
 
 // commit publishes the next snapshot, with the changed entries and without the gone ids, and
-// tells the watchers. The caller holds m.writing.
+// notifies the watchers. The caller holds m.writing.
 //
-// Copy on write: searches need no lock and always see whole documents. Snapshots share entries, so
-// a commit copies only the pointers to them, 8 bytes a document. An old snapshot stays in memory
-// until the last search on it ends.
+// Copy on write: searches take no lock and see whole documents. The price is a copy of the slice of
+// entries for each commit: 8 bytes a document. Snapshots share the entries themselves.
 func (m *memory) commit(changed []*entry, gone []string) {
 	if len(changed)+len(gone) == 0 {
 		return
@@ -269,7 +271,7 @@ func (m *memory) commit(changed []*entry, gone []string) {
 	m.notify(ids)
 }
 
-// embedMissing retries chunks that have no vector, every recheckInterval until ctx ends.
+// embedMissing embeds chunks that have no vector, every recheckInterval until ctx ends.
 func (m *memory) embedMissing(ctx context.Context) {
 	for pause(ctx, recheckInterval) {
 		ctx, end := m.observe.job(ctx, "embed_missing")
@@ -278,8 +280,8 @@ func (m *memory) embedMissing(ctx context.Context) {
 	}
 }
 
-// embedIncomplete embeds each entry again that lacks a vector. It stops at the first error, because
-// the next entry would most likely fail in the same way.
+// embedIncomplete embeds each entry that misses a vector. It stops at the first error: the others
+// would probably fail too.
 func (m *memory) embedIncomplete(ctx context.Context) error {
 	for _, e := range m.current.Load().entries {
 		if !slices.Contains(e.scales, noVector) {
@@ -293,7 +295,7 @@ func (m *memory) embedIncomplete(ctx context.Context) error {
 }
 
 // embedAgain replaces e with a copy that has new vectors, unless a write has replaced e meanwhile.
-// If the embedder returns only some of the vectors, embedAgain stores these and returns no error.
+// If the embedder returns only some of the vectors, it stores these and returns no error.
 func (m *memory) embedAgain(ctx context.Context, e *entry) error {
 	vectors, err := m.embedder.documents(ctx, e.inputs())
 	if err != nil && isEmpty(vectors) {

@@ -1,8 +1,8 @@
 package main
 
 // The search of the embedded store: the lexical leg, the vector leg and their fusion. Both legs
-// scan every entry with the query's prefix. The lexical leg scans the other entries too, to count
-// document frequencies. README says how long a search takes.
+// visit every entry with the query's prefix, so a search takes time in proportion to the
+// collection: README has the numbers.
 
 import (
 	"cmp"
@@ -11,8 +11,8 @@ import (
 	"sync"
 )
 
-// legs runs both legs of a search on the entries with the query's prefix. Each leg has at most
-// legSize candidates, best first. A nil vector makes the vector leg empty.
+// legs runs both legs of a search. Each returns at most legSize candidates with the query's
+// prefix, best first. If v is nil, the vector leg is empty.
 func (s *snapshot) legs(ctx context.Context, q query, v []float32) (lexical, vector []candidate, err error) {
 	ctx, end := stage(ctx, stageDB, querySearch.attrs()...)
 	defer end(&err)
@@ -34,11 +34,13 @@ type candidate struct {
 	score float64
 }
 
-// cancelInterval is how many entries a leg scans between two checks of its context.
+// cancelInterval is the number of entries after which a leg checks its context.
 const cancelInterval = 1024
 
-// lexicalLeg ranks the chunks of entries[low:high] by BM25. It counts document frequencies in all
-// entries, so a prefix does not change how rare a word is.
+// lexicalLeg ranks the chunks of entries[low:high] by BM25. Document frequencies are counted over
+// all entries, during the search: a table of them could drift from the documents.
+//
+// Buffer pool: matches take 16 bytes for each occurrence of a query's term, up to megabytes.
 func (s *snapshot) lexicalLeg(ctx context.Context, text string, low, high int) ([]candidate, error) {
 	query, weights := queryTerms(text)
 	buffer := matchBuffers.Get().(*[]match)
@@ -56,14 +58,14 @@ func (s *snapshot) lexicalLeg(ctx context.Context, text string, low, high int) (
 	return s.scoreMatches(matches, weights), nil
 }
 
-// match is a posting of one of the query's terms, with its entry and term.
+// match is a posting that a term of the query found.
 type match struct {
-	entry int32
+	entry int32 // index in snapshot.entries
 	query int32 // index of the term in the query
 	posting
 }
 
-// matchBuffers keeps the slices of matches between searches.
+// matchBuffers holds the matches' slices between searches.
 var matchBuffers = sync.Pool{New: func() any { return new([]match) }}
 
 // findMatches appends the matches in entries[low:high] to matches, sorted by entry. frequencies says
@@ -117,10 +119,11 @@ func (s *snapshot) scoreMatches(matches []match, weights []float64) []candidate 
 	return leg.best()
 }
 
-// vectorLeg ranks the chunks of entries[low:high] by the cosine of their vectors to v.
+// vectorLeg ranks the chunks of entries[low:high] by the cosine of their vectors and v. Vectors
+// are of unit length, so the cosine is the dot product.
 //
-// Sparse product: the hashed vector of a short query is mostly zeros, so only its nonzero
-// dimensions are multiplied.
+// Sparse dot product: the hashed vector of a short query is mostly zeros, which it skips. The price
+// is a slower product where there are none, as with a remote embedder.
 func (s *snapshot) vectorLeg(ctx context.Context, v []float32, low, high int) ([]candidate, error) {
 	bytes := make([]int8, len(v))
 	scale := quantize(v, bytes)
@@ -157,6 +160,7 @@ type dimension struct {
 	value int32
 }
 
+// sparse returns the dimensions of vector.
 func sparse(vector []int8) []dimension {
 	var dimensions []dimension
 	for i, x := range vector {
@@ -167,16 +171,15 @@ func sparse(vector []int8) []dimension {
 	return dimensions
 }
 
-// ranking keeps the legSize best of the added candidates. Of equal scores it keeps the first added.
+// ranking collects the legSize best candidates. Among equal scores it prefers the first added.
+//
+// Partial sort: it keeps up to 4*legSize candidates, then sorts and cuts them to legSize. From then
+// on the last of these is the score to beat. The price is 7 KB more than a heap of legSize takes.
 type ranking struct {
 	candidates []candidate
-	isCut      bool // the first legSize candidates are the best so far, in order
+	isCut      bool // candidates[:legSize] are the best so far, in order
 }
 
-// add drops c at once if it cannot be among the best.
-//
-// Partial sort: it sorts only when 4*legSize candidates have gathered, and keeps the best of
-// them. A heap would order each candidate as it comes.
 func (r *ranking) add(c candidate) {
 	if r.isCut && c.score <= r.candidates[legSize-1].score {
 		return
@@ -189,10 +192,10 @@ func (r *ranking) add(c candidate) {
 	}
 }
 
-// best returns the best candidates in order: by score, then by id of the document, then by chunk.
+// best returns the best candidates by descending score, then by id of the document, then by chunk.
 func (r *ranking) best() []candidate {
 	slices.SortFunc(r.candidates, func(a, b candidate) int {
-		if a.score != b.score { // nearly always; cmp.Or would compare all three
+		if a.score != b.score { // the usual case; cmp.Or evaluates all of its arguments
 			return cmp.Compare(b.score, a.score)
 		}
 		return cmp.Or(cmp.Compare(a.entry, b.entry), cmp.Compare(a.chunk, b.chunk))
@@ -203,21 +206,20 @@ func (r *ranking) best() []candidate {
 // fused is a document that at least one leg found.
 type fused struct {
 	entry    int     // index in snapshot.entries
-	score    float64 // sum of the legs' shares
-	maxShare float64 // the greatest share of a leg
-	chunk    int     // the best chunk of that leg
-	isHit    bool    // its score in a leg reached that leg's minimum
-	lastLeg  int     // number of the leg that gave it the last share
+	score    float64 // the sum of the shares that the legs gave it
+	maxShare float64 // the larger share
+	chunk    int     // the best chunk in the leg that gave maxShare
+	isHit    bool    // its score in at least one leg reached the minimum of the leg
+	lastLeg  int     // the last leg that gave it a share: 1 or 2, 0 for none
 }
 
-// fusion collects the documents of the legs by entry.
+// fusion holds the documents of both legs by the index of their entry.
 type fusion map[int]*fused
 
-// fuse combines the legs document by document and returns the documents, best first. Each leg
-// gives a document a share: the score of its best chunk, scaled to 0..1 within the leg (min-max).
-// The fused score is lexical + vectorWeight·vector (Bruch et al., "An Analysis of Fusion Functions
-// for Hybrid Retrieval", TOIS 2023). A document that only the vector leg found must reach
-// minCosine.
+// fuse returns the documents of both legs, best first. Within a leg, the best chunk of a document
+// counts, and scores are scaled to 0..1 (min-max). The fused score is lexical + vectorWeight·vector
+// (Bruch et al., "An Analysis of Fusion Functions for Hybrid Retrieval", TOIS 2023). A document
+// that only the vector leg found must reach minCosine.
 func fuse(lexical, vector []candidate, vectorWeight, minCosine float64) []*fused {
 	byEntry := make(fusion)
 	byEntry.addLeg(1, lexical, 1, 0)
@@ -235,7 +237,7 @@ func fuse(lexical, vector []candidate, vectorWeight, minCosine float64) []*fused
 	return ranked
 }
 
-// addLeg adds the shares of one leg, whose candidates are sorted best first.
+// addLeg adds weight times the scaled scores of one leg, whose candidates are sorted best first.
 func (byEntry fusion) addLeg(number int, leg []candidate, weight, minScore float64) {
 	if len(leg) == 0 {
 		return
@@ -250,7 +252,7 @@ func (byEntry fusion) addLeg(number int, leg []candidate, weight, minScore float
 			byEntry[c.entry] = f
 		}
 		if f.lastLeg == number {
-			continue // only the best chunk of a document counts, and it comes first
+			continue // a better chunk of the document came before
 		}
 		f.lastLeg = number
 
@@ -267,7 +269,7 @@ func (byEntry fusion) addLeg(number int, leg []candidate, weight, minScore float
 	}
 }
 
-// hits returns the first limit documents, each shown by its best chunk.
+// hits returns the first limit documents, each with its best chunk.
 func (s *snapshot) hits(ranked []*fused, limit int) []hit {
 	ranked = ranked[:min(limit, len(ranked))]
 	hits := make([]hit, 0, len(ranked))
