@@ -1,6 +1,6 @@
 package main
 
-// The arguments of tools and prompts, and the errors that a model reads: it can mend its arguments.
+// The arguments of tools and prompts, and the errors for the model, which lets it correct its arguments.
 
 import (
 	"bytes"
@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// arguments are what a tool or prompt is called with. They remember the first problem found; check returns it.
+// arguments are those of one call of a tool or prompt. They keep the first problem found, and check returns it.
 type arguments struct {
 	values map[string]any
 	answer *bytes.Buffer // see call
@@ -48,8 +48,8 @@ func (a *arguments) integer(name string, defaultValue, maxValue int) int {
 	return int(n)
 }
 
-// query returns the value of the argument that is searched for. Unlike other texts it must be there. The search checks
-// it too, but speaks of the parameter q, which a model does not know.
+// query returns the value of an argument that is a search text. The argument is required. The search checks the text
+// too, but its error names the parameter q, which a model does not know.
 func (a *arguments) query(name string) string {
 	text := a.text(name)
 	switch {
@@ -65,7 +65,8 @@ func (a *arguments) query(name string) string {
 	return text
 }
 
-// check returns the first problem, or that there is an argument of another name: the model meant something by it.
+// check returns the first problem found. An argument whose name is not among names is a problem too: ignoring it would
+// not do what the model meant.
 func (a *arguments) check(names ...string) error {
 	var unknown []string
 	for name := range a.values {
@@ -79,10 +80,10 @@ func (a *arguments) check(names ...string) error {
 	return a.err
 }
 
-// toolError is why a tool cannot do as asked. The model reads the message: it says what to do next.
+// toolError says why a tool cannot do as asked. Its message is for the model, and says what to do next.
 type toolError struct {
 	message string
-	cause   error // a failure of ours, which the metrics tell from the model's mistakes; else nil
+	cause   error // the failure if it is the server's, nil if the model made a mistake
 }
 
 func toolErrorf(format string, args ...any) toolError {
@@ -99,7 +100,7 @@ func (e toolError) problem() problem {
 	}
 }
 
-// errorType is a label of the metrics.
+// errorType returns the class of the error for the metrics.
 func (e toolError) errorType() string {
 	if e.cause != nil {
 		return errorType(e.cause)

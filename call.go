@@ -1,7 +1,7 @@
 package main
 
-// A call is one message with the revision of the protocol that it speaks: how that is negotiated, what the revision
-// demands of the HTTP request, and how the record and the HTTP status tell of the call.
+// A call is one message in one revision of the protocol. This file has the negotiation of the revision, the checks of
+// the HTTP headers that it demands, and how the record and the HTTP status describe the call.
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// call is a message and who sent it in which revision.
+// call is a message with its protocol version and its session.
 type call struct {
 	*message
 	version string  // of the protocol
@@ -24,7 +24,7 @@ type call struct {
 	answer *bytes.Buffer
 }
 
-// parseCall parses a message that came with these headers. With an error the call has what could be read.
+// parseCall parses a message that came with these headers. Beside an error, the call has the members that could be read.
 func parseCall(text []byte, h http.Header) (*call, error) {
 	m, err := parseMessage(text)
 	c := &call{message: m, version: headerValue(h, versionHeader)}
@@ -41,20 +41,20 @@ func (c *call) isListen() bool {
 	return c.isModern() && c.isRequest() && c.Method == "subscriptions/listen"
 }
 
-// Headers by which a modern client repeats what its message says, in the form of map keys.
+// Headers in which a modern client repeats parts of its message, in canonical form.
 const (
 	versionHeader = "Mcp-Protocol-Version"
 	methodHeader  = "Mcp-Method"
 	nameHeader    = "Mcp-Name"
 )
 
-// headerValue returns the values of a header as one. key is in canonical form.
+// headerValue joins the values of a header with commas. key must be in canonical form.
 func headerValue(h http.Header, key string) string {
 	return strings.Join(h[key], ",")
 }
 
-// negotiate sets the version that c's message speaks and checks what that version demands of the headers. Proxies go
-// by the headers, so a modern request must not say anything else in them.
+// negotiate sets c's protocol version and checks the headers as that version demands. Proxies read only the headers, so
+// those of a modern request must agree with its body.
 func (c *call) negotiate(h http.Header) error {
 	version := headerValue(h, versionHeader)
 	if c.meta().Version == nil && version != modernVersion {
@@ -76,7 +76,7 @@ func (c *call) negotiate(h http.Header) error {
 	return c.checkHeaders(h)
 }
 
-// negotiateLegacy sets the version of the initialize era that the header names.
+// negotiateLegacy sets the legacy version that the header names.
 func (c *call) negotiateLegacy(version string) error {
 	c.version = version
 	if version == "" {
@@ -89,7 +89,7 @@ func (c *call) negotiateLegacy(version string) error {
 	return unsupportedVersion(version, supported)
 }
 
-// checkMeta checks what the _meta of a modern request says. version is that of the header.
+// checkMeta checks the _meta of a modern request. version is that of the header.
 func (c *call) checkMeta(version string) error {
 	meta := c.meta()
 	switch {
@@ -107,7 +107,7 @@ func (c *call) checkMeta(version string) error {
 	return nil
 }
 
-// checkHeaders checks that the headers repeat the method, and what it is called for.
+// checkHeaders checks that the headers repeat the method and, if it has one, the name or URI in its params.
 func (c *call) checkHeaders(h http.Header) error {
 	method := headerValue(h, methodHeader)
 	if method != c.Method {
@@ -130,8 +130,8 @@ func (c *call) checkHeaders(h http.Header) error {
 	return nil
 }
 
-// decodeHeader decodes a header value of the form =?base64?…?=, which stands for text that a header cannot have. It
-// returns any other value as it is, and "" if the base64 is broken.
+// decodeHeader decodes a header value of the form =?base64?…?=, which stands for text that a header cannot carry. It
+// returns any other value unchanged, and "" if the base64 is broken.
 func decodeHeader(value string) string {
 	encoded, begins := strings.CutPrefix(value, "=?base64?")
 	encoded, ends := strings.CutSuffix(encoded, "?=")
@@ -159,13 +159,13 @@ func unsupportedVersion(version string, supported []string) error {
 	}
 }
 
-// errNotAcceptable refuses a client that asks for neither of the two forms of an answer.
+// errNotAcceptable refuses a request whose Accept header excludes the media type of its answer.
 var errNotAcceptable = userError{
 	http.StatusNotAcceptable,
 	"send Accept: application/json, text/event-stream",
 }
 
-// accepts reports whether r's Accept header lets through an answer of that media type. Without the header all are.
+// accepts reports whether r's Accept header allows an answer of this media type. Without the header it allows all.
 func accepts(r *http.Request, mediaType string) bool {
 	accept := strings.ToLower(headerValue(r.Header, "Accept"))
 	if accept == "" {
@@ -182,8 +182,8 @@ func accepts(r *http.Request, mediaType string) bool {
 	return false
 }
 
-// beginStage begins the stage of c and notes on the log line who asks for what. label is the name of c's method where that
-// comes from a closed set: what a client makes up must not become a label of a metric.
+// beginStage begins the stage of c and adds the method and the client to the log line. label is what methodLabel returns
+// for c's method.
 func (c *call) beginStage(ctx context.Context, label string) (context.Context, func(*error)) {
 	attrs := make([]slog.Attr, 0, 6) // with room for those of a tool
 	attrs = append(attrs,
@@ -206,8 +206,8 @@ func (c *call) beginStage(ctx context.Context, label string) (context.Context, f
 	return ctx, end
 }
 
-// clientName returns the name and version that the client gives itself, or "". Modern clients give them with each
-// request, those of /sse once a session, other legacy ones in initialize alone.
+// clientName returns the name and version that the client states, or "". Modern clients state them in each request.
+// Legacy clients state them only in initialize. Only a session, on /sse, remembers them.
 func (c *call) clientName() string {
 	if c.Method != "initialize" && c.session != nil {
 		name, _ := c.session.clientName.Load().(string)
@@ -220,8 +220,8 @@ func (c *call) clientName() string {
 	return truncate(strings.TrimSpace(client.Name+" "+client.Version), 64)
 }
 
-// errorStatus returns the HTTP status of c's error response. Initialize-era clients take any status but 200 for a broken
-// transport, so they get 200 whenever the request could be understood.
+// errorStatus returns the HTTP status of c's error response. Legacy clients take any status but 200 for a broken
+// transport, so they get 200 if the request was understood.
 func (c *call) errorStatus(p problem) int {
 	understood := []int{
 		codeMethodNotFound,

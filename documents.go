@@ -40,7 +40,7 @@ type document struct {
 }
 
 // newDocument checks id and text and cuts the text into chunks. A document without a title is named
-// after its file. The errors are of kind userError, with status 400 or 413.
+// after its file. An error is a userError with status 400 or 413.
 func newDocument(id, text string, updated time.Time) (*document, error) {
 	if err := checkID(id); err != nil {
 		return nil, err
@@ -79,7 +79,7 @@ func entityTag(text string) string {
 	return `"` + hex.EncodeToString(sum[:]) + `"`
 }
 
-// documentInfo is a document in a list.
+// documentInfo describes a document in a list, without its text.
 type documentInfo struct {
 	ID      string    `json:"id"`
 	Title   string    `json:"title"`
@@ -101,11 +101,12 @@ type hit struct {
 // query is a search request.
 type query struct {
 	text   string
-	prefix string // of the documents' ids; empty: all documents
-	limit  int    // documents
+	prefix string // only documents whose id starts with it; "": all documents
+	limit  int    // maximum number of documents
 }
 
-// legSize is how many chunks each leg of a search, lexical and vector, contributes to the fusion.
+// A search has two legs, lexical and vector. Each passes its best chunks, at most legSize, to the
+// fusion.
 const legSize = 100
 
 // store keeps documents and searches them. An error of kind userError is the caller's fault; any
@@ -122,8 +123,8 @@ type store interface {
 	// document returns the document with this id, or errNotFound.
 	document(ctx context.Context, id string) (*document, error)
 
-	// list returns at most limit documents in the byte order of their ids. It lists the ids that
-	// start with prefix and sort after the id after.
+	// list returns at most limit documents in the byte order of their ids: those whose id starts
+	// with prefix and is greater than after.
 	list(ctx context.Context, prefix, after string, limit int) ([]documentInfo, error)
 
 	// put stores d durably if pre holds, and reports whether the id is new. It leaves an identical
@@ -134,11 +135,12 @@ type store interface {
 	remove(ctx context.Context, id string, pre precondition) error
 
 	// sync applies the results of the folder scan that began at the given time: new and changed
-	// documents, and the ids of removed files. The call in which changed is nil ends the scan.
+	// documents, and the ids of removed files. A scan may take several calls. In the last one, and
+	// only there, changed is nil.
 	sync(ctx context.Context, began time.Time, changed []*document, gone []string) error
 
-	// folderIDs returns the ids that a scan may remove, those that came from the folder. It returns
-	// errElsewhere if another replica scans the folder.
+	// folderIDs returns the ids of the documents that came from the folder: a scan may remove only
+	// these. It returns errElsewhere if another replica scans the folder.
 	folderIDs(ctx context.Context) ([]string, error)
 
 	// size counts documents and chunks.
@@ -165,7 +167,7 @@ func (w *watchers) watch(changed func(ids []string)) (stop func()) {
 	return func() { w.callbacks.Delete(&changed) }
 }
 
-// notify calls every callback with the changed ids, nil for any.
+// notify calls every callback with the changed ids, or with nil if any document may have changed.
 func (w *watchers) notify(ids []string) {
 	for callback := range w.callbacks.Range {
 		changed := *callback.(*func(ids []string))
@@ -174,7 +176,7 @@ func (w *watchers) notify(ids []string) {
 }
 
 // queryName names an operation of a store in telemetry. Both stores use the same names. It is a
-// number because string literals convert to a string type: this way a misspelt name does not compile.
+// number so that a misspelt name does not compile. Of a string type, any literal would compile.
 type queryName uint8
 
 const (
@@ -212,8 +214,8 @@ func newQueryAttrs(operation, summary string) []slog.Attr {
 	}
 }
 
-// attrs returns the attributes of the query's stage. They are shared, so that a stage does not
-// allocate them: the caller must not change them.
+// attrs returns the attributes of the query's stage. All stages share them, which saves an
+// allocation, so the caller must not change them.
 func (q queryName) attrs() []slog.Attr { return queryAttrs[q] }
 
 // precondition holds the If-Match and If-None-Match headers of a request (RFC 9110, section 13.1).
@@ -223,8 +225,8 @@ type precondition struct {
 	noneMatch []string
 }
 
-// check compares the precondition with the entity tag of the stored document, "" if there is none.
-// Its error has status 412.
+// check compares the precondition with etag, the entity tag of the stored document, or "" if there
+// is no document. Its error has status 412.
 func (p precondition) check(etag string) error {
 	if len(p.match) > 0 && !matchesStrongly(p.match, etag) {
 		return userError{
@@ -241,12 +243,12 @@ func (p precondition) check(etag string) error {
 	return nil
 }
 
-// matchesStrongly is the comparison of If-Match.
+// matchesStrongly compares as If-Match requires: a tag marked as weak never matches.
 func matchesStrongly(tags []string, etag string) bool {
 	return etag != "" && (slices.Contains(tags, "*") || slices.Contains(tags, etag))
 }
 
-// matchesWeakly is the comparison of If-None-Match: a tag marked as weak matches as well.
+// matchesWeakly compares as If-None-Match requires: a tag marked as weak matches too.
 func matchesWeakly(tags []string, etag string) bool {
 	if etag == "" {
 		return false

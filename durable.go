@@ -23,12 +23,13 @@ const (
 	// temporaryPattern starts with a dot, so that a scan does not take the file for a document.
 	temporaryPattern = ".vitrine-*.tmp"
 
-	// maxTemporaryAge is more than any write takes. A killed process left what is older.
+	// maxTemporaryAge is longer than any write takes. An older temporary file was left by a killed
+	// process.
 	maxTemporaryAge = 10 * time.Minute
 )
 
-// tag returns the entity tag of the file of a document as it is now, "" if there is no file. The index
-// may lag behind the file, so preconditions are checked against this tag.
+// tag reads the file of a document and returns its entity tag, or "" if there is no file. Preconditions
+// are checked against this tag, because the index may lag behind the file.
 func (f *folder) tag(ctx context.Context, id string) (tag string, err error) {
 	err = f.inRoot(ctx, "read", id, func(root *os.Root) error {
 		text, err := root.ReadFile(id)
@@ -55,7 +56,7 @@ func (f *folder) write(ctx context.Context, id, text string) error {
 
 		temporary := path.Join(dir, strings.Replace(temporaryPattern, "*", rand.Text(), 1))
 		if err := replaceFile(root, id, temporary, text); err != nil {
-			_ = root.Remove(temporary) // otherwise left to removeStale
+			_ = root.Remove(temporary) // if this fails, removeStale does it later
 			return err
 		}
 		return syncFolder(root, dir)
@@ -77,8 +78,8 @@ func (f *folder) remove(ctx context.Context, id string) error {
 	})
 }
 
-// inRoot calls do with the folder's root, in a stage of its own. An error that the client can do
-// something about becomes a userError with status 409.
+// inRoot calls do with the folder's root, in a stage of its own. An error that the client can avoid
+// becomes a userError with status 409.
 func (f *folder) inRoot(
 	ctx context.Context, operation, id string, do func(root *os.Root) error,
 ) (err error) {
@@ -92,9 +93,9 @@ func (f *folder) inRoot(
 	defer root.Close()
 
 	err = do(root)
-	_, isUsers := errors.AsType[userError](err)
+	_, isUserError := errors.AsType[userError](err)
 	switch {
-	case err == nil || isUsers:
+	case err == nil || isUserError:
 		return err
 	case isAny(err, os.ErrPermission, syscall.EROFS):
 		return userError{
@@ -138,7 +139,8 @@ func makeFolders(root *os.Root, dir string) error {
 	}
 
 	err = root.Mkdir(dir, 0o777)
-	if err != nil && !errors.Is(err, os.ErrExist) { // unless another request has just created it
+	existsNow := errors.Is(err, os.ErrExist) // another request has just created it
+	if err != nil && !existsNow {
 		return err
 	}
 	return syncFolder(root, path.Dir(dir))
@@ -168,8 +170,7 @@ func syncFolder(root *os.Root, dir string) error {
 	return errors.Join(file.Sync(), file.Close())
 }
 
-// removeStale removes the file if it is a temporary one that a killed process left. name is its path
-// below root.
+// removeStale removes the file at name if it is a temporary one that a killed process left.
 func removeStale(root *os.Root, name string) {
 	isTemporary, _ := path.Match(temporaryPattern, path.Base(name))
 	if !isTemporary {

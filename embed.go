@@ -1,6 +1,6 @@
 package main
 
-// Text into vectors: what the stores expect of an embedder, and the built-in one.
+// Embedding of texts as vectors: the interface that the stores use, and the built-in embedder.
 
 import (
 	"context"
@@ -19,8 +19,8 @@ type embedder interface {
 	// documents returns a vector for each of texts. With an error, some of the vectors may be nil.
 	documents(ctx context.Context, texts []string) ([][]float32, error)
 
-	// check tests the settings with one call, which also sets the dimensions if they are still 0. If the API is only
-	// away for now, the error wraps errUnavailable.
+	// check tests the settings with one call, which also sets the dimensions if they are still 0. If the API is
+	// unavailable for the moment, the error wraps errUnavailable.
 	check(ctx context.Context) error
 
 	// model is the name of the model. Vectors are comparable if both their model and their dimensions are the same.
@@ -33,15 +33,15 @@ type embedder interface {
 	// dimensions are known already.
 	setDimensions(dimensions int) error
 
-	// minCosine is the cosine between chunk and query that makes the chunk a hit even if they share no term.
+	// minCosine is the least cosine between a chunk and a query that makes the chunk a hit without a common term.
 	minCosine() float64
 
 	// worthReusing reports whether reading a stored vector is cheaper than embedding the text again.
 	worthReusing() bool
 }
 
-// embedInTime embeds texts that are about to be stored, and returns what e.documents returns. It takes at most half of
-// the time that is left, to leave the other half for storing. Texts whose vectors are late are stored without them.
+// embedInTime embeds texts that are about to be stored, and returns what e.documents returns. It takes at most
+// half of the time left, so that storing has the other half. A text whose vector is late is stored without it.
 func embedInTime(ctx context.Context, e embedder, texts []string) ([][]float32, error) {
 	if len(texts) == 0 {
 		return nil, nil
@@ -85,7 +85,7 @@ const (
 	minHashedCosine = 0.3
 )
 
-// hashedQueryAttrs are made once because every search needs them.
+// hashedQueryAttrs are made once, for every search needs them.
 var hashedQueryAttrs = embeddingAttrs(hashedModel, "query")
 
 // hashedEmbedder is the built-in embedder: it returns hashedVector of each text.

@@ -28,7 +28,7 @@ const (
 	// maxResponseBytes is well above 2,048 vectors of 4,000 dimensions written as decimal numbers.
 	maxResponseBytes = 256 << 20
 
-	// maxErrorBytes of the body go into the message of an apiError.
+	// maxErrorBytes is how much of a response body goes into the message of an apiError.
 	maxErrorBytes = 300
 )
 
@@ -43,7 +43,7 @@ type embeddingRequest struct {
 // embeddingResponse is the body of a response with status 200.
 type embeddingResponse struct {
 	Data []struct {
-		Index     int        `json:"index"` // of the vector's input
+		Index     int        `json:"index"` // of the text among the inputs
 		Embedding wireVector `json:"embedding"`
 	} `json:"data"`
 	Usage struct {
@@ -51,8 +51,8 @@ type embeddingResponse struct {
 	} `json:"usage"`
 }
 
-// call asks the API once for the vectors of inputs, and scales them to length 1. If the API answers with anything but
-// usable vectors, the error is an apiError.
+// call asks the API once for the vectors of inputs, and scales them to length 1. If the API
+// answers without usable vectors, the error is an apiError.
 func (e *remoteEmbedder) call(ctx context.Context, inputs []string) ([][]float32, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -113,8 +113,7 @@ func (e *remoteEmbedder) newRequest(ctx context.Context, inputs []string) (*http
 }
 
 // parseResponse returns the vectors of a response for n inputs, in the order of the inputs and scaled to length 1, and
-// the tokens that the API counted. It trusts neither the number of the vectors, their order, their length nor their
-// values.
+// the tokens that the API counted. It checks the number of the vectors, their indices, their length and their values.
 func (e *remoteEmbedder) parseResponse(
 	body []byte, n int,
 ) (vectors [][]float32, tokens int, err error) {
@@ -137,7 +136,7 @@ func (e *remoteEmbedder) parseResponse(
 			return nil, 0, err
 		}
 
-		normalize(vector) // makes NaN of infinities
+		normalize(vector) // turns infinities into NaN
 		if slices.ContainsFunc(vector, isNaN) {
 			return nil, 0, errors.New("a vector's numbers are not finite")
 		}
@@ -146,8 +145,8 @@ func (e *remoteEmbedder) parseResponse(
 	return vectors, response.Usage.PromptTokens, nil
 }
 
-// setDimensions sets the vectors' length if it is not known yet. It returns an error if length is 0 or another one is
-// known.
+// setDimensions sets the vectors' length if it is not known yet. It returns an error if length is 0 or
+// differs from the known one.
 func (e *remoteEmbedder) setDimensions(length int) error {
 	e.vectorLength.CompareAndSwap(0, int64(length))
 	expected := e.dimensions()
@@ -163,13 +162,13 @@ func isNaN(x float32) bool { return math.IsNaN(float64(x)) }
 type apiError struct {
 	status     int
 	message    string
-	retryAfter time.Duration // not above 0 if the API asks for none
+	retryAfter time.Duration // 0 or less if the API asks for no delay
 }
 
 // newAPIError returns the error for a response whose status is not 200.
 func newAPIError(response *http.Response) apiError {
 	limited := io.LimitReader(response.Body, maxErrorBytes)
-	body, _ := io.ReadAll(limited) // if it breaks off: what there is
+	body, _ := io.ReadAll(limited) // a part of the body will do
 	return apiError{
 		status:     response.StatusCode,
 		message:    strings.TrimSpace(string(body)),
@@ -181,8 +180,8 @@ func (e apiError) Error() string {
 	return fmt.Sprintf("status %d: %s", e.status, e.message)
 }
 
-// isTemporary reports whether a call that ended in err may succeed later. Without a response it always may. The statuses
-// are those that OpenAI's own clients retry.
+// isTemporary reports whether a call that ended in err may succeed later. A call without a response always may. The
+// statuses are those that OpenAI's own clients retry.
 func isTemporary(err error) bool {
 	apiErr, answered := errors.AsType[apiError](err)
 	if !answered {
@@ -195,14 +194,14 @@ func isTemporary(err error) bool {
 	return apiErr.status >= 500
 }
 
-// isOutage reports whether a call that ended in err found the API broken or away. A rate limit is neither.
+// isOutage reports whether err means that the API is broken or cannot be reached. A rate limit means neither.
 func isOutage(err error) bool {
 	apiErr, _ := errors.AsType[apiError](err)
 	return isTemporary(err) && apiErr.status != http.StatusTooManyRequests
 }
 
-// mayAcceptFewer reports whether the API may accept fewer inputs than those of the call that ended in err. Status 200 is
-// among them: one of the inputs may give the vector that cannot be right.
+// mayAcceptFewer reports whether the API, after err, may accept the same inputs in smaller batches. It may even after
+// status 200: a single input can be the cause of an unusable vector.
 func mayAcceptFewer(err error) bool {
 	apiErr, _ := errors.AsType[apiError](err)
 	switch apiErr.status {
@@ -215,8 +214,8 @@ func mayAcceptFewer(err error) bool {
 	return false
 }
 
-// parseRetryAfter returns the delay that a response asks for, not above 0 if it asks for none: OpenAI's Retry-After-Ms,
-// else Retry-After in seconds or as a date (RFC 9110, section 10.2.3).
+// parseRetryAfter returns the delay that a response asks for, 0 or less if it asks for none. It reads OpenAI's
+// Retry-After-Ms, else Retry-After in seconds or as a date (RFC 9110, section 10.2.3).
 func parseRetryAfter(h http.Header) time.Duration {
 	if ms, ok := parseFloat(h.Get("Retry-After-Ms")); ok {
 		return time.Duration(ms * float64(time.Millisecond))

@@ -20,15 +20,15 @@ const (
 	// queryBudget is how long a search waits for the vector of its query. Then it ranks by words alone.
 	queryBudget = 3 * time.Second
 
-	// maxBatchBytes limits the text of one call, beside EMBEDDING_BATCH: models also limit the tokens of a call.
+	// maxBatchBytes limits the bytes of one call, as EMBEDDING_BATCH limits its texts: models limit the tokens of a call.
 	maxBatchBytes = 100_000
 
-	// maxCachedQueries vectors of 1,536 dimensions take 12 MB.
+	// maxCachedQueries is the size of the cache: 12 MB with vectors of 1,536 dimensions.
 	maxCachedQueries = 2000
 
 	maxQueryAttempts = 2
 
-	// maxBatchAttempts is for rate limits (429): other failures open the breaker long before.
+	// maxBatchAttempts matters only for rate limits (429). Other failures open the breaker long before.
 	maxBatchAttempts = 8
 
 	// The pause before a retry doubles from minBackoff up to maxBackoff.
@@ -86,7 +86,7 @@ func (e *remoteEmbedder) check(ctx context.Context) error {
 }
 
 // query returns the vector of a question, from the cache if it is there. Requests that ask the same question at the
-// same time share one call (single flight). If the request that makes the call is cancelled, another one calls again.
+// same time share one call (single flight). If the request that makes the call is cancelled, one of the others calls instead.
 func (e *remoteEmbedder) query(ctx context.Context, text string) (_ []float32, err error) {
 	ctx, end := stage(ctx, stageEmbed, embeddingAttrs(e.model(), "query")...)
 	defer end(&err)
@@ -169,7 +169,7 @@ func (e *remoteEmbedder) batchSize(inputs []string) int {
 }
 
 // embedBatch fills vectors with the vectors of inputs. A rejected batch is too large or contains a text that the API
-// does not take: embedBatch halves it and tries again, so that in the end only such texts have no vector.
+// refuses. embedBatch halves it and tries again, so that in the end only such texts have no vector.
 func (e *remoteEmbedder) embedBatch(ctx context.Context, inputs []string, vectors [][]float32) error {
 	attrs := batchAttrs(e.model(), len(inputs))
 	stageCtx, end := stage(ctx, stageEmbed, attrs...)
@@ -225,8 +225,8 @@ func (e *remoteEmbedder) callWithRetry(
 	}
 }
 
-// countOutcome tells the breaker how a call ended, and reports whether the breaker is open now. Answers such as 401 and
-// 429 close it: the API works.
+// countOutcome tells the breaker how a call ended, and reports whether the breaker is open now. An answer such as 401 or
+// 429 closes it, because it shows that the API works.
 func (e *remoteEmbedder) countOutcome(err error) (isOpen bool) {
 	if isOutage(err) {
 		return e.breaker.failed(time.Now())
@@ -250,8 +250,8 @@ func endsBefore(ctx context.Context, wait time.Duration) bool {
 	return ok && time.Until(deadline) < wait
 }
 
-// vectorCache keeps the vectors of the maxEntries texts that were used last (LRU). An entry is added before it has its
-// vector, so that later requests find it and wait instead of calling too.
+// vectorCache keeps the vectors of the maxEntries most recently used texts (LRU). An entry is added before it has its
+// vector, so that later requests find it and wait instead of calling the API again.
 type vectorCache struct {
 	maxEntries int
 

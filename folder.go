@@ -31,8 +31,8 @@ const (
 // errElsewhere means that another replica scans the folder.
 var errElsewhere = errors.New("another replica follows the folder")
 
-// folder is a folder of Markdown files that a store is kept in step with. Each scan and each write
-// opens the root again, because another program may replace the folder: git-sync turns a symbolic link.
+// folder keeps a store in step with a folder of Markdown files. Each scan and each write opens the root
+// again, because another program may replace the folder: git-sync points a symbolic link elsewhere.
 type folder struct {
 	dir     string
 	observe *observer
@@ -41,7 +41,7 @@ type folder struct {
 	synced  atomic.Int64           // when a scan last succeeded, in Unix milliseconds; 0: never
 	failure atomic.Pointer[string] // why the last scan failed, nil if it succeeded
 	done    atomic.Int64           // files that the running scan has read
-	total   atomic.Int64           // files that it has to read
+	total   atomic.Int64           // files that the running scan has to read
 }
 
 // follow scans the folder at once and then every interval, until ctx ends.
@@ -118,7 +118,8 @@ func (f *folder) scan(ctx context.Context, st store) (err error) {
 	return f.apply(ctx, st, s, stored)
 }
 
-// apply brings the store, which has documents with the stored ids, in step with what s found.
+// apply brings the store in step with the files that s found. stored are the ids of the documents that
+// the store has from the folder.
 func (f *folder) apply(ctx context.Context, st store, s *folderScan, stored []string) error {
 	changed := s.compare(f.files)
 	if err := f.load(ctx, st, s, changed); err != nil {
@@ -160,7 +161,7 @@ func (f *folder) load(ctx context.Context, st store, s *folderScan, changed []st
 
 			documents := s.read(batch)
 			if len(documents) == 0 {
-				return nil // to sync, no documents mean the end of the scan
+				return nil // sync would take nil for the end of the scan
 			}
 
 			err := st.sync(ctx, s.began, documents, nil)
@@ -173,7 +174,7 @@ func (f *folder) load(ctx context.Context, st store, s *folderScan, changed []st
 	return inParallel(ctx, make(chan struct{}, runtime.GOMAXPROCS(0)), jobs)
 }
 
-// logProgress logs once a second how many files are read, until stop is called.
+// logProgress logs the progress of the scan once a second, until stop is called.
 func (f *folder) logProgress(ctx context.Context) (stop func()) {
 	loading, cancel := context.WithCancel(ctx)
 	var tasks sync.WaitGroup
@@ -190,7 +191,7 @@ func (f *folder) logProgress(ctx context.Context) (stop func()) {
 	}
 }
 
-// warnSkipped logs the files that have a problem which they did not have in the last scan.
+// warnSkipped logs the files whose problem is new since the last scan.
 func (f *folder) warnSkipped(ctx context.Context, files map[string]*fileState) {
 	var skipped []string
 	for id, state := range files {
@@ -220,12 +221,12 @@ type folderScan struct {
 // fileState is what a scan remembers of a file.
 type fileState struct {
 	info    fs.FileInfo // nil if the file cannot be examined
-	seen    time.Time   // when the scan examined it, or a little earlier
+	seen    time.Time   // when the scan that examined the file began
 	problem string      // why the file is skipped, "" if it is not
 }
 
-// isSame reports whether the file with this info certainly has the content that was seen. Size and time
-// are not enough: another file may have taken its place.
+// isSame reports whether the file with this info is certainly unchanged since s was recorded. An equal
+// size and time do not prove it: another file may have taken its place.
 func (s *fileState) isSame(info fs.FileInfo) bool {
 	if s == nil || s.info == nil || !os.SameFile(s.info, info) {
 		return false
@@ -292,8 +293,8 @@ func (s *fileState) inspect(root *os.Root, name string, entry fs.DirEntry) bool 
 }
 
 // compare returns the sorted ids of the files to read: those without a problem that may have changed
-// since the last scan. before holds the files of that scan. Unchanged files keep their state, and with
-// it the problem that reading them had.
+// since the last scan. before holds the files of that scan. An unchanged file keeps its old
+// state, with any problem that reading it had.
 func (s *folderScan) compare(before map[string]*fileState) (changed []string) {
 	for id, state := range s.files {
 		old := before[id]
@@ -308,8 +309,8 @@ func (s *folderScan) compare(before map[string]*fileState) (changed []string) {
 	return changed
 }
 
-// read returns the documents in these files, and records why any others cannot be read. It may run in
-// parallel for different files.
+// read returns the documents in the files with these ids. It records the problem of each file that it
+// cannot read. It may run in parallel for different files.
 func (s *folderScan) read(ids []string) []*document {
 	var documents []*document
 	for _, id := range ids {
@@ -323,7 +324,7 @@ func (s *folderScan) read(ids []string) []*document {
 	return documents
 }
 
-// readDocument reads a file whose state has no problem. A document is as old as its file.
+// readDocument reads a file whose state has no problem. The document gets the file's time.
 func (s *folderScan) readDocument(id string) (*document, error) {
 	text, err := s.root.ReadFile(id)
 	if err != nil {
@@ -332,8 +333,7 @@ func (s *folderScan) readDocument(id string) (*document, error) {
 	return newDocument(id, string(text), s.files[id].info.ModTime())
 }
 
-// gone returns those of the stored ids whose file does not exist. Files in an unreadable folder count as
-// existing.
+// gone returns the stored ids that have no file. Files in an unreadable folder count as existing.
 func (s *folderScan) gone(stored []string) []string {
 	var ids []string
 	for _, id := range stored {

@@ -15,10 +15,10 @@ import (
 // snapshot is the whole index at one moment. It is immutable once commit has published it.
 type snapshot struct {
 	entries []*entry // sorted by id
-	chunks  int      // of all entries
+	chunks  int      // number of chunks in all entries
 }
 
-// entry is a document with its index, which takes about 2.5 KB a chunk (BenchmarkIndex).
+// entry is a document with its own index of about 2.5 KB a chunk (BenchmarkIndex).
 type entry struct {
 	*document
 	terms    []documentTerm // sorted by term; the last one is a sentinel above all terms

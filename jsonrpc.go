@@ -1,7 +1,7 @@
 package main
 
-// JSON-RPC 2.0 as it is on the wire: messages with the params of each method, responses, errors. The room knows the
-// names and types of MCP's messages, not what they mean.
+// JSON-RPC 2.0 on the wire: messages with the params of each method, responses and errors. This file knows the names
+// and types of MCP's messages, but not their meaning.
 
 import (
 	"bytes"
@@ -19,8 +19,8 @@ import (
 // Revisions of the protocol.
 const (
 	modernVersion = "2026-07-28"
-	batchVersion  = "2025-03-26" // with batches; also meant by requests that name none
-	sseVersion    = "2024-11-05" // the only one on /sse
+	batchVersion  = "2025-03-26" // the one with batches; requests without a version mean it
+	sseVersion    = "2024-11-05" // the one on /sse
 )
 
 // legacyVersions are the revisions that begin with initialize, the newest first.
@@ -84,14 +84,14 @@ func newParams(method string) params {
 	return new(baseParams)
 }
 
-// baseParams are what the params of all methods have.
+// baseParams are the members that the params of every method have.
 type baseParams struct {
 	Meta requestMeta `json:"_meta"`
 }
 
 func (p *baseParams) meta() requestMeta { return p.Meta }
 
-// requestMeta is what a modern client says with each message.
+// requestMeta is the _meta that a modern client sends with each message.
 type requestMeta struct {
 	Version      *string    `json:"io.modelcontextprotocol/protocolVersion"`
 	Capabilities *struct{}  `json:"io.modelcontextprotocol/clientCapabilities"`
@@ -99,13 +99,13 @@ type requestMeta struct {
 	Traceparent  any        `json:"traceparent"`
 }
 
-// clientInfo is what a client program says of itself.
+// clientInfo is the name and version that a client program states.
 type clientInfo struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
 }
 
-// initializeParams begin the initialize era's conversation.
+// initializeParams name the client and the version that it asks for.
 type initializeParams struct {
 	baseParams
 	ProtocolVersion string     `json:"protocolVersion"`
@@ -131,7 +131,7 @@ type resourceParams struct {
 	URI string `json:"uri"`
 }
 
-// completeParams ask how the value of an argument may go on.
+// completeParams ask for completions of an argument's value.
 type completeParams struct {
 	baseParams
 	Ref struct {
@@ -155,17 +155,18 @@ type subscriptions struct {
 	ResourceSubscriptions []string `json:"resourceSubscriptions,omitempty"` // URIs
 }
 
-// cancelledParams name a request whose response nobody waits for any more.
+// cancelledParams name a request that the client has cancelled.
 type cancelledParams struct {
 	baseParams
 	RequestID json.RawMessage `json:"requestId"`
 }
 
-// parseMessage decodes a message. With an error it returns what could be read, so that the response can have the id.
+// parseMessage decodes a message. If it returns an error, the message has the members that could be read, so that the
+// response can have the id.
 func parseMessage(text []byte) (*message, error) {
 	m, err := decodeMessage(text)
-	wrong, isType := errors.AsType[*json.UnmarshalTypeError](err)
-	if err != nil && !isType || !utf8.Valid(text) {
+	typeError, isTypeError := errors.AsType[*json.UnmarshalTypeError](err)
+	if err != nil && !isTypeError || !utf8.Valid(text) {
 		return new(message), rpcErrorf(codeParse,
 			"not JSON in UTF-8: send a JSON-RPC 2.0 message")
 	}
@@ -176,31 +177,31 @@ func parseMessage(text []byte) (*message, error) {
 	}
 
 	field := ""
-	if isType {
+	if isTypeError {
 		// encoding/json names the embedded struct, which is not on the wire.
-		field = strings.Replace(wrong.Field, ".baseParams.", ".", 1)
+		field = strings.Replace(typeError.Field, ".baseParams.", ".", 1)
 	}
 	switch {
-	case isType && !strings.HasPrefix(field, "params"):
+	case isTypeError && !strings.HasPrefix(field, "params"):
 		return m, rpcErrorf(codeInvalidRequest,
 			"not a JSON-RPC message: %s must not be of type %s",
-			cmp.Or(field, "it"), wrong.Value)
+			cmp.Or(field, "it"), typeError.Value)
 	case m.JSONRPC != "2.0":
 		return m, rpcErrorf(codeInvalidRequest,
 			`not a JSON-RPC message: it needs "jsonrpc":"2.0"`)
 	case m.Method == "" && !m.isResponse():
 		return m, rpcErrorf(codeInvalidRequest,
 			"not a JSON-RPC message: it needs a method")
-	case isType:
+	case isTypeError:
 		return m, rpcErrorf(codeInvalidParams,
 			"%s must not be of type %s",
-			field, wrong.Value)
+			field, typeError.Value)
 	}
 	return m, nil
 }
 
 // decodeMessage decodes a message with the params of its method. It guesses the method first, so that nearly all
-// messages are decoded in one pass: a second pass over the params would cost 8 % of a tools/call.
+// messages are decoded in one pass. A second pass over the params would cost 8 % of a tools/call.
 func decodeMessage(text []byte) (*message, error) {
 	guess := guessMethod(text)
 	m := &message{Params: newParams(guess)}
@@ -212,8 +213,8 @@ func decodeMessage(text []byte) (*message, error) {
 	return m, json.Unmarshal(text, m)
 }
 
-// guessMethod returns the string after the first "method" in text. It is wrong where the params come before the
-// method and have such a member themselves, or where the name is escaped.
+// guessMethod returns the string after the first "method" in text. The guess is wrong if the params come before the
+// method and have a member of that name too, or if the name is escaped.
 func guessMethod(text []byte) string {
 	_, rest, _ := bytes.Cut(text, []byte(`"method"`))
 	_, rest, _ = bytes.Cut(rest, []byte(`"`))
@@ -257,7 +258,8 @@ func speaksJSONRPC(r *http.Request) bool {
 	return r.URL.Path == "/mcp" || r.URL.Path == "/messages"
 }
 
-// writeRPCProblem answers a request whose message was not read: what is wrong is the request, not its params.
+// writeRPCProblem answers a request that failed before its message was read. It therefore reports invalid params as an
+// invalid request.
 func writeRPCProblem(w http.ResponseWriter, p problem) {
 	p.setHeader(w.Header())
 	if p.code == codeInvalidParams {
@@ -270,13 +272,13 @@ func writeRPCProblem(w http.ResponseWriter, p problem) {
 	})
 }
 
-// buffers hold a request's body and then the response to it.
+// buffers are pooled. Each holds the body of a request and then the response to it.
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// maxPooledBytes bounds the buffers that are used again: a document of megabytes must not stay in memory.
+// maxPooledBytes limits the size of pooled buffers, because a document of megabytes must not stay in memory.
 const maxPooledBytes = 64 << 10
 
-// takeBuffer returns an empty buffer, which goes back with releaseBuffer.
+// takeBuffer returns an empty buffer. The caller gives it back with releaseBuffer.
 func takeBuffer() *bytes.Buffer {
 	b := buffers.Get().(*bytes.Buffer)
 	b.Reset()
@@ -289,7 +291,7 @@ func releaseBuffer(b *bytes.Buffer) {
 	}
 }
 
-// encodeJSON appends v to buf. It leaves < and > as they are: documents are full of them.
+// encodeJSON appends v in JSON to buf. It does not escape < and >, because documents are full of them.
 func encodeJSON(buf *bytes.Buffer, v any) error {
 	encoder := json.NewEncoder(buf)
 	encoder.SetEscapeHTML(false)
@@ -300,7 +302,7 @@ func encodeJSON(buf *bytes.Buffer, v any) error {
 	return nil
 }
 
-// mustJSON encodes a value that always can be encoded, such as a string.
+// mustJSON encodes a value that cannot fail to encode, such as a string.
 func mustJSON(v any) string {
 	text, err := json.Marshal(v)
 	if err != nil {

@@ -1,7 +1,8 @@
 package main
 
-// Markdown into a title, headings and chunks. It follows CommonMark 0.31 as far as a search needs: it
-// finds headings and code, and ignores inline markup. Every chunk is a substring of the text.
+// Parsing of Markdown into a title and chunks, each under its headings. It follows CommonMark 0.31 as
+// far as a search needs: it finds headings and code, and ignores inline markup. Every chunk is a
+// substring of the text.
 
 import (
 	"cmp"
@@ -10,7 +11,7 @@ import (
 	"unicode"
 )
 
-// maxChunkRunes is the number of characters above which a section is cut.
+// maxChunkRunes is the most characters that a chunk has. Longer sections are cut.
 const maxChunkRunes = 1200
 
 // chunk is the part of a document that a search ranks and shows.
@@ -20,10 +21,10 @@ type chunk struct {
 	text    string
 }
 
-// chunkMarkdown cuts text at its headings, and longer sections into chunks of at most maxChunkRunes
-// characters. The title comes from the front matter, else from the first heading of level 1, else it
-// is "". Text other than front matter and headings is in exactly one chunk. If there is no other text,
-// the whole text is cut into chunks.
+// chunkMarkdown cuts text into sections at its headings, and sections into chunks of at most
+// maxChunkRunes characters. The title comes from the front matter, else from the first heading of
+// level 1, else it is "". Chunks do not overlap, and leave out only front matter, headings and blank
+// text. If nothing else is there, the whole text is cut into chunks.
 func chunkMarkdown(text string) (title string, chunks []chunk) {
 	title, start := frontMatter(text)
 	found := headings(text, start)
@@ -32,13 +33,13 @@ func chunkMarkdown(text string) (title string, chunks []chunk) {
 	}
 
 	c := chunker{text: text, line: 1}
-	var levels [6]string // the headings that the current section is under
+	var levels [6]string // by level: the headings above the current section
 	for _, h := range found {
 		c.add(headingPath(levels), start, h.start)
 		levels[h.level-1] = h.text
 		clear(levels[h.level:])
 		if levels[0] == title {
-			levels[0] = "" // a hit has the title in a field of its own
+			levels[0] = "" // a hit shows the title separately
 		}
 		start = h.end
 	}
@@ -60,7 +61,7 @@ func firstTitle(found []heading) string {
 	return ""
 }
 
-// headingPath joins the levels that have a heading.
+// headingPath returns the path of the headings in levels, without the empty ones.
 func headingPath(levels [6]string) string {
 	isEmpty := func(text string) bool { return text == "" }
 	return strings.Join(slices.DeleteFunc(levels[:], isEmpty), " > ")
@@ -96,13 +97,13 @@ type heading struct {
 	end   int // offset after its last line
 }
 
-// headings finds the headings of text from the offset at on, outside fenced and indented code. Of the
-// setext headings it finds those with one line of text.
+// headings returns the headings of text from offset at to the end. It skips headings in code, and
+// setext headings of more than one line.
 func headings(text string, at int) []heading {
 	var found []heading
-	fence := ""        // of the code block that is open
-	paragraph := -1    // offset of the previous line if a paragraph begins there, else -1
-	afterText := false // a line after text does not begin a paragraph
+	fence := ""        // the opening fence of the current code block, "" outside code
+	paragraph := -1    // offset of the previous line if it begins a paragraph, else -1
+	afterText := false // the previous line has text, so this one does not begin a paragraph
 
 	for at < len(text) {
 		end := lineEnd(text, at)
@@ -137,14 +138,14 @@ func headings(text string, at int) []heading {
 	return found
 }
 
-// beginsParagraph reports whether line, without its indentation, is text: not blank, and not the start
-// of a list, a quote, a table or HTML.
+// beginsParagraph reports whether line can begin a paragraph: it is not blank, and does not begin a
+// list, a quote, a table or HTML. line has no indentation.
 func beginsParagraph(line string) bool {
 	return line != "" && !strings.ContainsRune("-*+>|<", rune(line[0]))
 }
 
-// nextFence returns the fence of the code block that is open after line, "" if none is. open is the
-// fence that was open before it. A closing fence has at least the length of the opening one.
+// nextFence returns the opening fence of the code block that line leaves open, or "" if there is none.
+// open is the fence that is open before line. A closing fence is at least as long as the opening one.
 func nextFence(open, line string) string {
 	fence := line[:len(line)-len(strings.TrimLeft(line, "`"))]
 	if fence == "" {
@@ -163,8 +164,8 @@ func nextFence(open, line string) string {
 	return open
 }
 
-// atxHeading returns the level and text of the ATX heading in line, or 0 and "". It skips headings
-// without text.
+// atxHeading returns the level and text of the ATX heading in line, or 0 and "". A heading without
+// text does not count.
 func atxHeading(line string) (level int, text string) {
 	if strings.HasPrefix(line, "    ") || strings.HasPrefix(line, "\t") {
 		return 0, "" // indented code
@@ -205,11 +206,11 @@ func setextLevel(line string) int {
 type chunker struct {
 	text    string
 	chunks  []chunk
-	line    int // line number at the offset counted
-	counted int
+	line    int // number of the line at offset counted
+	counted int // offset up to which lines are counted
 }
 
-// add cuts text[start:end] into chunks under heading. Blank text makes none.
+// add cuts text[start:end] into chunks under heading. Blank text gives no chunk.
 func (c *chunker) add(heading string, start, end int) {
 	for {
 		rest := strings.TrimLeftFunc(c.text[start:end], unicode.IsSpace)
@@ -234,7 +235,7 @@ func (c *chunker) add(heading string, start, end int) {
 
 // chunkLength returns the length in bytes of the first chunk of text. Text that is too long is cut at
 // the last boundary of the best kind: a paragraph, a line outside code, a line of code, a sentence, a
-// word. A boundary in the first third would make a tiny chunk: it is used only to keep code whole.
+// word. A boundary in the first third would make a tiny chunk. It is used only to keep code whole.
 func chunkLength(text string) int {
 	limit := runeOffset(text, maxChunkRunes)
 	if limit == len(text) {
@@ -271,7 +272,7 @@ type boundaries struct {
 	code      int // a line inside fenced code
 }
 
-// lastBoundaries looks at the complete lines of text. It takes text to begin outside code.
+// lastBoundaries returns the boundaries among the complete lines of text. text must begin outside code.
 func lastBoundaries(text string) boundaries {
 	var last boundaries
 	fence := ""
@@ -294,7 +295,7 @@ func lastBoundaries(text string) boundaries {
 	return last
 }
 
-// lastEnd returns the offset after the last of the marks in text, 0 if there is none.
+// lastEnd returns the offset after the last mark in text, or 0 if text has none of the marks.
 func lastEnd(text string, marks ...string) int {
 	last := 0
 	for _, mark := range marks {
@@ -305,8 +306,7 @@ func lastEnd(text string, marks ...string) int {
 	return last
 }
 
-// lineEnd returns the offset at which the line after the one at the offset at begins, or the length of
-// text.
+// lineEnd returns the offset after the line that contains offset at. The line includes its newline.
 func lineEnd(text string, at int) int {
 	if i := strings.IndexByte(text[at:], '\n'); i >= 0 {
 		return at + i + 1
@@ -314,7 +314,8 @@ func lineEnd(text string, at int) int {
 	return len(text)
 }
 
-// runeOffset returns the offset of rune number n of text, from 0, or the length of text.
+// runeOffset returns the offset of the nth rune of text, counted from 0, or len(text) if text is
+// shorter.
 func runeOffset(text string, n int) int {
 	for i := range text {
 		if n == 0 {

@@ -15,7 +15,7 @@ import (
 	"strings"
 )
 
-// maxBatch bounds the messages of a batch: each needs a stage of the record.
+// maxBatch limits the messages of a batch, because each needs a stage of the record.
 const maxBatch = maxStages
 
 // handleMCP answers POST /mcp: a message of either era, or a legacy batch.
@@ -25,11 +25,11 @@ func (s *server) handleMCP(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 
-	// A stream may last an hour. The message that opened it and its buffer are let go by now.
+	// answerPost has released the message and its buffer, because the stream may last an hour.
 	return s.serveStream(w, r, st)
 }
 
-// answerPost answers POST /mcp, unless the message opens a stream, which is returned then.
+// answerPost answers POST /mcp. If the message opens a stream, answerPost returns the stream instead.
 func (s *server) answerPost(w http.ResponseWriter, r *http.Request) (*stream, error) {
 	buf := takeBuffer()
 	defer releaseBuffer(buf)
@@ -78,20 +78,20 @@ func readMessage(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer) erro
 	return nil
 }
 
-// respond answers c, or its error, over HTTP. buf is room for the response.
+// respond answers c over HTTP, with err if it is not nil. buf is room for the response.
 func (s *server) respond(
 	ctx context.Context, w http.ResponseWriter, buf *bytes.Buffer, c *call, err error,
 ) {
 	status, p := s.answer(ctx, buf, c, err)
 	if status != p.status {
-		// Headers such as Retry-After belong to the problem's own status.
+		// Headers such as Retry-After do not fit another status than the problem's own.
 		p = problem{}
 	}
 	writeMessage(w, status, p, buf)
 }
 
-// writeMessage writes the response in buf with the headers of p, which is zero without a problem. Content-Length
-// spares the response the chunked encoding.
+// writeMessage writes the response in buf with the headers of p, which is zero without a problem. With
+// Content-Length the response needs no chunked encoding.
 func writeMessage(w http.ResponseWriter, status int, p problem, buf *bytes.Buffer) {
 	h := w.Header()
 	p.setHeader(h)
@@ -101,7 +101,7 @@ func writeMessage(w http.ResponseWriter, status int, p problem, buf *bytes.Buffe
 	}
 	w.WriteHeader(status)
 
-	// A client that is gone is noticed when the request is reported.
+	// The report of the request says if the client has gone.
 	_, _ = w.Write(buf.Bytes())
 }
 
@@ -113,7 +113,7 @@ func (s *server) answerBatch(w http.ResponseWriter, r *http.Request, buf *bytes.
 		return nil
 	}
 
-	// The guard has counted the first message with the request.
+	// The guard has counted the request, and with it the first message.
 	for range texts[1:] {
 		if err := s.limit(r); err != nil {
 			return err
@@ -170,8 +170,8 @@ func (s *server) answerInBatch(r *http.Request, text []byte) []byte {
 	return response.Bytes()
 }
 
-// listen opens the stream of subscriptions/listen, the modern notification stream. It begins with what is granted and
-// ends with the result of the call.
+// listen opens the stream of subscriptions/listen, the modern notification stream. Its first event lists the granted
+// subscriptions. Its last event is the result of the call.
 func (s *server) listen(r *http.Request, c *call) (*stream, error) {
 	if !accepts(r, "text/event-stream") {
 		return nil, errNotAcceptable
@@ -203,7 +203,7 @@ func (s *server) listen(r *http.Request, c *call) (*stream, error) {
 		return nil, err
 	}
 
-	// The stage ends here: the rest of the request is waiting for changes.
+	// The stage ends here, because the request then only waits for changes.
 	_, end := c.beginStage(r.Context(), methodLabel(c.Method))
 	end(nil)
 	return st, nil
@@ -215,7 +215,7 @@ var errListenWithPost = userError{
 }
 
 // handleNotifications answers GET /mcp, the legacy notification stream. It has no session that could subscribe to a
-// document, so it tells of list changes alone.
+// document, so it reports only changes of the list.
 func (s *server) handleNotifications(w http.ResponseWriter, r *http.Request) error {
 	version := headerValue(r.Header, versionHeader)
 	switch {
@@ -239,7 +239,8 @@ func (s *server) handleNotifications(w http.ResponseWriter, r *http.Request) err
 	return s.serveStream(w, r, st)
 }
 
-// handleSSE answers GET /sse, the stream of revision 2024-11-05: the address for messages first, then the responses.
+// handleSSE answers GET /sse, the stream of revision 2024-11-05. It sends the address for messages first, then responses
+// and notifications.
 func (s *server) handleSSE(w http.ResponseWriter, r *http.Request) error {
 	if !accepts(r, "text/event-stream") {
 		return errNotAcceptable
@@ -269,7 +270,7 @@ var (
 	}
 )
 
-// handleMessages answers POST /messages: a message of a client of /sse. Its response goes onto the client's stream.
+// handleMessages answers POST /messages, a message of a client of /sse. It sends the response on the client's stream.
 func (s *server) handleMessages(w http.ResponseWriter, r *http.Request) error {
 	sessionID := r.URL.Query().Get("sessionId")
 	if sessionID == "" {
@@ -306,8 +307,7 @@ func (s *server) handleMessages(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// parseSessionCall parses a message of a session. If it is a request, it is registered with cancel, which ends the work
-// for it.
+// parseSessionCall parses a message of a session. It registers a request with cancel, so that the client can cancel it.
 func parseSessionCall(text []byte, st *stream, cancel context.CancelFunc) (*call, error) {
 	m, err := parseMessage(text)
 	c := &call{message: m, version: sseVersion, session: st}

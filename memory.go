@@ -1,8 +1,8 @@
 package main
 
-// The embedded store. The folder holds the documents durably; memory holds the index of them,
-// which is built anew at each start. Searches read an immutable snapshot of the index and take no
-// lock. Writers run one at a time, and each publishes the next snapshot.
+// The embedded store. The folder holds the documents durably. memory holds their index, and each
+// start builds it again. Searches read an immutable snapshot of the index and take no lock.
+// Writers run one at a time, and each publishes the next snapshot.
 
 import (
 	"context"
@@ -174,16 +174,16 @@ func (m *memory) sync(ctx context.Context, began time.Time, changed []*document,
 	m.writing.Lock()
 	defer m.writing.Unlock()
 
-	// Older writes matter to no later scan. Without this the map would grow with every id.
+	// No later scan needs older writes. If they stayed, the map would grow with every id.
 	isOlder := func(_ string, at time.Time) bool { return at.Before(began) }
 	maps.DeleteFunc(m.written, isOlder)
 
-	isWritten := func(id string) bool {
+	isNewer := func(id string) bool {
 		_, ok := m.written[id]
 		return ok
 	}
-	entries = slices.DeleteFunc(entries, func(e *entry) bool { return isWritten(e.id) })
-	m.commit(entries, slices.DeleteFunc(gone, isWritten))
+	entries = slices.DeleteFunc(entries, func(e *entry) bool { return isNewer(e.id) })
+	m.commit(entries, slices.DeleteFunc(gone, isNewer))
 	return nil
 }
 

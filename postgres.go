@@ -31,8 +31,8 @@ const (
 	// statementTimeout ends a statement on the server, well before the caller's own deadline.
 	statementTimeout = handlerBudget / 2
 
-	// exactChunks is how many chunks a search may score one by one. Up to this many, that is faster
-	// than the indexes.
+	// exactChunks is the most chunks that a search scores one by one. For no more than these, that is
+	// faster than the indexes.
 	exactChunks = 20_000
 )
 
@@ -44,7 +44,7 @@ type postgres struct {
 	db           *sql.DB
 	embedder     embedder
 	vectorWeight float64
-	exactChunks  int // the constant, or what a test sets
+	exactChunks  int // the constant, except in tests
 	observe      *observer
 	replica      string // names this process in leases and notifications
 
@@ -91,7 +91,7 @@ func (p *postgres) setUnavailable(reason string) { p.unavailable.Store(&reason) 
 // may take. Without it, lib/pq waits forever on a network that drops every packet, even for the answer
 // to a cancelled statement.
 type deadlineDialer struct {
-	pq.Dialer // nil, for lib/pq prefers DialContext to its methods
+	pq.Dialer // nil: lib/pq calls only DialContext
 }
 
 // DialContext dials like net.Dialer.
@@ -103,7 +103,7 @@ func (deadlineDialer) DialContext(ctx context.Context, network, address string) 
 type deadlineConn struct{ net.Conn }
 
 func (c deadlineConn) Read(b []byte) (int, error) {
-	// It fails on a closed connection, and so does Read.
+	// This fails only on a closed connection, where Read fails too.
 	_ = c.SetReadDeadline(time.Now().Add(statementTimeout + time.Second))
 	return c.Conn.Read(b)
 }
@@ -126,8 +126,8 @@ func (p *postgres) transact(
 	return p.attempt(ctx, name, do)
 }
 
-// attempt is transact without the check whether the database may be asked. open and probe use it to find
-// out whether the database is back.
+// attempt is transact without its checks: it asks the database even if the store is not open or the
+// breaker is. open and probe use it to find out whether the database is back.
 func (p *postgres) attempt(
 	ctx context.Context,
 	name queryName,
@@ -170,7 +170,7 @@ func (p *postgres) begin(ctx context.Context) (*transaction, error) {
 	return &transaction{Tx: begun, comment: sqlComment(ctx), replica: p.replica}, nil
 }
 
-// committed passes on what tx has changed.
+// committed counts the chunks that tx has written and notifies the watchers.
 func (p *postgres) committed(tx *transaction) {
 	if len(tx.changed) == 0 {
 		return
@@ -183,16 +183,16 @@ func (p *postgres) committed(tx *transaction) {
 	p.notify(tx.changed)
 }
 
-// transaction is what the statements of one operation run in. Each begins with a comment that names the
+// transaction runs the statements of one operation. Each statement begins with a comment that names the
 // request. The comment comes first because pg_stat_activity cuts statements off at 1 kB.
 type transaction struct {
 	*sql.Tx
 	comment string // see sqlComment
 	replica string
-	rows    int      // returned so far
-	stored  int      // chunks written so far
-	missing bool     // some of them without a vector
-	changed []string // ids of documents, for the watchers
+	rows    int      // number of rows returned so far
+	stored  int      // number of chunks written so far
+	missing bool     // at least one of these chunks has no vector
+	changed []string // ids of changed documents, for the watchers
 }
 
 // run calls do and commits, or rolls back after the first error.
@@ -208,10 +208,10 @@ func (tx *transaction) run(ctx context.Context, do func(*transaction) error) err
 	return tx.Commit()
 }
 
-// setLocal sets for this transaction what a session would set once. statement_timeout ends a statement
-// on the server before its caller gives up. With hnsw.ef_search, an approximate index scan returns the
-// 100 rows asked for instead of 40. It finds .98 of the ten best documents of real questions; a value of
-// 200 finds .99 and takes a third longer.
+// setLocal sets parameters of the server for this transaction, because the store uses no session state.
+// statement_timeout ends a statement on the server before its caller gives up. With hnsw.ef_search, an
+// approximate index scan returns the 100 rows asked for instead of 40. It finds 98 % of the ten best
+// documents of real questions. A value of 200 finds 99 % and takes a third longer.
 func (tx *transaction) setLocal(ctx context.Context) error {
 	deadline, _ := ctx.Deadline()
 	timeout := max(time.Until(deadline)*9/10, time.Millisecond)
@@ -311,7 +311,7 @@ func sqlComment(ctx context.Context) string {
 
 // databaseError is an error of the database with the class that telemetry reports.
 type databaseError struct {
-	class string // canceled, timeout, connection, other, or an SQLSTATE
+	class string // canceled, timeout, connection, an SQLSTATE, or _OTHER
 	err   error
 	kind  error // for the caller: errUnavailable, context.Canceled or nil
 }
@@ -324,7 +324,7 @@ func (e *databaseError) Unwrap() []error   { return []error{e.err, e.kind} }
 func (e *databaseError) errorType() string { return e.class }
 
 // classify returns the error of a transaction as a databaseError and tells the breaker whether the
-// database works. It returns an error that is the answer of a working database as it is.
+// database works. It does not wrap an error that isAnswer accepts.
 func (p *postgres) classify(ctx context.Context, err error) error {
 	if isAnswer(err) {
 		p.breaker.succeeded()
@@ -348,16 +348,16 @@ func (p *postgres) classify(ctx context.Context, err error) error {
 	return &databaseError{class: class, err: err}
 }
 
-// isAnswer reports whether err says what a working database has answered.
+// isAnswer reports whether err is a normal result of a working database, such as no rows.
 func isAnswer(err error) bool {
-	_, isUsers := errors.AsType[userError](err)
-	return isUsers ||
+	_, isUserError := errors.AsType[userError](err)
+	return isUserError ||
 		errors.Is(err, sql.ErrNoRows) ||
 		errors.Is(err, errElsewhere)
 }
 
 // errorClass returns the class of err, and whether the database is away, so that the same statement may
-// succeed later. It asks ctx first: a statement that its deadline cuts off fails in many ways.
+// succeed later. It checks ctx first, because a statement that reaches its deadline fails in many ways.
 func errorClass(ctx context.Context, err error) (class string, isAway bool) {
 	if ctx.Err() != nil {
 		return "timeout", true
@@ -373,7 +373,7 @@ func errorClass(ctx context.Context, err error) (class string, isAway bool) {
 	return "_OTHER", false
 }
 
-// awayClasses are the classes of SQLSTATE whose cause is the server, not the statement.
+// awayClasses are the classes of SQLSTATE that blame the server, not the statement.
 var awayClasses = []pqerror.Class{
 	pqerror.ClassConnectionException,
 	pqerror.ClassInsufficientResources,
@@ -407,7 +407,7 @@ func (p *postgres) execLong(ctx context.Context, statements ...string) error {
 	return nil
 }
 
-// pool returns the numbers of the connection pool. sql.DBStats lacks how many callers wait at the moment.
+// pool returns the statistics of the connection pool. sql.DBStats does not count the callers that wait.
 func (p *postgres) pool() poolStats {
 	stats := p.db.Stats()
 	return poolStats{

@@ -16,7 +16,7 @@ import (
 )
 
 // search ranks by the lexical and the vector leg and fuses the two document by document, as the embedded
-// store does: see snapshot.fuse. If the embedder does not answer, the lexical leg ranks alone.
+// store does: see fuse. If the embedder does not answer, the lexical leg ranks alone.
 func (p *postgres) search(ctx context.Context, q query) (hits []hit, degraded bool, err error) {
 	vector, err := p.embedder.query(ctx, q.text)
 	if ctx.Err() != nil {
@@ -25,7 +25,7 @@ func (p *postgres) search(ctx context.Context, q query) (hits []hit, degraded bo
 
 	degraded = err != nil
 	if isZero(vector) {
-		vector = nil // a query without a word is similar to nothing
+		vector = nil // a query without words is similar to no text
 	}
 
 	frequencies := p.frequencies.Load()
@@ -151,7 +151,7 @@ func (p *postgres) document(ctx context.Context, id string) (*document, error) {
 	return newDocument(id, text, updated)
 }
 
-// list reads a range of the primary key: as it has COLLATE "C", LIKE 'guide/%' is a range too.
+// list reads a range of the primary key. The key has COLLATE "C", so LIKE 'guide/%' is a range of it.
 func (p *postgres) list(
 	ctx context.Context,
 	prefix string,
@@ -254,8 +254,8 @@ func (p *postgres) sync(
 	}
 
 	for _, d := range changed {
-		embedded, isNew := vectors[d.id]
-		if !isNew {
+		embedded, isChanged := vectors[d.id]
+		if !isChanged {
 			continue
 		}
 		if err := p.syncDocument(ctx, d, embedded); err != nil {
@@ -276,7 +276,7 @@ func (p *postgres) sync(
 	})
 }
 
-// syncDocument stores d unless it is stored already or the API has written a document of its id.
+// syncDocument stores d unless it is stored already, or the API has written a document with its id.
 func (p *postgres) syncDocument(ctx context.Context, d *document, vectors [][]float32) error {
 	return p.transact(ctx, querySync, func(tx *transaction) error {
 		old, err := tx.lock(ctx, d.id)
@@ -300,7 +300,7 @@ func (tx *transaction) finishScan(ctx context.Context) error {
 		UPDATE leases SET finished = true WHERE name = 'folder' AND NOT finished`)
 }
 
-// removeGone removes the documents of the folder with those ids.
+// removeGone removes the documents with these ids that came from the folder.
 func (tx *transaction) removeGone(ctx context.Context, gone []string) error {
 	if len(gone) == 0 {
 		return nil
@@ -347,14 +347,14 @@ var errFirstScan = userError{
 	"another replica is reading the folder for the first time",
 }
 
-// size reads the numbers that recordChange keeps: counting rows would be slow.
+// size reads the counts that recordChange keeps, because counting rows would be slow.
 func (p *postgres) size(ctx context.Context) (documents, chunks int, err error) {
 	err = p.row(ctx, querySize, []any{&documents, &chunks}, `
 		SELECT documents, chunks FROM settings`)
 	return documents, chunks, err
 }
 
-// isZero reports whether all of v is 0: the vector of a text without words, or no vector.
+// isZero reports whether v is the zero vector, as of a text without words, or nil.
 func isZero(v []float32) bool {
 	return !slices.ContainsFunc(v, func(x float32) bool { return x != 0 })
 }

@@ -11,27 +11,27 @@ import (
 )
 
 const (
-	defaultAnswerChars = 20_000 // of what get_document answers
+	defaultAnswerChars = 20_000 // length of an answer of get_document
 	maxAnswerChars     = 200_000
-	maxTitleBytes      = 200 // of titles and headings
+	maxTitleBytes      = 200 // longer titles and headings are cut
 )
 
-// writePart appends the lines of d from number from on that fit into maxChars, quoted, and how to go on after them.
-// lines is how many d has.
+// writePart appends, quoted, the lines of d that begin with line number from and fit into maxChars. Then it says how to
+// read on. lines is the number of lines of d.
 func writePart(b *bytes.Buffer, d *document, from, lines, maxChars int) {
-	// The frame is what is written around the text. A small maxChars is not used up by it: the answer is longer then.
+	// frame is the most characters around the text. If it leaves too few of a small maxChars, the answer is longer.
 	frame := 3*len(d.id) + 600
 	room := max(maxChars-frame, min(maxChars, frame))
 	part, to, isCut := cutLines(d.text, from, room)
 
 	// Not Sprintf: this is part of every call.
-	inWords := "lines " + strconv.Itoa(from) +
+	lineRange := "lines " + strconv.Itoa(from) +
 		" to " + strconv.Itoa(to) +
 		" of " + strconv.Itoa(lines)
 	quote(b, source{
 		id:      d.id,
 		heading: cmp.Or(headingAt(d, from), d.title),
-		lines:   inWords,
+		lines:   lineRange,
 		hash:    strings.Trim(d.etag, `"`),
 	}, part)
 
@@ -47,8 +47,8 @@ func writePart(b *bytes.Buffer, d *document, from, lines, maxChars int) {
 	}
 }
 
-// cutLines returns the lines of text from number from on that have at most room characters together, and the number
-// of the last one. If the first line alone has more, it is cut.
+// cutLines returns the lines of text that begin with line number from and have at most room characters together. to is
+// the number of the last one. If the first line alone has more characters, cutLines cuts it.
 func cutLines(text string, from, room int) (part string, to int, isCut bool) {
 	for range from - 1 {
 		text = text[lineEnd(text, 0):]
@@ -87,12 +87,12 @@ func headingAt(d *document, line int) string {
 type source struct {
 	id      string
 	heading string
-	lines   string // in words
+	lines   string // such as "lines 1 to 20 of 90"
 	hash    string // of the document or of the text, in hex
 }
 
-// quote appends text between two lines that name its source. Both have a part of the hash, so that the text cannot
-// contain its own end.
+// quote appends text between a line that names its source and an end line. Both have a part of the hash, so that the
+// text cannot contain its own end line.
 func quote(b *bytes.Buffer, from source, text string) {
 	hash := from.hash[:16]
 	heading := strconv.Quote(truncate(from.heading, maxTitleBytes))

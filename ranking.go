@@ -68,8 +68,8 @@ type match struct {
 // matchBuffers holds the matches' slices between searches.
 var matchBuffers = sync.Pool{New: func() any { return new([]match) }}
 
-// findMatches appends the matches in entries[low:high] to matches, by entry, and counts for each term
-// of the query the chunks of all entries that contain it.
+// findMatches appends the matches in entries[low:high] to matches, sorted by entry. frequencies says
+// for each term of the query how many chunks of all entries contain it.
 func (s *snapshot) findMatches(
 	ctx context.Context, query []term, low, high int, matches []match,
 ) (_ []match, frequencies []int, err error) {

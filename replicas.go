@@ -2,8 +2,9 @@ package main
 
 // What the replicas of one database share: the schema, leases, and notifications of changes.
 //
-// A lease is a row that names the replica that does a job, and when it expires. Notifications are sent
-// with NOTIFY. They may be lost, so every replica also compares the count of changes.
+// A lease is a row for a job. It holds the replica that does the job, and a time of expiry.
+// Notifications are sent with NOTIFY. They may be lost, so every replica also compares the count of
+// changes.
 
 import (
 	"context"
@@ -95,7 +96,7 @@ func (tx *transaction) checkServer(ctx context.Context) error {
 }
 
 // createSchema creates the tables, unless another replica has done so in the meantime.
-func (tx *transaction) createSchema(ctx context.Context, made fingerprint) error {
+func (tx *transaction) createSchema(ctx context.Context, current fingerprint) error {
 	err := tx.exec(ctx, `SELECT pg_advisory_xact_lock($1)`, migrationLock)
 	if err != nil {
 		return err
@@ -110,24 +111,24 @@ func (tx *transaction) createSchema(ctx context.Context, made fingerprint) error
 	if err := tx.exec(ctx, `CREATE EXTENSION IF NOT EXISTS vector`); err != nil {
 		return err
 	}
-	if err := tx.checkServer(ctx); err != nil { // again: only now pgvector has a version
+	if err := tx.checkServer(ctx); err != nil { // checks pgvector, which was not installed before
 		return err
 	}
 
-	schema := strings.ReplaceAll(schemaSQL, "DIMENSIONS", strconv.Itoa(made.dimensions))
+	schema := strings.ReplaceAll(schemaSQL, "DIMENSIONS", strconv.Itoa(current.dimensions))
 	if err := tx.exec(ctx, schema); err != nil {
 		return err
 	}
 	return tx.exec(ctx, `
 		INSERT INTO settings (schema, analyzer, model, dimensions)
 		VALUES ($1, $2, $3, $4)`,
-		made.schema,
-		made.analyzer,
-		made.model,
-		made.dimensions)
+		current.schema,
+		current.analyzer,
+		current.model,
+		current.dimensions)
 }
 
-// fingerprint is what the stored rows were computed with, apart from the documents.
+// fingerprint identifies the program and the settings that computed the stored rows.
 type fingerprint struct {
 	schema     int // schemaVersion
 	analyzer   int // analyzerVersion
@@ -135,7 +136,7 @@ type fingerprint struct {
 	dimensions int
 }
 
-// fingerprint returns the one of this program with its settings.
+// fingerprint returns the fingerprint of this program with its settings.
 func (p *postgres) fingerprint() fingerprint {
 	return fingerprint{
 		schema:     schemaVersion,
@@ -187,7 +188,7 @@ const (
 	createAdvice = "create the database that DATABASE_URL names with createdb"
 )
 
-// startupAdvice is what advise adds, by SQLSTATE.
+// startupAdvice holds the advice by SQLSTATE.
 var startupAdvice = map[pqerror.Code]string{
 	pqerror.InsufficientPrivilege:             grantAdvice,
 	pqerror.InvalidSchemaName:                 grantAdvice,
@@ -265,14 +266,14 @@ func (tx *transaction) frequencies(ctx context.Context) (*frequencies, error) {
 		f.counts[term(slot)] = count(shares[i])
 	}
 
-	// One share more than there are slots: the smallest of them. Other terms are rarer.
+	// The share after those of the slots is the smallest of them. Other terms are rarer.
 	f.rare = count(shares[len(slots)]) / 2
 	f.chunks = int(chunks)
 	return f, nil
 }
 
-// listen tells the watchers what other replicas change, until ctx ends. It rechecks after a lost
-// connection, and every recheckInterval in case notifications do not get through.
+// listen tells the watchers about the changes of other replicas, until ctx ends. It calls recheck after
+// a lost connection, and every recheckInterval in case notifications do not get through.
 func (p *postgres) listen(ctx context.Context) {
 	listener := pq.NewListener(p.dsn, time.Second, recheckInterval, nil)
 	var connecting sync.WaitGroup
@@ -280,7 +281,7 @@ func (p *postgres) listen(ctx context.Context) {
 		if listener.Listen("vitrine") != nil {
 			return
 		}
-		p.recheck(ctx) // connecting may have taken long
+		p.recheck(ctx) // for changes before the connection
 	})
 	defer connecting.Wait()
 	defer func() { _ = listener.Close() }() // ends a Listen that is still connecting
@@ -340,8 +341,8 @@ func (p *postgres) recheck(ctx context.Context) {
 	}
 }
 
-// claim takes or renews the lease of that name, if no other replica holds it. mine: this replica holds
-// it now. finished: its job has been done completely at least once, by any replica.
+// claim takes or renews the lease with this name, unless another replica holds it. mine reports whether
+// this replica holds it now. finished reports whether any replica has ever finished its job.
 func (tx *transaction) claim(
 	ctx context.Context,
 	name string,
@@ -361,8 +362,8 @@ func (tx *transaction) claim(
 	return mine, finished, err
 }
 
-// fence renews the folder's lease. It returns errElsewhere if another replica has taken the lease: what
-// this one has read from the folder may be out of date and must not be written.
+// fence renews the folder's lease. It returns errElsewhere if another replica has taken the lease. What
+// this replica has read from the folder may then be out of date, so it must not be written.
 func (tx *transaction) fence(ctx context.Context) error {
 	mine, _, err := tx.claim(ctx, "folder")
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 const (
 	resourcesPerPage = 100
 
-	// maxCompletions is the specification's limit of values in one answer.
+	// maxCompletions is the limit that the specification sets on the values in one answer.
 	maxCompletions = 100
 
 	// promptHits is how many passages the prompt quotes at most.
@@ -74,7 +74,7 @@ const templateList = `{"resourceTemplates":[{
 	"description":"A Markdown document by its id, such as guide/install.md; completion/complete completes ids",
 	"mimeType":"` + markdownType + `"}]}`
 
-// listTemplates answers with the one template, of which every document is a resource.
+// listTemplates answers with the only template. It fits the URI of every document.
 func (s *server) listTemplates(context.Context, *call) (any, error) {
 	return json.RawMessage(templateList), nil
 }
@@ -84,7 +84,7 @@ func (s *server) readResource(ctx context.Context, c *call) (any, error) {
 	uri := paramsAs[resourceParams](c.message).URI
 	d, err := s.documentByURI(ctx, uri)
 	if errors.Is(err, errNotFound) {
-		// The modern era has no code of its own for this.
+		// The modern era has no separate code for a missing resource.
 		code := codeInvalidParams
 		if !c.isModern() {
 			code = codeResourceNotFound
@@ -117,7 +117,7 @@ func (s *server) documentByURI(ctx context.Context, uri string) (*document, erro
 	return s.store.document(ctx, id)
 }
 
-// subscribe adds a document to those whose changes the session is told of.
+// subscribe makes the session get notifications of the changes of a document.
 func (s *server) subscribe(_ context.Context, c *call) (any, error) {
 	uri := paramsAs[resourceParams](c.message).URI
 	if err := c.session.subscribe(uri); err != nil {
@@ -126,14 +126,14 @@ func (s *server) subscribe(_ context.Context, c *call) (any, error) {
 	return struct{}{}, nil
 }
 
-// unsubscribe is no error where there is no subscription.
+// unsubscribe ends the notifications of the changes of a document. It is no error if there were none.
 func (s *server) unsubscribe(_ context.Context, c *call) (any, error) {
 	uri := paramsAs[resourceParams](c.message).URI
 	c.session.unsubscribe(uri)
 	return struct{}{}, nil
 }
 
-// complete completes ids in the resource template. For anything else it proposes nothing, which is no error.
+// complete completes ids in the resource template. For any other argument it returns no values and no error.
 func (s *server) complete(ctx context.Context, c *call) (any, error) {
 	params := paramsAs[completeParams](c.message)
 	values := []string{} // not null in JSON
@@ -161,12 +161,12 @@ const promptList = `{"prompts":[{
 	"description":"Searches the documentation for a question, quotes what it finds, and asks for an answer that cites it",
 	"arguments":[{"name":"question","title":"Question","description":"What to answer","required":true}]}]}`
 
-// listPrompts answers with the one prompt.
+// listPrompts answers with the only prompt.
 func (s *server) listPrompts(context.Context, *call) (any, error) {
 	return json.RawMessage(promptList), nil
 }
 
-// getPrompt returns answer_from_docs, the one prompt: it searches for the question and quotes the hits.
+// getPrompt returns the prompt answer_from_docs. It searches for the question and quotes the hits.
 func (s *server) getPrompt(ctx context.Context, c *call) (any, error) {
 	params := paramsAs[callParams](c.message)
 	if params.Name != promptName {
@@ -176,7 +176,7 @@ func (s *server) getPrompt(ctx context.Context, c *call) (any, error) {
 	}
 	spanAttrs(ctx, slog.String("gen_ai.prompt.name", params.Name))
 
-	// A prompt has no result for what is wrong with its arguments, as a tool has: it is an error.
+	// Unlike a tool, a prompt cannot report wrong arguments in its result. It returns a JSON-RPC error.
 	args := arguments{values: params.Arguments}
 	question := args.query("question")
 	if err := args.check("question"); err != nil {
@@ -197,7 +197,7 @@ func (s *server) getPrompt(ctx context.Context, c *call) (any, error) {
 	}, nil
 }
 
-// promptText asks the question and quotes the hits.
+// promptText returns text for a model that asks the question and quotes the hits.
 func promptText(question string, hits []hit) []byte {
 	var text bytes.Buffer
 	text.WriteString("Answer this question from the documentation " +
@@ -206,7 +206,7 @@ func promptText(question string, hits []hit) []byte {
 		"with search_docs.\n\n")
 	text.WriteString("Question: " + question + "\n")
 	for _, h := range hits {
-		// A hit does not know its document's hash. The passage's own is as hard to forge.
+		// A hit does not have the hash of its document. The hash of the passage is as hard to forge.
 		hash := sha256.Sum256([]byte(h.Text))
 		from := source{
 			id:      h.Document,

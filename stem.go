@@ -1,12 +1,12 @@
 package main
 
-// Porter's stemmer for English: connect, connected and connections become one stem.
+// Porter's stemmer for English: connect, connected and connections have the same stem.
 
 import "strings"
 
 // stem returns the stem of a lower-case word: M. F. Porter, "An algorithm for suffix stripping", Program 14(3), 1980,
-// with the two changes of the author's own implementation (-bli and -logi among doubleSuffixes). A word that is not
-// made of the letters a to z alone is returned as it is, and so is one of fewer than three letters.
+// with the two changes of the author's own implementation (-bli and -logi among doubleSuffixes). It does not change a
+// word of fewer than three letters, or with any character other than a to z.
 func stem(word string) string {
 	isOther := func(r rune) bool { return r < 'a' || r > 'z' }
 	if len(word) < 3 || strings.ContainsFunc(word, isOther) {
@@ -66,7 +66,7 @@ func cutVerbEnding(word string) string {
 	return s
 }
 
-// cutResidualSuffix is step 4. -ion goes only after s or t.
+// cutResidualSuffix is step 4. It cuts -ion only after s or t.
 func cutResidualSuffix(word string) string {
 	s, ok := strings.CutSuffix(word, "ion")
 	if !ok {
@@ -92,7 +92,7 @@ func cutFinalLetter(word string) string {
 	return word
 }
 
-// Pairs of a suffix and its replacement. Of two suffixes that end alike, the longer comes first.
+// Pairs of a suffix and its replacement. A suffix comes before any shorter one that it ends in.
 var (
 	// doubleSuffixes are those of step 2.
 	doubleSuffixes = [][2]string{
@@ -109,7 +109,7 @@ var (
 		{"ical", "ic"}, {"ful", ""}, {"ness", ""},
 	}
 
-	// residualSuffixes are those of step 4, but for -ion.
+	// residualSuffixes are those of step 4, except -ion.
 	residualSuffixes = [][2]string{
 		{"al", ""}, {"ance", ""}, {"ence", ""}, {"er", ""}, {"ic", ""}, {"able", ""},
 		{"ible", ""}, {"ant", ""}, {"ement", ""}, {"ment", ""}, {"ent", ""}, {"ou", ""},

@@ -1,7 +1,7 @@
 package main
 
-// Server-sent events: counting the open streams, what waits to be sent on each, and sending it. Streams know documents
-// and their URIs; what opens a stream is in mcp.go.
+// Server-sent events: the count of open streams, what waits on each, and the loop that sends it. Streams know the URIs
+// of documents. The handlers that open streams are in mcp.go.
 
 import (
 	"bytes"
@@ -27,15 +27,15 @@ const (
 	maxQueuedAnswers = 32   // responses that wait for the reader of one session
 )
 
-// streams counts the open streams and finds those of /sse by their session id.
+// streams is the set of open streams. It limits their number and finds those of /sse by session id.
 type streams struct {
 	max          int
 	maxPerClient int
 	keepAlive    time.Duration // between comments, which keep proxies from closing an idle stream
 	patience     time.Duration // how long one write may take
 	maxAge       time.Duration
-	maxIdle      time.Duration // of a session: without a request from its client
-	coalesce     time.Duration // changes within it make one notification
+	maxIdle      time.Duration // how long a session may go without a request from its client
+	coalesce     time.Duration // changes within this time make one notification
 
 	mu       sync.Mutex // guards the following
 	open     int
@@ -43,7 +43,7 @@ type streams struct {
 	sessions map[string]*stream
 }
 
-// newStreams returns streams of which at most maxOpen are open at once.
+// newStreams returns an empty set of streams, of which at most maxOpen may be open at once.
 func newStreams(maxOpen int) *streams {
 	return &streams{
 		max:          maxOpen,
@@ -77,7 +77,7 @@ var (
 	}
 )
 
-// add counts st, or returns the error that there are too many.
+// add counts st as open, or returns an error if there are too many.
 func (a *streams) add(st *stream) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -96,7 +96,7 @@ func (a *streams) add(st *stream) error {
 	return nil
 }
 
-// remove ends what add began.
+// remove stops counting st, which add has counted.
 func (a *streams) remove(st *stream) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -115,16 +115,16 @@ func (a *streams) find(session string) *stream {
 	return a.sessions[session]
 }
 
-// stream is an open SSE stream with what waits to be sent on it. However slow its reader, that is bounded: changes are
-// kept as a set of subscriptions, and a session whose answers pile up is dropped.
+// stream is an open SSE stream and what waits to be sent on it. A slow reader cannot make that grow without bound:
+// a change only marks a subscription, and a session with too many waiting answers is dropped.
 type stream struct {
 	transport string
-	client    netip.Prefix // that it counts under
+	client    netip.Prefix // address that it counts under: see maxPerClient
 	hello     []byte       // events to begin with
 	goodbye   []byte       // events to end with, if the server ends the stream
 	meta      string       // JSON of the _meta that each notification carries, or empty
 	coalesce  time.Duration
-	wake      chan struct{} // there are changes to notify of
+	wake      chan struct{} // a value in it: there are changes to notify of
 
 	// Only of a session, which is a stream of /sse:
 	session    string
@@ -132,11 +132,11 @@ type stream struct {
 	answers    chan []byte   // events with responses
 	dropped    chan struct{} // closed when answers overflow
 
-	mu          sync.Mutex // guards the following
-	lists       bool       // list_changed is wanted
-	listChanged bool
+	mu          sync.Mutex      // guards the following
+	lists       bool            // the client wants list_changed
+	listChanged bool            // list_changed waits to be sent
 	uris        map[string]bool // subscriptions; true: the resource changed
-	waking      bool            // wake will be sent
+	waking      bool            // sendWake has been scheduled
 
 	// Also guarded by mu, but only of a session:
 	calls    map[string]context.CancelFunc // requests in flight by id; nil once it has ended
@@ -148,7 +148,7 @@ func newStream(transport string) *stream {
 	return &stream{transport: transport, wake: make(chan struct{}, 1)}
 }
 
-// newSession returns a stream of /sse. Its session id is a secret: who has it can post as the client.
+// newSession returns a stream of /sse. Its session id is a secret: whoever has it can post as the client.
 func newSession() *stream {
 	st := newStream(legacySSE)
 	st.session = rand.Text()
@@ -192,7 +192,8 @@ func (st *stream) unsubscribe(uri string) {
 	delete(st.uris, uri)
 }
 
-// changed notes that documents changed, any of them if ids is nil. The store calls it.
+// changed marks what the client wants to know about the changed documents. If ids is nil, any may have changed. The
+// store calls it.
 func (st *stream) changed(ids []string) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -215,7 +216,7 @@ func (st *stream) changed(ids []string) {
 	}
 }
 
-// sendWake never blocks: the channel has room for one, and waking keeps others from sending.
+// sendWake never blocks: the channel has room for one value, and waking keeps others from sending.
 func (st *stream) sendWake() { st.wake <- struct{}{} }
 
 // notifications returns the events for the changes since the last call.
@@ -251,7 +252,7 @@ func (st *stream) writeNotification(b *bytes.Buffer, method, members string) {
 	writeEvent(b, "message", `{"jsonrpc":"2.0","method":"`+method+`","params":{`+members+`}}`)
 }
 
-// writeEvent appends an SSE event. data has no line breaks, as all JSON that we write.
+// writeEvent appends an SSE event. data must have no line breaks. The JSON that this program writes has none.
 func writeEvent(b *bytes.Buffer, event, data string) {
 	b.WriteString("event: ")
 	b.WriteString(event)
@@ -260,7 +261,7 @@ func writeEvent(b *bytes.Buffer, event, data string) {
 	b.WriteString("\n\n")
 }
 
-// openStream counts st and marks r's record as a stream. serveStream must follow.
+// openStream counts st and marks r's record as a stream. The caller must call serveStream next.
 func (s *server) openStream(r *http.Request, st *stream) error {
 	st.client = s.proxies.prefix(r)
 	st.coalesce = s.streams.coalesce
@@ -294,7 +295,7 @@ func (s *server) serveStream(w http.ResponseWriter, r *http.Request, st *stream)
 }
 
 // sendEvents writes the events of st as they come up. It returns why it stopped: client_gone, slow_reader, idle,
-// stopping (the server), or max_age, after which the client is to come again.
+// stopping (the server stops), or max_age (the client should open a new stream).
 func (s *server) sendEvents(ctx context.Context, st *stream, write func([]byte) error) (ended string) {
 	age := time.NewTimer(s.streams.maxAge)
 	defer age.Stop()
@@ -333,7 +334,7 @@ func (s *server) sendEvents(ctx context.Context, st *stream, write func([]byte) 
 	return "client_gone"
 }
 
-// isIdle reports whether a session's client has been silent for longer than that. Other streams only listen.
+// isIdle reports whether a session's client has been silent for longer than maxIdle. Other streams are never idle.
 func (st *stream) isIdle(maxIdle time.Duration) bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -354,8 +355,8 @@ func (st *stream) beginCall(id string, cancel context.CancelFunc) error {
 	return nil
 }
 
-// endCall removes a request of a session. It reports whether the request was still in flight: nobody waits for the
-// response to a cancelled one.
+// endCall removes a request of a session. It reports whether the request was still in flight: a cancelled
+// request gets no response.
 func (st *stream) endCall(id string) (inFlight bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -374,7 +375,7 @@ func (st *stream) cancelCall(id string) {
 	}
 }
 
-// cancelCalls cancels all requests of a session, whose client is gone.
+// cancelCalls cancels all requests of a session when its stream has ended.
 func (st *stream) cancelCalls() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -384,7 +385,7 @@ func (st *stream) cancelCalls() {
 	st.calls = nil
 }
 
-// send queues a response for the client of a session. A client that leaves the queue full is dropped.
+// send queues a response for the client of a session. If the queue is full, it drops the session.
 func (st *stream) send(response []byte) {
 	var b bytes.Buffer
 	writeEvent(&b, "message", string(response))
@@ -405,13 +406,13 @@ func (st *stream) send(response []byte) {
 
 const documentScheme = "docs:///"
 
-// documentURI returns the URI of a document. Its path is escaped where the id has characters that URIs may not have.
+// documentURI returns the URI of a document. It escapes characters of the id that a URI may not have.
 func documentURI(id string) string {
 	path := url.URL{Path: id}
 	return documentScheme + path.EscapedPath()
 }
 
-// documentID returns the id in a document's URI, and whether the URI is one of a document.
+// documentID returns the id in uri. ok reports whether uri has the form of a document's URI.
 func documentID(uri string) (id string, ok bool) {
 	escaped, ok := strings.CutPrefix(uri, documentScheme)
 	if !ok {

@@ -33,8 +33,8 @@ const (
 	minPassageChars = 40
 )
 
-// tool is something that a model may call, in the form of tools/list. Its schemas are JSON Schema; without one for the
-// output, it answers plain text.
+// tool is a tool in the form of tools/list. Its schemas are JSON Schema. A tool without an output schema answers plain
+// text.
 type tool struct {
 	Name        string          `json:"name"`
 	Description string          `json:"description"`
@@ -45,7 +45,7 @@ type tool struct {
 	call toolFunc
 }
 
-// toolFunc is what a tool does. Its error, of any kind, is told to the model.
+// toolFunc runs a tool. The model gets its error, of any kind.
 type toolFunc func(s *server, ctx context.Context, a *arguments) (toolResult, error)
 
 // readOnly are the annotations of tools that change nothing.
@@ -114,7 +114,7 @@ var tools = []tool{
 	},
 }
 
-// schema returns a JSON Schema with limits in it.
+// schema returns a JSON Schema: format with limits for its verbs.
 func schema(format string, limits ...any) json.RawMessage {
 	return fmt.Appendf(nil, format, limits...)
 }
@@ -144,10 +144,10 @@ type content struct {
 	Text markdown `json:"text"`
 }
 
-// markdown is text whose bytes may be used again once it is encoded. Encoding it as a string would copy it first.
+// markdown is text for a JSON string. Unlike a string, it can be encoded from a pooled buffer without a copy.
 type markdown []byte
 
-// MarshalText makes it a JSON string.
+// MarshalText makes encoding/json write m as a string.
 func (m markdown) MarshalText() ([]byte, error) {
 	return m, nil
 }
@@ -157,7 +157,7 @@ func textResult(text markdown) toolResult {
 	return toolResult{Content: []content{{"text", text}}}
 }
 
-// structuredResult returns v as structured content and as text, for clients that know text alone.
+// structuredResult returns v as structured content and as text, for clients that read only text.
 func structuredResult(v any) (toolResult, error) {
 	var b bytes.Buffer
 	if err := encodeJSON(&b, v); err != nil {
@@ -168,9 +168,9 @@ func structuredResult(v any) (toolResult, error) {
 	return result, nil
 }
 
-// callTool calls a tool. If the tool fails, the result has the message for the model, which can mend its call or work
-// around the failure; the error beside it is for the record. A result is missing only if there is no such tool, or the
-// client went away.
+// callTool calls a tool. If the tool fails, the result has the message for the model, which can correct its call or work
+// around the failure. The error beside it is for the record. There is no result only if there is no such tool, or if
+// the client has gone.
 func (s *server) callTool(ctx context.Context, c *call) (_ any, err error) {
 	params := paramsAs[callParams](c.message)
 	i := slices.IndexFunc(tools, func(t tool) bool {
@@ -199,7 +199,7 @@ func (s *server) callTool(ctx context.Context, c *call) (_ any, err error) {
 		return nil, err
 	}
 
-	// The model learns no more of a failure of ours than any other caller.
+	// The model gets the same message as any other caller: it hides the details of a server's failure.
 	p := reportError(ctx, err)
 	failure := toolError{message: p.message}
 	if p.status >= http.StatusInternalServerError {
@@ -210,14 +210,14 @@ func (s *server) callTool(ctx context.Context, c *call) (_ any, err error) {
 	return result, failure
 }
 
-// foundPassages is what search_docs answers.
+// foundPassages is the answer of search_docs.
 type foundPassages struct {
 	Notice string `json:"notice"`
 	Hits   []hit  `json:"hits"`
 	Next   string `json:"next"`
 }
 
-// searchDocs answers the hits within maxSearchChars, which their texts share.
+// searchDocs answers the hits. Their texts are cut, so that the answer has at most maxSearchChars.
 func (s *server) searchDocs(ctx context.Context, a *arguments) (toolResult, error) {
 	q := query{
 		text:   a.query("query"),
@@ -233,7 +233,7 @@ func (s *server) searchDocs(ctx context.Context, a *arguments) (toolResult, erro
 		return toolResult{}, err
 	}
 
-	// The frame is what Notice and Next take, the latter with the longest id.
+	// frame is the most characters that Notice and Next take, even with the longest id.
 	const frame = 700
 	answer := foundPassages{
 		Notice: "the texts are quoted documentation: " +
@@ -259,8 +259,8 @@ func (s *server) searchDocs(ctx context.Context, a *arguments) (toolResult, erro
 	return structuredResult(answer)
 }
 
-// fitHits returns the hits that fit into that many characters of JSON, with their texts cut. Each text gets an equal
-// share of the room that those before it have left.
+// fitHits returns the hits that fit into room characters of JSON, with their texts cut. Each text gets an equal share of
+// the room that the hits before it have left.
 func fitHits(hits []hit, room int) []hit {
 	fitted := []hit{} // not null in JSON
 	for i, h := range hits {
@@ -291,7 +291,7 @@ func fit(text string, room int) string {
 	return fitted
 }
 
-// jsonChars returns at least how many characters v takes in JSON: mustJSON escapes more than encodeJSON.
+// jsonChars returns an upper bound of the characters that v takes in JSON: mustJSON escapes more than encodeJSON.
 func jsonChars(v any) int {
 	return utf8.RuneCountInString(mustJSON(v))
 }
@@ -310,7 +310,7 @@ func (s *server) listDocuments(ctx context.Context, a *arguments) (toolResult, e
 		return toolResult{}, err
 	}
 
-	// The frame is what stands around the documents, with the longest cursor.
+	// frame is the most characters around the documents, even with the longest cursor.
 	const frame = 800
 	room := maxSearchChars - frame
 	for i := range page.Documents {
@@ -367,7 +367,7 @@ func (s *server) getDocument(ctx context.Context, a *arguments) (toolResult, err
 	return textResult(a.answer.Bytes()), nil
 }
 
-// countLines counts a last line that does not end with a newline too.
+// countLines returns the number of lines of text. The last line counts even without a newline.
 func countLines(text string) int {
 	lines := strings.Count(text, "\n")
 	if !strings.HasSuffix(text, "\n") {

@@ -58,7 +58,8 @@ func (p *postgres) retryOpen(ctx context.Context, err error) {
 	}
 }
 
-// probe asks a database that has failed every probeInterval, until it answers.
+// probe runs until ctx ends. Every probeInterval, if the breaker is open, it asks whether the database
+// answers again.
 func (p *postgres) probe(ctx context.Context) {
 	for pause(ctx, probeInterval) {
 		if open, _ := p.breaker.isOpen(); !open {
@@ -78,7 +79,7 @@ func (p *postgres) ping(ctx context.Context) error {
 	return p.attempt(ctx, queryMaintain, func(*transaction) error { return nil })
 }
 
-// maintain does the background jobs one after the other until ctx ends.
+// maintain runs the background jobs one after the other until ctx ends.
 func (p *postgres) maintain(ctx context.Context) {
 	var embeddedAt time.Time
 	var lastChanges int64
@@ -111,8 +112,8 @@ func (p *postgres) isStale() bool {
 	return modified > 0 && modified*10 >= int64(p.frequencies.Load().chunks)
 }
 
-// withLease does a job under the lease of its name and reports whether it has succeeded. It does nothing
-// while another replica holds the lease. The job's context ends if the lease is lost.
+// withLease runs do while it holds the lease with this name, and reports whether do has succeeded. It
+// does nothing if another replica holds the lease. The context of do ends if the lease is lost.
 func (p *postgres) withLease(
 	ctx context.Context,
 	name string,
@@ -156,7 +157,7 @@ func (p *postgres) claim(ctx context.Context, name string) (mine bool, err error
 }
 
 // embedMissing embeds the chunks that are stored without a vector. Their rows are the queue, so the
-// queue survives a restart. Chunks that the embedder refuses go to the end of it.
+// queue survives a restart. Chunks that the embedder refuses go to its end.
 func (p *postgres) embedMissing(ctx context.Context) error {
 	embedded := 0
 	for {
@@ -186,8 +187,8 @@ type unembeddedChunks struct {
 	texts     []string
 }
 
-// missingVectors returns the next batch of chunks to embed, first those that have never been tried. After
-// a failure it leaves a chunk alone for 20 seconds.
+// missingVectors returns the next batch of chunks to embed. Chunks that have never been tried come first.
+// It leaves out chunks that were tried in the last 20 seconds.
 func (p *postgres) missingVectors(ctx context.Context) (unembeddedChunks, error) {
 	var chunks unembeddedChunks
 	err := p.row(ctx, queryEmbed, []any{
@@ -247,14 +248,14 @@ func (p *postgres) analyze(ctx context.Context) error {
 	return p.exec(ctx, queryMaintain, `SELECT pg_notify('vitrine', $1)`, p.replica)
 }
 
-// largeIndexes are the definitions, by name, of the indexes that searches use in a large collection.
+// largeIndexes defines, by name, the indexes that searches use in a large collection.
 var largeIndexes = map[string]string{
 	"chunks_slots":         `chunks USING gin (slots)`,
 	"embeddings_embedding": `embeddings USING hnsw (embedding halfvec_ip_ops)`,
 }
 
-// buildIndexes builds those of largeIndexes that are missing. To build an index after a bulk load is far
-// faster than to update it during the load.
+// buildIndexes builds the missing largeIndexes. Building an index after a bulk load is far faster than
+// updating it during the load.
 func (p *postgres) buildIndexes(ctx context.Context) error {
 	for name, definition := range largeIndexes {
 		err := p.buildIndex(ctx, name, definition, 2)
@@ -303,7 +304,7 @@ func (p *postgres) reindex(ctx context.Context) error {
 	if err := p.embedder.check(ctx); err != nil {
 		return err
 	}
-	// Rows that do not fit are why reindex runs. Any other error occurs again below.
+	// open is expected to fail because the stored rows do not fit. Any other error occurs again below.
 	if err := p.open(ctx); errors.Is(err, errUnavailable) {
 		return err
 	}
@@ -353,7 +354,7 @@ func (p *postgres) rechunk(ctx context.Context) error {
 	return nil
 }
 
-// rechunkDocument does nothing if the document has been removed or replaced in the meantime.
+// rechunkDocument stores a document again, unless it has been removed or replaced in the meantime.
 func (p *postgres) rechunkDocument(ctx context.Context, id string) error {
 	d, err := p.document(ctx, id)
 	if errors.Is(err, errNotFound) {

@@ -1,8 +1,8 @@
 package main
 
-// How much each term of a query counts in PostgreSQL. BM25 needs the number of chunks that contain a
-// term. Counting them for every search would read the whole index: the planner's statistics, which
-// ANALYZE refreshes, are close enough.
+// The weights of a query's terms in PostgreSQL. BM25 needs the number of chunks that contain a term. A
+// count for every search would read the whole index. The planner's statistics are close enough, and
+// ANALYZE refreshes them.
 
 import (
 	"slices"
@@ -12,16 +12,16 @@ import (
 
 const (
 	// maxRareTerms is how many of a query's terms select the candidates of the lexical leg in a large
-	// collection. On 96,000 chunks the 50 best were the same as with all terms.
+	// collection. On 96,000 chunks they found the same 50 best chunks as all terms.
 	maxRareTerms = 4
 
-	// minCandidates is how many chunks the selecting terms should contain together: several times
-	// what the leg keeps. Below that, common terms select too.
+	// minCandidates is how many candidates the rare terms should select together: several times what
+	// the leg keeps. If they select fewer, common terms select too.
 	minCandidates = 5 * legSize
 )
 
-// frequencies says how many chunks contain a term, as of the last ANALYZE of chunks.slots. With the
-// zero value, from before the first ANALYZE, all terms weigh alike.
+// frequencies says how many chunks contain a term, as of the last ANALYZE of chunks.slots. The zero
+// value is that of the time before the first ANALYZE: all terms have the same weight.
 type frequencies struct {
 	chunks int
 	counts map[term]int // of the 10,000 most common terms
@@ -37,7 +37,7 @@ func (f *frequencies) of(t term) int {
 }
 
 // weigh takes the results of queryTerms and returns two PostgreSQL literals: the query's lexical
-// vector as a sparsevec, and the terms that select candidates as an int[]. It changes its arguments.
+// vector as a sparsevec, and the terms that select candidates as an int[]. It changes query and counts.
 func (f *frequencies) weigh(query []term, counts []float64) (lexical, selecting string) {
 	vector := make([]weightedTerm, len(query))
 	for i, t := range query {
@@ -50,8 +50,8 @@ func (f *frequencies) weigh(query []term, counts []float64) (lexical, selecting 
 }
 
 // selectingTerms sorts the query's terms, the rarest first, and returns those that select candidates as
-// an int[] literal. A term that a tenth of the chunks contain is among them only if the rarer ones
-// select too few.
+// an int[] literal: the maxRareTerms rarest, without terms in more than a tenth of the chunks. It adds
+// more terms only if these select too few.
 func (f *frequencies) selectingTerms(query []term) string {
 	slices.SortStableFunc(query, func(a, b term) int { return f.of(a) - f.of(b) })
 

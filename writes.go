@@ -16,8 +16,8 @@ import (
 	"github.com/lib/pq"
 )
 
-// embed returns the vectors of the documents' chunks, by the documents' ids. Documents that are stored
-// with the same text are left out. If the embedder fails, vectors are nil: embedMissing adds them later.
+// embed returns the vectors of the documents' chunks, by document id. It leaves out documents that are
+// stored with the same text. If the embedder fails, vectors are nil, and embedMissing adds them later.
 func (p *postgres) embed(
 	ctx context.Context,
 	documents []*document,
@@ -49,7 +49,8 @@ func (p *postgres) embed(
 	return byID, nil
 }
 
-// unstored returns the documents that are not stored with the same text, whose hash is the entity tag.
+// unstored returns the documents that are new or have another text than the stored one. It compares
+// entity tags, which are hashes of the texts.
 func (p *postgres) unstored(ctx context.Context, documents []*document) ([]*document, error) {
 	if len(documents) == 0 {
 		return nil, nil
@@ -76,8 +77,7 @@ func (p *postgres) unstored(ctx context.Context, documents []*document) ([]*docu
 	return slices.DeleteFunc(slices.Clone(documents), isStored), nil
 }
 
-// storedVectors returns for each text the vector that is stored for the same text, in any document, or
-// nil.
+// storedVectors returns for each text a vector that any document has stored for the same text, or nil.
 func (p *postgres) storedVectors(ctx context.Context, texts []string) ([][]float32, error) {
 	vectors := make([][]float32, len(texts))
 	if !p.embedder.worthReusing() || len(texts) == 0 {
@@ -138,8 +138,7 @@ func (p *postgres) fillVectors(ctx context.Context, texts []string, vectors [][]
 	return nil
 }
 
-// storedDocument is what a write must know about the document that it replaces. The zero value stands
-// for no document.
+// storedDocument describes the document that a write replaces. The zero value means that there is none.
 type storedDocument struct {
 	etag   string
 	source string // fromFolder or fromAPI
@@ -164,7 +163,7 @@ func (tx *transaction) lock(ctx context.Context, id string) (old storedDocument,
 }
 
 // store writes the document, its chunks and their vectors in place of old. vectors has one for each
-// chunk, or is nil. embedMissing adds those that are nil later. source is fromFolder or fromAPI.
+// chunk, or is nil. embedMissing later adds those that are nil. source is fromFolder or fromAPI.
 func (tx *transaction) store(
 	ctx context.Context,
 	d *document,
@@ -190,7 +189,7 @@ func (tx *transaction) store(
 	return tx.recordChange(ctx, added, len(d.chunks)-old.chunks, d.id)
 }
 
-// insertDocument inserts the row of documents, without its chunks.
+// insertDocument inserts the row of d, without its chunks.
 func (tx *transaction) insertDocument(ctx context.Context, d *document, source string) error {
 	return tx.exec(ctx, `
 		INSERT INTO documents (id, title, text, etag, bytes, chunks, source, updated)
@@ -205,7 +204,7 @@ func (tx *transaction) insertDocument(ctx context.Context, d *document, source s
 		d.updated)
 }
 
-// maxInsertedChunks is how many chunks one statement inserts. It bounds the memory for the arguments.
+// maxInsertedChunks is the most chunks that one statement inserts. It bounds the memory for arguments.
 const maxInsertedChunks = 500
 
 // insertChunks analyzes and inserts all chunks of d.
@@ -232,8 +231,8 @@ func (tx *transaction) insertChunks(ctx context.Context, d *document, vectors []
 	return nil
 }
 
-// chunkColumns are rows of chunks and embeddings, column by column: arrays that unnest makes rows of, so
-// that the number of parameters does not depend on that of the rows.
+// chunkColumns holds rows of chunks and embeddings, one array for each column. unnest turns the arrays
+// into rows, so a statement needs the same few parameters for any number of rows.
 type chunkColumns struct {
 	positions  []int
 	headings   []string
@@ -288,11 +287,11 @@ func (tx *transaction) insertRows(ctx context.Context, d *document, cc *chunkCol
 		pq.Array(cc.embeddings))
 }
 
-// recordChange counts a change and notifies the other replicas: see postgres.notified. documents and
-// chunks are by how many their numbers grow.
+// recordChange counts a change and notifies the other replicas: see postgres.notified. It adds
+// documents and chunks, which may be negative, to the stored counts.
 //
 // It must be the last statement of a write: it locks the only row of settings, which every write
-// updates. That costs little, as commits of transactions with NOTIFY wait for each other anyway.
+// updates. That costs little, because transactions with NOTIFY commit one after the other anyway.
 func (tx *transaction) recordChange(
 	ctx context.Context,
 	documents int,
