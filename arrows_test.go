@@ -28,14 +28,14 @@ type layer struct {
 
 // layers are those of ARCHITECTURE.md, the lowest first.
 var layers = []layer{
-	{"foundation", []string{"limits", "version", "parsers", "settings", "settings_read", "answers"}, nil},
+	{"foundation", []string{"limits", "breaker", "build", "parsers", "settings", "settings_read", "answers"}, nil},
 	{"record", []string{"record", "propagate"}, []string{"foundation"}},
-	{"views", []string{"log", "outcomes", "families", "metrics", "spans", "traces", "gauges", "recorder"}, []string{"foundation", "record"}},
+	{"views", []string{"log", "outcomes", "families", "metrics", "spans", "traces", "gauges", "recorder", "waterfall"}, []string{"foundation", "record"}},
 	{"observability", []string{"observe", "pprof"}, []string{"foundation", "record", "views"}},
 	{"text", []string{"stem", "terms", "embed", "embed_api", "embed_remote"}, []string{"foundation", "record"}},
-	{"documents", []string{"markdown", "documents", "durable", "folder"}, []string{"foundation", "record", "observability"}},
+	{"documents", []string{"markdown", "documents", "store", "durable", "folder"}, []string{"foundation", "record", "observability"}},
 	{"memory", []string{"index", "ranking", "memory"}, []string{"foundation", "record", "observability", "text", "documents"}},
-	{"database", []string{"weights", "postgres", "replicas", "writes", "queries", "upkeep"}, []string{"foundation", "record", "observability", "text", "documents"}},
+	{"database", []string{"frequencies", "postgres", "replicas", "writes", "queries", "upkeep"}, []string{"foundation", "record", "observability", "text", "documents"}},
 	{"service", []string{"guard", "health", "handlers", "bulk", "page"}, []string{"foundation", "record", "views", "observability", "documents"}},
 	{"agents", []string{"jsonrpc", "streams", "call", "arguments", "quote", "tools", "resources", "methods", "mcp"}, []string{"foundation", "record", "observability", "documents", "service"}},
 	{"entry", []string{"server", "main"}, []string{"foundation", "record", "views", "observability", "text", "documents", "memory", "database", "service", "agents"}},

@@ -14,6 +14,16 @@ import (
 	"strings"
 )
 
+// Revisions of the protocol.
+const (
+	modernVersion = "2026-07-28"
+	batchVersion  = "2025-03-26" // the one with batches; requests without a version mean it
+	sseVersion    = "2024-11-05" // the one on /sse
+)
+
+// legacyVersions are the revisions that begin with initialize, the newest first.
+var legacyVersions = []string{"2025-11-25", "2025-06-18", batchVersion, sseVersion}
+
 // call is a message with its protocol version and its session.
 type call struct {
 	*message

@@ -1,6 +1,6 @@
 package main
 
-// Limits: sizes, deadlines, a token bucket per client, a circuit breaker, and jobs in parallel.
+// Limits: sizes, deadlines, a token bucket per client, and jobs in parallel.
 
 import (
 	"cmp"
@@ -108,54 +108,6 @@ func (l *limiter) evict() {
 		}
 	}
 	delete(l.fullAt, victim)
-}
-
-const (
-	breakerFailures = 3
-	probeInterval   = time.Second
-)
-
-// breaker is a circuit breaker for a service that may be unavailable: the database or the embeddings API. It opens after
-// breakerFailures failures in a row. The zero value is closed.
-type breaker struct {
-	mu       sync.Mutex
-	failures int       // in a row
-	probeAt  time.Time // when the open breaker lets the next call through
-}
-
-// isOpen reports whether the breaker is open, and how many calls have failed in a row.
-func (b *breaker) isOpen() (open bool, failures int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.failures >= breakerFailures, b.failures
-}
-
-// allow reports whether a call may be made. A closed breaker allows all calls. An open one allows one call every
-// probeInterval.
-func (b *breaker) allow(now time.Time) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.failures >= breakerFailures && now.Before(b.probeAt) {
-		return false
-	}
-	b.probeAt = now.Add(probeInterval)
-	return true
-}
-
-// succeeded closes the breaker.
-func (b *breaker) succeeded() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.failures = 0
-}
-
-// failed counts a failure and reports whether the breaker is open now.
-func (b *breaker) failed(now time.Time) (open bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.failures++
-	b.probeAt = now.Add(probeInterval)
-	return b.failures >= breakerFailures
 }
 
 // pause sleeps for duration or until ctx ends. It reports whether ctx has not ended.

@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
 	"net/http"
 	"strings"
 	"time"
@@ -69,12 +68,6 @@ func (p *recordPolicy) newJobRecord(ctx context.Context, name string) *record {
 		rec.kept = s.record.kept
 	}
 	return rec
-}
-
-// isInRatio decides by the trace id alone whether a record is kept, as OpenTelemetry's TraceIDRatioBased does, so that
-// services with the same ratio keep the same traces.
-func (p *recordPolicy) isInRatio(id trace.TraceID) bool {
-	return binary.BigEndian.Uint64(id[8:])>>1 < p.ratio
 }
 
 func (rec *record) joinTrace(caller trace.SpanContext) {

@@ -72,6 +72,12 @@ type recordPolicy struct {
 	countStream func(transport string) // counts an event stream that has begun
 }
 
+// isInRatio decides by the trace id alone whether a record is kept, as OpenTelemetry's TraceIDRatioBased does, so that
+// services with the same ratio keep the same traces.
+func (p *recordPolicy) isInRatio(id trace.TraceID) bool {
+	return binary.BigEndian.Uint64(id[8:])>>1 < p.ratio
+}
+
 // record describes one request or background job. Several goroutines may add stages to it.
 type record struct {
 	policy      *recordPolicy

@@ -24,7 +24,7 @@ func TestImportsKeepTheWalls(t *testing.T) {
 		"io/fs":                                {"folder.go"},
 		"encoding/json":                        {"answers.go", "bulk.go", "embed_api.go", "jsonrpc.go", "mcp.go", "resources.go", "tools.go"},
 		"math/rand/v2":                         {"embed_remote.go", "record.go"},
-		"runtime/debug":                        {"main.go", "server.go", "version.go"},
+		"runtime/debug":                        {"main.go", "server.go", "build.go"},
 		"runtime/pprof":                        {"pprof.go"},
 		"runtime/trace":                        {"pprof.go"},
 		"crypto/subtle":                        {"guard.go"},
