@@ -123,7 +123,7 @@ func (hashedEmbedder) worthReusing() bool { return false }
 // hashedVector is the built-in embedding of text, of hashedDimensions numbers. Its features are the stems of the words
 // and their character 3- to 5-grams. Each feature is hashed to one dimension and a sign (Weinberger et al., "Feature
 // Hashing for Large Scale Multitask Learning", 2009); the sum is scaled to length 1. It finds spelling variants and
-// parts of words, but no synonyms. A text without words, or of stop words alone, gives the zero vector.
+// parts of words, but no synonyms. A text without words, or with only stop words, gives the zero vector.
 func hashedVector(text string) []float32 {
 	wordCounts := make(map[string]int)
 	for word := range words(text) {

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// queryBudget is how long a search waits for the vector of its query. Then it ranks by words alone.
+	// queryBudget is how long a search waits for the vector of its query. Then it ranks only by words.
 	queryBudget = 3 * time.Second
 
 	// maxBatchBytes limits the bytes of one call, as EMBEDDING_BATCH limits its texts: models limit the tokens of a call.

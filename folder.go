@@ -218,7 +218,7 @@ type folderScan struct {
 	unreadable []string              // folders that could not be listed, each ending in "/"
 }
 
-// fileState is what a scan remembers of a file.
+// fileState is the state of a file as a scan found it.
 type fileState struct {
 	info    fs.FileInfo // nil if the file cannot be examined
 	seen    time.Time   // when the scan that examined the file began
