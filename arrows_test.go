@@ -30,7 +30,7 @@ type layer struct {
 var layers = []layer{
 	{"foundation", []string{"limits", "breaker", "build", "parsers", "settings", "settings_read", "answers"}, nil},
 	{"record", []string{"record", "propagate"}, []string{"foundation"}},
-	{"views", []string{"log", "outcomes", "families", "metrics", "spans", "traces", "gauges", "recorder", "waterfall"}, []string{"foundation", "record"}},
+	{"views", []string{"log", "outcomes", "families", "metrics", "spans", "traces", "gauges", "waterfall", "recorder"}, []string{"foundation", "record"}},
 	{"observability", []string{"observe", "pprof"}, []string{"foundation", "record", "views"}},
 	{"text", []string{"stem", "terms", "embed", "embed_api", "embed_remote"}, []string{"foundation", "record"}},
 	{"documents", []string{"markdown", "documents", "store", "durable", "folder"}, []string{"foundation", "record", "observability"}},

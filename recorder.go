@@ -5,9 +5,10 @@ package main
 
 import (
 	"cmp"
-	"log/slog"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -133,6 +134,27 @@ func (r *recorder) find(id string) []recordView {
 	return views
 }
 
+// draw writes the lists as text, one line per record.
+func (l recordLists) draw(w *strings.Builder) {
+	drawList(w, "in flight", l.InFlight)
+	drawList(w, "failed", l.Failed)
+	drawList(w, "slowest", l.Slowest)
+	drawList(w, "recent", l.Recent)
+	fmt.Fprintln(w, "one in full: /debug/requests/{correlation or trace id}")
+}
+
+// drawList writes the title and the first records of one list.
+func drawList(w *strings.Builder, title string, views []recordView) {
+	const maxDrawn = 20
+	fmt.Fprintf(w, "%s: %d\n", title, len(views))
+	for _, v := range views[:min(len(views), maxDrawn)] {
+		started := v.Started.Format("15:04:05.000")
+		outcome := v.outcome(cmp.Or(v.Stage, v.Error))
+		fmt.Fprintf(w, "  %s  %10.3f ms  %-30.30s %-12.12s %s\n",
+			started, v.TookMS, v.Name, outcome, v.CorrelationID)
+	}
+}
+
 // recordList is a list of finished records. It drops records when it exceeds one of its bounds.
 type recordList struct {
 	maxBytes   int
@@ -209,107 +231,4 @@ func (rec *record) size() int {
 		n += perStage + perAttr*len(rec.stages[i].attrs)
 	}
 	return n
-}
-
-// recordView is a record as /debug/requests shows it.
-type recordView struct {
-	CorrelationID string `json:"correlation_id"`
-	TraceID       string `json:"trace_id"`
-
-	// Name is the job, or the request's method and route.
-	Name string `json:"name"`
-
-	// Status is 0 for a job and for a request in flight.
-	Status int    `json:"status,omitempty"`
-	Error  string `json:"error,omitempty"`
-
-	// Kept says why the trace is kept: see record.
-	Kept    string    `json:"kept,omitempty"`
-	Started time.Time `json:"started"`
-
-	// TookMS is the time so far if the record is in flight.
-	TookMS float64 `json:"took_ms"`
-
-	// Stage is the last stage that has not ended, if the record is in flight.
-	Stage      string         `json:"stage,omitempty"`
-	Attributes map[string]any `json:"attributes,omitempty"`
-
-	// Stages is absent in lists.
-	Stages []stageView `json:"stages,omitempty"`
-}
-
-// stageView is a stage of a recordView. Its depth is 1 unless another stage surrounds it. It starts
-// StartMS after the record.
-type stageView struct {
-	Name       string         `json:"name"`
-	Depth      int            `json:"depth"`
-	StartMS    float64        `json:"start_ms"`
-	TookMS     float64        `json:"took_ms"`
-	Error      string         `json:"error,omitempty"`
-	Attributes map[string]any `json:"attributes,omitempty"`
-}
-
-// view returns a view of rec, finished or in flight.
-func (rec *record) view(withStages bool) recordView {
-	rec.mu.Lock()
-	defer rec.mu.Unlock()
-	took := cmp.Or(rec.took, time.Since(rec.start))
-	v := recordView{
-		CorrelationID: rec.correlation,
-		TraceID:       rec.trace.String(),
-		Name:          rec.job,
-		Status:        rec.status,
-		Error:         rec.failure,
-		Kept:          rec.kept,
-		Started:       rec.start.UTC(),
-		TookMS:        milliseconds(took),
-		Attributes:    attributeMap(rec.attrs),
-	}
-	if rec.job == "" {
-		v.Name = rec.spanName()
-	}
-
-	isInFlight := rec.took == 0
-	depths := make([]int, len(rec.stages))
-	for i := range rec.stages {
-		st := &rec.stages[i]
-		depths[i] = 1
-		if st.parent >= 0 {
-			depths[i] = depths[st.parent] + 1
-		}
-
-		end := st.end
-		if end == 0 && isInFlight {
-			end = took
-			v.Stage = st.spanName()
-		}
-
-		if withStages {
-			v.Stages = append(v.Stages, st.view(depths[i], end))
-		}
-	}
-	return v
-}
-
-func (st *stageRecord) view(depth int, end time.Duration) stageView {
-	return stageView{
-		Name:       st.spanName(),
-		Depth:      depth,
-		StartMS:    milliseconds(st.start),
-		TookMS:     milliseconds(end - st.start),
-		Error:      errorType(st.err),
-		Attributes: attributeMap(st.attrs),
-	}
-}
-
-// attributeMap returns attrs for JSON, nil if there are none.
-func attributeMap(attrs []slog.Attr) map[string]any {
-	if len(attrs) == 0 {
-		return nil
-	}
-	m := make(map[string]any, len(attrs))
-	for _, a := range attrs {
-		m[a.Key] = a.Value.Any()
-	}
-	return m
 }

@@ -1,10 +1,14 @@
 package main
 
-// The interface of a store, the names of its operations, and the watchers of its changes. Every store passes testStore.
+// The interface of a store, the names of its operations, the watchers of its changes, and the preconditions of writes. Every
+// store passes testStore.
 
 import (
 	"context"
 	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -55,6 +59,32 @@ type store interface {
 
 	// close releases what start opened. Call it after the tasks have ended.
 	close()
+}
+
+// documentInfo describes a document in a list, without its text.
+type documentInfo struct {
+	ID      string    `json:"id"`
+	Title   string    `json:"title"`
+	Bytes   int       `json:"bytes"`
+	Chunks  int       `json:"chunks"`
+	Updated time.Time `json:"updated"`
+}
+
+// hit is a document that matches a search, with its best chunk.
+type hit struct {
+	Document string  `json:"document"` // its id
+	Title    string  `json:"title"`
+	Heading  string  `json:"heading"` // see chunk
+	Line     int     `json:"line"`    // see chunk
+	Score    float64 `json:"score"`   // see fuse
+	Text     string  `json:"text"`
+}
+
+// query is a search request.
+type query struct {
+	text   string
+	prefix string // only documents whose id starts with it; "": all documents
+	limit  int    // maximum number of documents
 }
 
 // A search has two legs, lexical and vector. Each passes its best chunks, at most legSize, to the
@@ -121,3 +151,46 @@ func newQueryAttrs(operation, summary string) []slog.Attr {
 // attrs returns the attributes of the query's stage. All stages share them, which saves an
 // allocation, so the caller must not change them.
 func (q queryName) attrs() []slog.Attr { return queryAttrs[q] }
+
+// precondition holds the If-Match and If-None-Match headers of a request (RFC 9110, section 13.1).
+// The zero value always holds.
+type precondition struct {
+	match     []string // entity tags, or "*"
+	noneMatch []string
+}
+
+// check compares the precondition with etag, the entity tag of the stored document, or "" if there
+// is no document. Its error has status 412.
+func (p precondition) check(etag string) error {
+	if len(p.match) > 0 && !matchesStrongly(p.match, etag) {
+		return userError{
+			http.StatusPreconditionFailed,
+			"the document is not the one named by If-Match: get it again for its current ETag",
+		}
+	}
+	if matchesWeakly(p.noneMatch, etag) {
+		return userError{
+			http.StatusPreconditionFailed,
+			"the document exists already: leave If-None-Match out to replace it",
+		}
+	}
+	return nil
+}
+
+// matchesStrongly compares as If-Match requires: a tag marked as weak never matches.
+func matchesStrongly(tags []string, etag string) bool {
+	return etag != "" && (slices.Contains(tags, "*") || slices.Contains(tags, etag))
+}
+
+// matchesWeakly compares as If-None-Match requires: a tag marked as weak matches too.
+func matchesWeakly(tags []string, etag string) bool {
+	if etag == "" {
+		return false
+	}
+	for _, tag := range tags {
+		if tag == "*" || strings.TrimPrefix(tag, "W/") == etag {
+			return true
+		}
+	}
+	return false
+}
