@@ -150,7 +150,9 @@ func newQueryAttrs(operation, summary string) []slog.Attr {
 
 // attrs returns the attributes of the query's stage. All stages share them, which saves an
 // allocation, so the caller must not change them.
-func (q queryName) attrs() []slog.Attr { return queryAttrs[q] }
+func (q queryName) attrs() []slog.Attr {
+	return queryAttrs[q]
+}
 
 // precondition holds the If-Match and If-None-Match headers of a request (RFC 9110, section 13.1).
 // The zero value always holds.
