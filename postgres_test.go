@@ -60,7 +60,7 @@ func TestStatementsNameTheirRequest(t *testing.T) {
 func TestServerEndsAStatementBeforeItsCallerDoes(t *testing.T) {
 	t.Parallel()
 	p := openPostgres(t, newDatabase(t))
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
 	defer cancel()
 
 	err := p.transact(ctx, querySearch, func(tx *transaction) error {
