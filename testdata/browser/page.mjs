@@ -169,7 +169,7 @@ await step('asks for API_TOKEN where searching needs one', main, 2, async page =
   await page.waitForSelector('.shelf a');
   await page.fill('#q', 'restore');
   await page.waitForSelector('.hits a');
-  await page.getByText('Metrics and recent requests are served on ADMIN_ADDR').waitFor();
+  await page.getByText('ADMIN_ADDR serves metrics and recent requests').waitFor();
   assert.equal(await page.locator('#requests').isVisible(), false);
 });
 
