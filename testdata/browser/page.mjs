@@ -86,7 +86,7 @@ await step('is worked by keyboard alone', open, 0, async page => {
   assert.equal(await focused(page), 'sheet');
   await page.keyboard.press('Escape');
   await page.waitForSelector('#reader', { state: 'hidden' });
-  assert.ok(await page.locator('.hits a').nth(1).evaluate(a => a === document.activeElement), 'the focus is back where it was');
+  await page.waitForFunction(() => document.querySelectorAll('.hits a')[1] === document.activeElement); // the focus is back where it was
   await page.keyboard.press('Escape');
   assert.equal(await focused(page), 'q');
   await page.keyboard.press('Enter');
