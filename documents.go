@@ -69,6 +69,17 @@ func (d *document) inputs() []string {
 	return texts
 }
 
+// passage returns what the index knows of a chunk. The words of the id find the first one: people look for
+// INC-4711 whatever the title says.
+func (d *document) passage(i int) passage {
+	c := d.chunks[i]
+	tags := ""
+	if i == 0 {
+		tags = strings.TrimSuffix(d.id, path.Ext(d.id))
+	}
+	return passage{d.title, c.heading, c.text, tags}
+}
+
 // entityTag returns the strong entity tag of a text: its SHA-256 in hex, in double quotes.
 func entityTag(text string) string {
 	sum := sha256.Sum256([]byte(text))

@@ -81,8 +81,8 @@ const (
 	// alone; 1024 gained 0.03 and doubled the memory.
 	hashedDimensions = 512
 
-	// minHashedCosine is minCosine of the built-in embedder.
-	minHashedCosine = 0.3
+	// minHashedCosine is minCosine of the built-in embedder. No cosine reaches it: spelling alone finds nonsense.
+	minHashedCosine = 2
 )
 
 // hashedQueryAttrs are made once, for every search needs them.
@@ -126,9 +126,9 @@ func (hashedEmbedder) worthReusing() bool { return false }
 // parts of words, but no synonyms. A text without words, or with only stop words, gives the zero vector.
 func hashedVector(text string) []float32 {
 	wordCounts := make(map[string]int)
-	for word := range words(text) {
-		if !stopWords[word] {
-			wordCounts[word]++
+	for w := range words(text) {
+		if w.isSeparate() && !stopWords[w.text] {
+			wordCounts[w.text]++
 		}
 	}
 

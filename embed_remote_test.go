@@ -331,24 +331,24 @@ func testEmbedderAway(t *testing.T, f *fakeEmbedder, st store, embedMissing func
 		t.Fatal(err)
 	}
 	for range 5 {
-		hits, degraded, err := st.search(t.Context(), query{text: "lantern", limit: 5})
-		if err != nil || !degraded || len(hits) != 1 {
-			t.Fatalf("while it is away: %d hits, degraded %v, %v", len(hits), degraded, err)
+		found, err := st.search(t.Context(), query{text: "lantern", limit: 5})
+		if err != nil || !found.degraded || len(found.hits) != 1 {
+			t.Fatalf("while it is away: %d found.hits, found.degraded %v, %v", len(found.hits), found.degraded, err)
 		}
 	}
 
 	f.set(nil)
 	waitFor(t, "the API is asked again", func() bool {
-		hits, degraded, err := st.search(t.Context(), query{text: "a lantern", limit: 5})
-		return err == nil && !degraded && len(hits) == 1 && hits[0].Score < 1.5
+		found, err := st.search(t.Context(), query{text: "a lantern", limit: 5})
+		return err == nil && !found.degraded && len(found.hits) == 1 && found.hits[0].Score < 1.5
 	})
 
 	if err := embedMissing(); err != nil {
 		t.Fatal(err)
 	}
-	hits, _, err := st.search(t.Context(), query{text: "lantern", limit: 5})
-	if err != nil || len(hits) != 1 || hits[0].Score < 1.5 {
-		t.Errorf("with its vector: %+v, %v", hits, err)
+	found, err := st.search(t.Context(), query{text: "lantern", limit: 5})
+	if err != nil || len(found.hits) != 1 || found.hits[0].Score < 1.5 {
+		t.Errorf("with its vector: %+v, %v", found.hits, err)
 	}
 }
 
@@ -365,9 +365,9 @@ func TestStoredDocumentsAreSearchedThoughTheEmbedderIsAwayAtStart(t *testing.T) 
 		t.Fatal(err)
 	}
 	f.set(refuse(503))
-	hits, degraded, err := openPostgres(t, url, f.env()...).search(t.Context(), query{text: "lantern", limit: 5})
-	if err != nil || !degraded || len(hits) != 1 {
-		t.Errorf("%d hits, degraded %v, %v", len(hits), degraded, err)
+	found, err := openPostgres(t, url, f.env()...).search(t.Context(), query{text: "lantern", limit: 5})
+	if err != nil || !found.degraded || len(found.hits) != 1 {
+		t.Errorf("%d found.hits, found.degraded %v, %v", len(found.hits), found.degraded, err)
 	}
 }
 
@@ -388,18 +388,18 @@ func TestHangingEmbedderDelaysOnlyTheFirstSearches(t *testing.T) {
 	for i := range 4 {
 		searches.Go(func() {
 			q := query{text: fmt.Sprintf("lantern %d", i), limit: 5}
-			hits, degraded, err := m.search(t.Context(), q)
-			if err != nil || !degraded || len(hits) != 1 {
-				t.Errorf("%d hits, degraded %v, %v", len(hits), degraded, err)
+			found, err := m.search(t.Context(), q)
+			if err != nil || !found.degraded || len(found.hits) != 1 {
+				t.Errorf("%d found.hits, found.degraded %v, %v", len(found.hits), found.degraded, err)
 			}
 		})
 	}
 	searches.Wait()
 
 	started := time.Now()
-	_, degraded, err := m.search(t.Context(), query{text: "lantern once more", limit: 5})
-	if err != nil || !degraded {
-		t.Errorf("degraded %v, %v", degraded, err)
+	found, err := m.search(t.Context(), query{text: "lantern once more", limit: 5})
+	if err != nil || !found.degraded {
+		t.Errorf("found.degraded %v, %v", found.degraded, err)
 	}
 	if took := time.Since(started); took > queryBudget/2 {
 		t.Errorf("took %v though the API is known to be away", took)

@@ -58,11 +58,11 @@ func (set evalSet) measure(t *testing.T, st store) scores {
 	}
 	var sum scores
 	for _, question := range set.questions {
-		hits, _, err := st.search(t.Context(), query{text: question.text, limit: 100})
+		found, err := st.search(t.Context(), query{text: question.text, limit: 100})
 		if err != nil {
 			t.Fatal(err)
 		}
-		sum.add(hits, question.relevant)
+		sum.add(found.hits, question.relevant)
 	}
 	n := float64(len(set.questions))
 	return scores{sum.ndcg10 / n, sum.recall10 / n, sum.recall100 / n, sum.mrr10 / n}

@@ -106,8 +106,8 @@ func (f *fakeEmbedder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (f *fakeEmbedder) vector(text string) []float32 {
 	v := make([]float32, f.dimensions)
 	v[0] = .01
-	for word := range words(text) {
-		v[hash(word)%uint64(f.dimensions)]++
+	for w := range words(text) {
+		v[hash(w.text)%uint64(f.dimensions)]++
 	}
 	return v
 }

@@ -149,12 +149,12 @@ func TestResetConnectionsAreReplaced(t *testing.T) {
 	for range 4 {
 		clients.Go(func() {
 			for ctx.Err() == nil {
-				hits, _, err := p.search(t.Context(), query{text: "lantern", limit: 5})
+				found, err := p.search(t.Context(), query{text: "lantern", limit: 5})
 				if errors.Is(err, errUnavailable) {
 					continue
 				}
-				if err != nil || len(hits) != 1 {
-					t.Errorf("search: %d hits, %v", len(hits), err)
+				if err != nil || len(found.hits) != 1 {
+					t.Errorf("search: %d found.hits, %v", len(found.hits), err)
 				}
 				answers.Add(1)
 			}
@@ -190,9 +190,9 @@ func TestRoundTripsAreFew(t *testing.T) {
 	}
 	search := func() error {
 		q := query{text: fmt.Sprintf("lantern%d", version), limit: 5}
-		hits, _, err := p.search(t.Context(), q)
-		if err == nil && len(hits) != 1 {
-			err = fmt.Errorf("%d hits", len(hits))
+		found, err := p.search(t.Context(), q)
+		if err == nil && len(found.hits) != 1 {
+			err = fmt.Errorf("%d found.hits", len(found.hits))
 		}
 		return err
 	}
@@ -243,7 +243,7 @@ func TestBreakerSparesADatabaseThatIsAway(t *testing.T) {
 		clients.Go(func() {
 			for range 20 {
 				started := time.Now()
-				_, _, err := p.search(t.Context(), query{text: "lantern", limit: 5})
+				_, err := p.search(t.Context(), query{text: "lantern", limit: 5})
 				took := time.Since(started)
 				if !errors.Is(err, errUnavailable) || took > time.Second {
 					t.Errorf("got %v after %v", err, took)
@@ -370,9 +370,9 @@ func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
 			t.Errorf("document %d is %q, acknowledged was word%d, attempted word%d",
 				w, d.title, acknowledged[w], attempted[w])
 		}
-		hits, _, err := p.search(t.Context(), query{text: d.title, prefix: d.id, limit: 1})
-		if err != nil || len(hits) != 1 || hits[0].Title != hits[0].Text {
-			t.Errorf("document %d is found as %+v, %v", w, hits, err)
+		found, err := p.search(t.Context(), query{text: d.title, prefix: d.id, limit: 1})
+		if err != nil || len(found.hits) != 1 || found.hits[0].Title != found.hits[0].Text {
+			t.Errorf("document %d is found as %+v, %v", w, found.hits, err)
 		}
 	}
 	wantWhole(t, server.url)

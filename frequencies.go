@@ -36,34 +36,22 @@ func (f *frequencies) of(t term) int {
 	return f.rare
 }
 
-// weigh takes the results of queryTerms and returns two PostgreSQL literals: the query's lexical
-// vector as a sparsevec, and the terms that select candidates as an int[]. It changes query and counts.
-func (f *frequencies) weigh(query []term, counts []float64) (lexical, selecting string) {
-	vector := make([]weightedTerm, len(query))
-	for i, t := range query {
-		if f.chunks > 0 {
-			counts[i] *= idf(f.of(t), f.chunks)
-		}
-		vector[i] = weightedTerm{t, float32(counts[i])}
-	}
-	return sparseVector(vector), f.selectingTerms(query)
-}
-
-// selectingTerms sorts the query's terms, the rarest first, and returns those that select candidates as
-// an int[] literal: the maxRareTerms rarest, without terms in more than a tenth of the chunks. It adds
-// more terms only if these select too few.
-func (f *frequencies) selectingTerms(query []term) string {
-	slices.SortStableFunc(query, func(a, b term) int { return f.of(a) - f.of(b) })
+// selectingTerms returns the terms of a query that select candidates as an int[] literal: the maxRareTerms
+// rarest, without terms in more than a tenth of the chunks. It adds more terms only if these select too
+// few.
+func (f *frequencies) selectingTerms(query []weightedTerm) string {
+	rarest := slices.Clone(query)
+	slices.SortStableFunc(rarest, func(a, b weightedTerm) int { return f.of(a.term) - f.of(b.term) })
 
 	var selecting []string
 	candidates := 0
-	for i, t := range query {
-		n := f.of(t)
+	for i, t := range rarest {
+		n := f.of(t.term)
 		isRare := i < maxRareTerms && n*10 <= f.chunks
 		if !isRare && candidates >= minCandidates {
 			break
 		}
-		selecting = append(selecting, strconv.Itoa(int(t)))
+		selecting = append(selecting, strconv.Itoa(int(t.term)))
 		candidates += n
 	}
 	return "{" + strings.Join(selecting, ",") + "}"
@@ -82,4 +70,19 @@ func sparseVector(vector []weightedTerm) string {
 		text = strconv.AppendFloat(text, float64(t.weight), 'g', -1, 32)
 	}
 	return string(text) + "}/" + strconv.Itoa(1<<termBits)
+}
+
+// parseSparseVector parses what sparseVector returns, or the database for a sparsevec.
+func parseSparseVector(text string) map[term]float64 {
+	weights := make(map[term]float64)
+	body, _, _ := strings.Cut(strings.TrimPrefix(text, "{"), "}")
+	for pair := range strings.SplitSeq(body, ",") {
+		index, value, _ := strings.Cut(pair, ":")
+		i, err := strconv.Atoi(index)
+		weight, err2 := strconv.ParseFloat(value, 64)
+		if err == nil && err2 == nil {
+			weights[term(i-1)] = weight
+		}
+	}
+	return weights
 }

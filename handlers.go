@@ -28,10 +28,11 @@ const (
 
 // searchAnswer is the response of GET /search.
 type searchAnswer struct {
-	Query    string  `json:"query"`
-	TookMS   float64 `json:"took_ms"`
-	Degraded bool    `json:"degraded,omitempty"` // the embedder failed: lexical hits only
-	Hits     []hit   `json:"hits"`
+	Query     string  `json:"query"`
+	TookMS    float64 `json:"took_ms"`
+	Degraded  bool    `json:"degraded,omitempty"`  // the embedder failed: lexical hits only
+	Corrected string  `json:"corrected,omitempty"` // see found
+	Hits      []hit   `json:"hits"`
 }
 
 // handleSearch answers GET /search?q=…&prefix=…&limit=….
@@ -65,25 +66,26 @@ func (s *server) search(ctx context.Context, q query) (answer searchAnswer, err 
 	if err != nil {
 		return searchAnswer{}, err
 	}
-	hits, degraded, err := s.store.search(ctx, q)
+	result, err := s.store.search(ctx, q)
 	if err != nil {
 		return searchAnswer{}, err
 	}
 
-	count := slog.Int("hits", len(hits))
+	count := slog.Int("hits", len(result.hits))
 	spanAttrs(ctx, count)
 	logAttrs(ctx, count)
-	if degraded {
+	if result.degraded {
 		logAttrs(ctx, slog.Bool("degraded", true))
 	}
 	// Queries are private: only debug lines contain them.
 	s.log.LogAttrs(ctx, slog.LevelDebug, "searched", slog.String("query", q.text), count)
 
 	return searchAnswer{
-		Query:    q.text,
-		TookMS:   milliseconds(time.Since(started)),
-		Degraded: degraded,
-		Hits:     hits,
+		Query:     q.text,
+		TookMS:    milliseconds(time.Since(started)),
+		Degraded:  result.degraded,
+		Corrected: result.corrected,
+		Hits:      result.hits,
 	}, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"math/bits"
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // snapshot is the whole index at one moment. It is immutable once commit has published it.
@@ -26,7 +27,13 @@ type entry struct {
 	bloom    []uint64       // Bloom filter of the terms; see mayContain
 	vectors  []int8         // embeddings of the chunks, concatenated; see quantize
 	scales   []float32      // of the vectors, by chunk; noVector: the vector is missing
+	titleKey uint64
+	words    vocabulary // nil once the entry has been committed
+	twins    *twins     // the entries with the same text; set by commit
 }
+
+// twins counts the entries that have the same text.
+type twins struct{ count atomic.Int32 }
 
 // documentTerm is a distinct term of a document. Its postings end where those of the next term
 // begin.
@@ -49,6 +56,8 @@ func newEntry(d *document, vectors [][]float32) *entry {
 	e := &entry{
 		document: d,
 		scales:   make([]float32, len(d.chunks)),
+		titleKey: titleKey(d.title),
+		words:    make(vocabulary),
 	}
 	e.setVectors(vectors)
 	e.setTerms()
@@ -76,8 +85,8 @@ func (e *entry) setVectors(vectors [][]float32) {
 // setTerms builds the postings and the Bloom filter from the text.
 func (e *entry) setTerms() {
 	byTerm := make(map[term][]posting)
-	for i, c := range e.chunks {
-		for _, t := range lexicalVector(e.title+"\n"+c.heading, c.text) {
+	for i := range e.chunks {
+		for _, t := range lexicalVector(e.passage(i), e.words) {
 			p := posting{uint32(i), t.weight}
 			byTerm[t.term] = append(byTerm[t.term], p)
 		}
@@ -95,6 +104,15 @@ func (e *entry) setTerms() {
 	sentinel := documentTerm{1 << termBits, uint32(len(e.postings))}
 	e.terms = append(e.terms, sentinel)
 	e.postings = slices.Clone(e.postings) // drops the spare capacity that append left
+}
+
+// vocabulary returns the words of e.
+func (e *entry) vocabulary() vocabulary {
+	words := make(vocabulary)
+	for i := range e.chunks {
+		lexicalVector(e.passage(i), words)
+	}
+	return words
 }
 
 // vector returns the quantized vector of a chunk. It is shared, not a copy.
@@ -187,8 +205,8 @@ func (s *snapshot) clone(more int) *snapshot {
 	return &snapshot{entries, s.chunks}
 }
 
-// set inserts e or replaces the entry with the same id.
-func (s *snapshot) set(e *entry) {
+// set inserts e or replaces the entry with the same id, which it returns.
+func (s *snapshot) set(e *entry) (old *entry) {
 	i, old := s.find(e.id)
 	if old == nil {
 		s.entries = slices.Insert(s.entries, i, e)
@@ -197,14 +215,16 @@ func (s *snapshot) set(e *entry) {
 		s.chunks -= len(old.chunks)
 	}
 	s.chunks += len(e.chunks)
+	return old
 }
 
-// delete removes the entry with this id, if there is one.
-func (s *snapshot) delete(id string) {
+// delete removes the entry with this id and returns it, nil if there is none.
+func (s *snapshot) delete(id string) (old *entry) {
 	i, old := s.find(id)
 	if old == nil {
-		return
+		return nil
 	}
 	s.entries = slices.Delete(s.entries, i, i+1)
 	s.chunks -= len(old.chunks)
+	return old
 }

@@ -101,7 +101,7 @@ func benchmarkSearch(b *testing.B, m *memory, prefix string) {
 		}
 
 		started := time.Now()
-		_, _, err := m.search(b.Context(), query{text: text, prefix: prefix, limit: 10})
+		_, err := m.search(b.Context(), query{text: text, prefix: prefix, limit: 10})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -167,7 +167,7 @@ func benchmarkSearchDuringPuts(b *testing.B, writers int) {
 	var durations []time.Duration
 	for b.Loop() {
 		started := time.Now()
-		_, _, err := m.search(b.Context(), query{text: "badena kosu", limit: 10})
+		_, err := m.search(b.Context(), query{text: "badena kosu", limit: 10})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -22,6 +22,7 @@ type memory struct {
 	vectorWeight float64 // weight of the vector leg; the lexical leg has 1
 	observe      *observer
 	current      atomic.Pointer[snapshot]
+	corpus       *corpus
 
 	writing sync.Mutex           // serializes writers; guards written
 	written map[string]time.Time // by id: when the API last wrote the file; see sync
@@ -35,6 +36,7 @@ func newMemory(f *folder, e embedder, vectorWeight float64, o *observer) *memory
 		embedder:     e,
 		vectorWeight: vectorWeight,
 		observe:      o,
+		corpus:       newCorpus(),
 		written:      make(map[string]time.Time),
 	}
 	m.current.Store(&snapshot{})
@@ -47,21 +49,34 @@ func (m *memory) start(ctx context.Context, tasks *sync.WaitGroup) error {
 	return nil
 }
 
-// search fuses the lexical and the vector leg. If the embedder fails, the query has no vector and
-// the vector leg is empty.
-func (m *memory) search(ctx context.Context, q query) (hits []hit, degraded bool, err error) {
+// search fuses the lexical and the vector leg. If the embedder fails, the query has no vector and the
+// vector leg is empty.
+func (m *memory) search(ctx context.Context, q query) (found, error) {
 	vector, embedErr := m.embedder.query(ctx, q.text)
 
-	s := m.current.Load()
-	lexicalLeg, vectorLeg, err := s.legs(ctx, q, vector)
+	result, err := m.rank(ctx, q, vector)
 	if err != nil {
-		return nil, false, err
+		return found{}, err
+	}
+	result.degraded = embedErr != nil
+	return result, nil
+}
+
+func (m *memory) rank(ctx context.Context, q query, vector []float32) (result found, err error) {
+	s := m.current.Load()
+	r, err := m.legs(ctx, s, q, vector)
+	if err != nil {
+		return found{}, err
 	}
 
 	_, end := stage(ctx, stageRank)
 	defer end(&err)
-	fused := fuse(lexicalLeg, vectorLeg, m.vectorWeight, m.embedder.minCosine())
-	return s.hits(fused, q.limit), embedErr != nil, nil
+	ranked := s.fuse(r, m.vectorWeight, m.embedder.minCosine())
+	result.hits = s.hits(r, ranked, q)
+	if r.question.text != q.text {
+		result.corrected = r.question.text
+	}
+	return result, nil
 }
 
 func (m *memory) document(ctx context.Context, id string) (_ *document, err error) {
@@ -260,11 +275,16 @@ func (m *memory) commit(changed []*entry, gone []string) {
 	next := m.current.Load().clone(len(changed))
 	ids := slices.Clone(gone)
 	for _, e := range changed {
-		next.set(e)
+		m.corpus.add(e)
+		if old := next.set(e); old != nil {
+			m.corpus.remove(old)
+		}
 		ids = append(ids, e.id)
 	}
 	for _, id := range gone {
-		next.delete(id)
+		if old := next.delete(id); old != nil {
+			m.corpus.remove(old)
+		}
 	}
 
 	m.current.Store(next)
@@ -303,6 +323,7 @@ func (m *memory) embedAgain(ctx context.Context, e *entry) error {
 	}
 
 	embedded := *e
+	embedded.words = e.vocabulary()
 	embedded.scales = make([]float32, len(e.scales))
 	embedded.setVectors(vectors)
 

@@ -266,8 +266,7 @@ func (p *postgres) row(
 	})
 }
 
-// rows returns all rows of one statement in a transaction of its own. columns returns the addresses in
-// row that the statement's columns are scanned into. The slice is not nil, so JSON has [] for no rows.
+// rows is transaction rows in a transaction of its own: see txRows.
 func rows[T any](
 	ctx context.Context,
 	p *postgres,
@@ -275,26 +274,39 @@ func rows[T any](
 	columns func(row *T) []any,
 	statement string,
 	args ...any,
-) ([]T, error) {
-	all := []T{}
-	err := p.transact(ctx, name, func(tx *transaction) error {
-		found, err := tx.QueryContext(ctx, tx.comment+statement, args...)
-		if err != nil {
-			return err
-		}
-		defer found.Close()
-
-		for found.Next() {
-			var row T
-			if err := found.Scan(columns(&row)...); err != nil {
-				return err
-			}
-			all = append(all, row)
-		}
-		tx.rows += len(all)
-		return found.Err()
+) (all []T, err error) {
+	err = p.transact(ctx, name, func(tx *transaction) error {
+		all, err = txRows(ctx, tx, columns, statement, args...)
+		return err
 	})
 	return all, err
+}
+
+// txRows returns all rows of one statement. columns returns the addresses in row that the statement's
+// columns are scanned into. The slice is not nil, so JSON has [] for no rows.
+func txRows[T any](
+	ctx context.Context,
+	tx *transaction,
+	columns func(row *T) []any,
+	statement string,
+	args ...any,
+) ([]T, error) {
+	all := []T{}
+	found, err := tx.QueryContext(ctx, tx.comment+statement, args...)
+	if err != nil {
+		return all, err
+	}
+	defer found.Close()
+
+	for found.Next() {
+		var row T
+		if err := found.Scan(columns(&row)...); err != nil {
+			return all, err
+		}
+		all = append(all, row)
+	}
+	tx.rows += len(all)
+	return all, found.Err()
 }
 
 // sqlComment returns a comment that names the request of ctx (google.github.io/sqlcommenter). Its values

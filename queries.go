@@ -8,133 +8,11 @@ import (
 	"database/sql"
 	"errors"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/lib/pq"
 )
-
-// search ranks by the lexical and the vector leg and fuses the two document by document, as the embedded
-// store does: see fuse. If the embedder does not answer, the lexical leg ranks alone.
-func (p *postgres) search(ctx context.Context, q query) (hits []hit, degraded bool, err error) {
-	vector, err := p.embedder.query(ctx, q.text)
-	if ctx.Err() != nil {
-		return nil, false, ctx.Err()
-	}
-
-	degraded = err != nil
-	if isZero(vector) {
-		vector = nil // a query without words is similar to no text
-	}
-
-	frequencies := p.frequencies.Load()
-	lexical, selecting := frequencies.weigh(queryTerms(q.text))
-
-	var isExact sql.NullBool
-	if q.prefix == "" {
-		isExact = sql.NullBool{
-			Bool:  frequencies.chunks <= p.exactChunks,
-			Valid: true,
-		}
-	}
-
-	columns := func(h *hit) []any {
-		return []any{&h.Document, &h.Title, &h.Heading, &h.Line, &h.Score, &h.Text}
-	}
-	hits, err = rows(ctx, p, querySearch, columns, searchSQL,
-		lexical,
-		pq.Array(vector),
-		likePrefix(q.prefix),
-		isExact,
-		selecting,
-		p.vectorWeight,
-		p.embedder.minCosine(),
-		q.limit,
-		p.exactChunks)
-	return hits, degraded, err
-}
-
-// searchSQL ranks in these steps:
-//   - narrow: whether there are so few chunks that each can be scored
-//   - lexical, vector: the 100 best chunks of each leg
-//   - scaled: their scores, scaled to 0..1 within the leg; the vector leg's times its weight
-//   - best: the best chunk of each document in each leg
-//   - fused: the documents by the sum of the two, with the chunk that contributes more
-//
-// Each leg has an exact branch, which scores every chunk, and a branch that uses its index. The
-// condition on narrow does not depend on a row, so the branch not taken costs nothing. OFFSET 0 keeps
-// the planner from computing a score twice, and from using the vector index in the exact branch.
-//
-// Its parameters are:
-//   - $1 the query's lexical vector
-//   - $2 the query's embedding, or NULL
-//   - $3 LIKE pattern of the ids
-//   - $4 whether to take the exact branches; NULL: if at most $9 chunks match $3
-//   - $5 terms that select the candidates of the lexical leg
-//   - $6 weight of the vector leg
-//   - $7 minimum cosine for a chunk to count as found
-//   - $8 maximum number of documents
-//   - $9 exactChunks
-const searchSQL = `
-WITH narrow AS MATERIALIZED (
-	SELECT coalesce($4::boolean, (
-		SELECT count(*) <= $9 FROM (SELECT FROM chunks WHERE document LIKE $3 LIMIT $9 + 1) AS few
-	)) AS yes
-),
-
-lexical AS MATERIALIZED (
-	(SELECT * FROM (
-		SELECT document, position, -(lex <#> $1) AS score FROM chunks
-		WHERE (SELECT yes FROM narrow) AND document LIKE $3 OFFSET 0
-	) AS every
-	WHERE score > 0 ORDER BY score DESC, document, position LIMIT 100)
-	UNION ALL
-	(SELECT * FROM (
-		SELECT document, position, -(lex <#> $1) AS score FROM chunks
-		WHERE NOT (SELECT yes FROM narrow) AND document LIKE $3 AND slots && $5::int[] OFFSET 0
-	) AS candidates
-	ORDER BY score DESC, document, position LIMIT 100)
-),
-
-vector AS MATERIALIZED (
-	(SELECT * FROM (
-		SELECT document, position, -(embedding <#> $2::real[]::halfvec) AS score FROM embeddings
-		WHERE (SELECT yes FROM narrow) AND document LIKE $3
-			AND $2::real[] IS NOT NULL AND embedding IS NOT NULL OFFSET 0
-	) AS every
-	ORDER BY score DESC, document, position LIMIT 100)
-	UNION ALL
-	(SELECT document, position, -(embedding <#> $2::real[]::halfvec) AS score FROM embeddings
-	WHERE NOT (SELECT yes FROM narrow) AND document LIKE $3 AND $2::real[] IS NOT NULL
-	ORDER BY embedding <#> $2::real[]::halfvec LIMIT 100)
-),
-
-scaled AS (
-	SELECT 1 AS leg, document, position, true AS found,
-		coalesce((score - min(score) OVER ()) / nullif(max(score) OVER () - min(score) OVER (), 0), 1) AS part
-	FROM lexical
-	UNION ALL
-	SELECT 2, document, position, score >= $7,
-		$6 * coalesce((score - min(score) OVER ()) / nullif(max(score) OVER () - min(score) OVER (), 0), 1)
-	FROM vector
-),
-
-best AS (
-	SELECT DISTINCT ON (document, leg) * FROM scaled ORDER BY document, leg, part DESC, position
-),
-
-fused AS (
-	SELECT document, sum(part) AS score, (array_agg(position ORDER BY part DESC, leg DESC))[1] AS position
-	FROM best GROUP BY document HAVING bool_or(found)
-	ORDER BY score DESC, document LIMIT $8
-)
-
-SELECT f.document, d.title, c.heading, c.line, f.score, c.text
-FROM fused AS f
-JOIN documents AS d ON d.id = f.document
-JOIN chunks AS c ON c.document = f.document AND c.position = f.position
-ORDER BY f.score DESC, f.document`
 
 func (p *postgres) document(ctx context.Context, id string) (*document, error) {
 	var text string
@@ -352,11 +230,6 @@ func (p *postgres) size(ctx context.Context) (documents, chunks int, err error) 
 	err = p.row(ctx, querySize, []any{&documents, &chunks}, `
 		SELECT documents, chunks FROM settings`)
 	return documents, chunks, err
-}
-
-// isZero reports whether v is the zero vector, as of a text without words, or nil.
-func isZero(v []float32) bool {
-	return !slices.ContainsFunc(v, func(x float32) bool { return x != 0 })
 }
 
 // likePrefix returns the LIKE pattern of strings that begin with prefix.

@@ -78,17 +78,17 @@ func TestIndexesFindWhatAScanFinds(t *testing.T) {
 	for _, question := range set.questions {
 		q := query{text: question.text, limit: 10}
 		p.exactChunks = 0
-		indexed, _, err := p.search(t.Context(), q)
+		indexed, err := p.search(t.Context(), q)
 		if err != nil {
 			t.Fatal(err)
 		}
 		p.exactChunks = exactChunks
-		exact, _, err := p.search(t.Context(), q)
+		exact, err := p.search(t.Context(), q)
 		if err != nil {
 			t.Fatal(err)
 		}
-		total += len(exact)
-		found += countSame(exact, indexed)
+		total += len(exact.hits)
+		found += countSame(exact.hits, indexed.hits)
 	}
 
 	recall := float64(found) / float64(total)
@@ -128,7 +128,7 @@ func BenchmarkPostgres(b *testing.B) {
 			for b.Loop() {
 				q := query{text: next(), prefix: prefix, limit: 10}
 				started := time.Now()
-				_, _, err := p.search(b.Context(), q)
+				_, err := p.search(b.Context(), q)
 				duration := time.Since(started)
 				if err != nil {
 					b.Fatal(err)
@@ -152,14 +152,20 @@ func BenchmarkPostgres(b *testing.B) {
 // literalSearch returns the statement of a search with literals for its parameters, on one line.
 func (p *postgres) literalSearch(q query) string {
 	f := p.frequencies.Load()
-	lexical, selecting := f.weigh(queryTerms(q.text))
+	asked := newQuestion(q.text, false)
+	weighted := asked.weights(f.of, f.chunks)
+	selecting := f.selectingTerms(weighted)
 	exact := "NULL"
 	if q.prefix == "" {
 		exact = strconv.FormatBool(f.chunks <= p.exactChunks)
 	}
 	vector, _ := pq.Float32Array(hashedVector(q.text)).Value()
-	parameters := strings.NewReplacer(
-		"$1", "'"+lexical+"'",
+	parameters := strings.NewReplacer( // those of two digits first
+		"$10", "'{}'",
+		"$11", "0",
+		"$12", "0",
+		"$13", "false",
+		"$1", "'"+sparseVector(weighted)+"'",
 		"$2", fmt.Sprintf("'%s'", vector),
 		"$3", "'"+likePrefix(q.prefix)+"'",
 		"$4", exact,
@@ -207,18 +213,18 @@ func recall(b *testing.B, p *postgres, prefix string) float64 {
 	total := 0
 	for range 50 {
 		q := query{text: next(), prefix: prefix, limit: 10}
-		got, _, err := p.search(b.Context(), q)
+		got, err := p.search(b.Context(), q)
 		if err != nil {
 			b.Fatal(err)
 		}
 		p.exactChunks = 1 << 30
-		exact, _, err := p.search(b.Context(), q)
+		exact, err := p.search(b.Context(), q)
 		p.exactChunks = exactChunks
 		if err != nil {
 			b.Fatal(err)
 		}
-		total += len(exact)
-		found += countSame(exact, got)
+		total += len(exact.hits)
+		found += countSame(exact.hits, got.hits)
 	}
 	return float64(found) / float64(total)
 }

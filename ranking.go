@@ -11,20 +11,97 @@ import (
 	"sync"
 )
 
-// legs runs both legs of a search. Each returns at most legSize candidates with the query's
+// legs are the results of both legs of a search.
+type legs struct {
+	question *question
+	terms    []term    // of the question, with those that weigh nothing
+	weights  []float64 // of the terms
+	lexical  []candidate
+	vector   []candidate
+	titled   []int // entries whose title is the query
+}
+
+// legs analyzes the query and runs both legs. Each returns at most legSize candidates with the query's
 // prefix, best first. If v is nil, the vector leg is empty.
-func (s *snapshot) legs(ctx context.Context, q query, v []float32) (lexical, vector []candidate, err error) {
+func (m *memory) legs(ctx context.Context, s *snapshot, q query, v []float32) (_ *legs, err error) {
 	ctx, end := stage(ctx, stageDB, querySearch.attrs()...)
 	defer end(&err)
 
 	low, high := s.prefixRange(q.prefix)
-	lexical, err = s.lexicalLeg(ctx, q.text, low, high)
-	if err != nil {
-		return nil, nil, err
-	}
+	buffer := matchBuffers.Get().(*[]match)
+	defer matchBuffers.Put(buffer)
 
-	vector, err = s.vectorLeg(ctx, v, low, high)
-	return lexical, vector, err
+	asked := newQuestion(q.text, q.partial)
+	m.complete(s, asked)
+	found, err := s.findMatches(ctx, asked, low, high, (*buffer)[:0])
+	if err != nil {
+		return nil, err
+	}
+	if corrected := m.correct(s, asked, found); corrected != nil {
+		asked = corrected
+		found, err = s.findMatches(ctx, asked, low, high, found.all[:0])
+		if err != nil {
+			return nil, err
+		}
+	}
+	*buffer = found.all
+
+	r := &legs{
+		question: asked,
+		terms:    found.terms,
+		weights:  found.weights(asked, s.chunks),
+	}
+	r.lexical = s.lexicalLeg(found, r)
+	if len(asked.phrases) > 0 {
+		return r, nil
+	}
+	r.titled = s.titled(asked.title, low, high)
+	r.vector, err = s.vectorLeg(ctx, v, low, high)
+	return r, err
+}
+
+// complete sets the completions of the question's partial word: the most frequent ones.
+func (m *memory) complete(s *snapshot, q *question) {
+	if q.partial == "" {
+		return
+	}
+	all := m.corpus.completions(q.partial)
+	mostFrequent(all, s.frequency)
+	q.complete(all)
+}
+
+// correct returns the question with the words that no chunk has replaced by the nearest that some have,
+// nil if there is nothing to replace.
+func (m *memory) correct(s *snapshot, q *question, found matches) *question {
+	corrections := make(map[string]string)
+	for _, unknown := range q.unknown(found.frequency) {
+		nearest := m.corpus.nearest(unknown)
+		mostFrequent(nearest, s.frequency)
+		if len(nearest) > 0 {
+			corrections[unknown] = nearest[0]
+		}
+	}
+	return q.corrected(corrections)
+}
+
+// frequency counts the chunks that contain t.
+func (s *snapshot) frequency(t term) int {
+	n := 0
+	for _, e := range s.entries {
+		n += len(e.find(t))
+	}
+	return n
+}
+
+// titled returns the entries among entries[low:high] whose title has this key.
+func (s *snapshot) titled(key uint64, low, high int) []int {
+	var titled []int
+	for i := low; i < high && key != 0; i++ {
+		if e := s.entries[i]; e.titleKey == key && len(e.chunks) > 0 {
+			titled = append(titled, i)
+		}
+	}
+	return titled
 }
 
 // candidate is a chunk that a leg found.
@@ -37,27 +114,6 @@ type candidate struct {
 // cancelInterval is the number of entries after which a leg checks its context.
 const cancelInterval = 1024
 
-// lexicalLeg ranks the chunks of entries[low:high] by BM25. Document frequencies are counted over
-// all entries, during the search: a table of them could drift from the documents.
-//
-// Buffer pool: matches take 16 bytes for each occurrence of a query's term, up to megabytes.
-func (s *snapshot) lexicalLeg(ctx context.Context, text string, low, high int) ([]candidate, error) {
-	query, weights := queryTerms(text)
-	buffer := matchBuffers.Get().(*[]match)
-	defer matchBuffers.Put(buffer)
-
-	matches, frequencies, err := s.findMatches(ctx, query, low, high, (*buffer)[:0])
-	if err != nil {
-		return nil, err
-	}
-	*buffer = matches
-
-	for k, df := range frequencies {
-		weights[k] *= idf(df, s.chunks)
-	}
-	return s.scoreMatches(matches, weights), nil
-}
-
 // match is a posting that a term of the query found.
 type match struct {
 	entry int32 // index in snapshot.entries
@@ -66,57 +122,126 @@ type match struct {
 }
 
 // matchBuffers holds the matches' slices between searches.
+//
+// Buffer pool: matches take 16 bytes for each occurrence of a query's term, up to megabytes.
 var matchBuffers = sync.Pool{New: func() any { return new([]match) }}
 
-// findMatches appends the matches in entries[low:high] to matches, sorted by entry. frequencies says
-// for each term of the query how many chunks of all entries contain it.
+// matches is what the terms of a question found.
+type matches struct {
+	terms       []term
+	frequencies []int   // for each term, the number of chunks of all entries that contain it
+	all         []match // sorted by entry
+}
+
+// frequency returns the number of chunks that contain t, which is one of the terms.
+func (m matches) frequency(t term) int {
+	k, _ := slices.BinarySearch(m.terms, t)
+	return m.frequencies[k]
+}
+
+// weights returns the weight of each term.
+func (m matches) weights(q *question, chunks int) []float64 {
+	weights := make([]float64, len(m.terms))
+	for _, t := range q.weights(m.frequency, chunks) {
+		k, _ := slices.BinarySearch(m.terms, t.term)
+		weights[k] = float64(t.weight)
+	}
+	return weights
+}
+
+// findMatches finds the terms of q in entries[low:high], and appends to buffer. Document frequencies are
+// counted over all entries, during the search: a table of them could drift from the documents.
 func (s *snapshot) findMatches(
-	ctx context.Context, query []term, low, high int, matches []match,
-) (_ []match, frequencies []int, err error) {
-	frequencies = make([]int, len(query))
+	ctx context.Context, q *question, low, high int, buffer []match,
+) (matches, error) {
+	found := matches{terms: q.terms(), all: buffer}
+	found.frequencies = make([]int, len(found.terms))
 	for i, e := range s.entries {
 		if i%cancelInterval == 0 && ctx.Err() != nil {
-			return nil, nil, ctx.Err()
+			return matches{}, ctx.Err()
 		}
 
-		for k, t := range query {
+		for k, t := range found.terms {
 			postings := e.find(t)
-			frequencies[k] += len(postings)
+			found.frequencies[k] += len(postings)
 			if i < low || i >= high {
 				continue
 			}
 			for _, p := range postings {
-				matches = append(matches, match{int32(i), int32(k), p})
+				found.all = append(found.all, match{int32(i), int32(k), p})
 			}
 		}
 	}
-	return matches, frequencies, nil
+	return found, nil
 }
 
-// scoreMatches returns the best chunks. The score of a chunk is the sum of its matches, each times
-// the weight of its term. matches must be sorted by entry.
-func (s *snapshot) scoreMatches(matches []match, weights []float64) []candidate {
-	var leg ranking
-	var scores []float64 // of the chunks of one entry
-	for len(matches) > 0 {
-		i := matches[0].entry
-		n := len(s.entries[i].chunks)
+// lexicalLeg returns the best chunks by BM25. The score of a chunk is the sum of its matches, each times
+// the weight of its term. With phrases, only chunks that contain them count.
+func (s *snapshot) lexicalLeg(found matches, r *legs) []candidate {
+	leg := ranking{limit: legSize}
+	required := r.question.required(r.terms)
+	if len(r.question.phrases) > 0 {
+		leg.limit = phraseCandidates
+	}
+
+	var scores []chunkScore // of the chunks of one entry
+	seen := make(map[*twins]bool)
+	for rest := found.all; len(rest) > 0; {
+		i := rest[0].entry
+		e := s.entries[i]
+		n := len(e.chunks)
 		scores = slices.Grow(scores[:0], n)[:n]
 		clear(scores)
 
-		for len(matches) > 0 && matches[0].entry == i {
-			m := matches[0]
-			scores[m.chunk] += float64(m.weight) * weights[m.query]
-			matches = matches[1:]
+		for len(rest) > 0 && rest[0].entry == i {
+			m := rest[0]
+			scores[m.chunk].sum += float64(m.weight) * r.weights[m.query]
+			if required != nil && required[m.query] {
+				scores[m.chunk].required++
+			}
+			rest = rest[1:]
 		}
 
+		if e.isRepeated(seen) {
+			continue
+		}
 		for j, score := range scores {
-			if score > 0 {
-				leg.add(candidate{int(i), j, score})
+			if score.sum > 0 && score.required >= r.question.requires {
+				leg.add(candidate{int(i), j, score.sum})
 			}
 		}
 	}
-	return leg.best()
+
+	best := leg.best()
+	if len(r.question.phrases) > 0 {
+		best = slices.DeleteFunc(best, func(c candidate) bool {
+			e := s.entries[c.entry]
+			chunk := e.chunks[c.chunk]
+			return !r.question.matches(e.title, chunk.heading, chunk.text)
+		})
+	}
+	return best[:min(len(best), legSize)]
+}
+
+// chunkScore is the score of a chunk while it is summed up.
+type chunkScore struct {
+	sum      float64
+	required int // number of required terms among its matches
+}
+
+// phraseCandidates is how many of the best chunks that have all words of a phrase are checked for the
+// phrase itself.
+const phraseCandidates = 1000
+
+// isRepeated reports whether an entry with the same text is in seen, and puts e there. Most texts occur
+// once.
+func (e *entry) isRepeated(seen map[*twins]bool) bool {
+	if e.twins.count.Load() < 2 {
+		return false
+	}
+	isRepeated := seen[e.twins]
+	seen[e.twins] = true
+	return isRepeated
 }
 
 // vectorLeg ranks the chunks of entries[low:high] by the cosine of their vectors and v. Vectors
@@ -132,13 +257,17 @@ func (s *snapshot) vectorLeg(ctx context.Context, v []float32, low, high int) ([
 		return nil, nil
 	}
 
-	var leg ranking
+	leg := ranking{limit: legSize}
+	seen := make(map[*twins]bool)
 	for i := low; i < high; i++ {
 		if i%cancelInterval == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 
 		e := s.entries[i]
+		if e.isRepeated(seen) {
+			continue
+		}
 		for j, chunkScale := range e.scales {
 			if chunkScale == noVector {
 				continue
@@ -171,22 +300,23 @@ func sparse(vector []int8) []dimension {
 	return dimensions
 }
 
-// ranking collects the legSize best candidates. Among equal scores it prefers the first added.
+// ranking collects the best candidates. Among equal scores it prefers the first added.
 //
-// Partial sort: it keeps up to 4*legSize candidates, then sorts and cuts them to legSize. From then
-// on the last of these is the score to beat. The price is 7 KB more than a heap of legSize takes.
+// Partial sort: it keeps up to four times the limit, then sorts and cuts the candidates. From then on the
+// last of these is the score to beat. The price is 7 KB more than a heap of legSize takes.
 type ranking struct {
+	limit      int
 	candidates []candidate
-	isCut      bool // candidates[:legSize] are the best so far, in order
+	isCut      bool // candidates[:limit] are the best so far, in order
 }
 
 func (r *ranking) add(c candidate) {
-	if r.isCut && c.score <= r.candidates[legSize-1].score {
+	if r.isCut && c.score <= r.candidates[r.limit-1].score {
 		return
 	}
 
 	r.candidates = append(r.candidates, c)
-	if len(r.candidates) == 4*legSize {
+	if len(r.candidates) == 4*r.limit {
 		r.candidates = r.best()
 		r.isCut = true
 	}
@@ -200,30 +330,51 @@ func (r *ranking) best() []candidate {
 		}
 		return cmp.Or(cmp.Compare(a.entry, b.entry), cmp.Compare(a.chunk, b.chunk))
 	})
-	return r.candidates[:min(len(r.candidates), legSize)]
+	return r.candidates[:min(len(r.candidates), r.limit)]
 }
 
 // fused is a document that at least one leg found.
 type fused struct {
-	entry    int     // index in snapshot.entries
-	score    float64 // the sum of the shares that the legs gave it
-	maxShare float64 // the larger share
+	entry    int // index in snapshot.entries
+	lexical  float64
+	vector   float64
+	title    float64
+	maxShare float64 // the larger share of the legs
 	chunk    int     // the best chunk in the leg that gave maxShare
-	isHit    bool    // its score in at least one leg reached the minimum of the leg
-	lastLeg  int     // the last leg that gave it a share: 1 or 2, 0 for none
+	isHit    bool
+	lastLeg  int // the last leg that gave it a share: 1 or 2, 0 for none
 }
+
+// score is what documents are ordered by.
+func (f *fused) score() float64 { return f.lexical + f.vector + f.title }
 
 // fusion holds the documents of both legs by the index of their entry.
 type fusion map[int]*fused
 
+// titleBonus is the score of a title that is the query. Together with its shares, it is more than two
+// legs can give to any other document.
+func titleBonus(vectorWeight float64) float64 { return 2 + vectorWeight }
+
 // fuse returns the documents of both legs, best first. Within a leg, the best chunk of a document
 // counts, and scores are scaled to 0..1 (min-max). The fused score is lexical + vectorWeight·vector
-// (Bruch et al., "An Analysis of Fusion Functions for Hybrid Retrieval", TOIS 2023). A document
-// that only the vector leg found must reach minCosine.
-func fuse(lexical, vector []candidate, vectorWeight, minCosine float64) []*fused {
+// (Bruch et al., "An Analysis of Fusion Functions for Hybrid Retrieval", TOIS 2023), and the bonus for
+// the title. A document without a word of the query must reach minCosine.
+func (s *snapshot) fuse(r *legs, vectorWeight, minCosine float64) []*fused {
 	byEntry := make(fusion)
-	byEntry.addLeg(1, lexical, 1, 0)
-	byEntry.addLeg(2, vector, vectorWeight, minCosine)
+	byEntry.addLeg(1, r.lexical, 1)
+	byEntry.addLeg(2, r.vector, vectorWeight)
+	for _, i := range r.titled {
+		f := byEntry.get(i)
+		f.title = titleBonus(vectorWeight)
+		f.isHit = true
+	}
+	for _, c := range r.lexical {
+		byEntry[c.entry].isHit = true
+	}
+	for _, c := range r.vector {
+		f := byEntry[c.entry]
+		f.isHit = f.isHit || c.score >= minCosine || s.shares(c.entry, r)
+	}
 
 	var ranked []*fused
 	for _, f := range byEntry {
@@ -232,13 +383,32 @@ func fuse(lexical, vector []candidate, vectorWeight, minCosine float64) []*fused
 		}
 	}
 	slices.SortFunc(ranked, func(a, b *fused) int {
-		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.entry, b.entry))
+		return cmp.Or(cmp.Compare(b.score(), a.score()), cmp.Compare(a.entry, b.entry))
 	})
 	return ranked
 }
 
+// shares reports whether an entry contains a term of the query.
+func (s *snapshot) shares(entry int, r *legs) bool {
+	for k, t := range r.terms {
+		if r.weights[k] > 0 && s.entries[entry].find(t) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+func (byEntry fusion) get(entry int) *fused {
+	f := byEntry[entry]
+	if f == nil {
+		f = &fused{entry: entry}
+		byEntry[entry] = f
+	}
+	return f
+}
+
 // addLeg adds weight times the scaled scores of one leg, whose candidates are sorted best first.
-func (byEntry fusion) addLeg(number int, leg []candidate, weight, minScore float64) {
+func (byEntry fusion) addLeg(number int, leg []candidate, weight float64) {
 	if len(leg) == 0 {
 		return
 	}
@@ -246,11 +416,7 @@ func (byEntry fusion) addLeg(number int, leg []candidate, weight, minScore float
 	worst := leg[len(leg)-1].score
 
 	for _, c := range leg {
-		f := byEntry[c.entry]
-		if f == nil {
-			f = &fused{entry: c.entry}
-			byEntry[c.entry] = f
-		}
+		f := byEntry.get(c.entry)
 		if f.lastLeg == number {
 			continue // a better chunk of the document came before
 		}
@@ -260,8 +426,11 @@ func (byEntry fusion) addLeg(number int, leg []candidate, weight, minScore float
 		if best > worst {
 			share *= (c.score - worst) / (best - worst)
 		}
-		f.score += share
-		f.isHit = f.isHit || c.score >= minScore
+		if number == 1 {
+			f.lexical = share
+		} else {
+			f.vector = share
+		}
 		if share >= f.maxShare {
 			f.maxShare = share
 			f.chunk = c.chunk
@@ -269,21 +438,58 @@ func (byEntry fusion) addLeg(number int, leg []candidate, weight, minScore float
 	}
 }
 
-// hits returns the first limit documents, each with its best chunk.
-func (s *snapshot) hits(ranked []*fused, limit int) []hit {
-	ranked = ranked[:min(limit, len(ranked))]
+// hits returns the first q.limit documents, each with its best chunk.
+func (s *snapshot) hits(r *legs, ranked []*fused, q query) []hit {
+	ranked = ranked[:min(q.limit, len(ranked))]
 	hits := make([]hit, 0, len(ranked))
 	for _, f := range ranked {
 		e := s.entries[f.entry]
 		c := e.chunks[f.chunk]
-		hits = append(hits, hit{
+		h := hit{
 			Document: e.id,
 			Title:    e.title,
 			Heading:  c.heading,
 			Line:     c.line,
-			Score:    f.score,
+			Score:    f.score(),
 			Text:     c.text,
-		})
+		}
+		if e.twins.count.Load() > 1 {
+			h.setTwins(s.twinIDs(e, q.prefix))
+		}
+		if q.explain {
+			h.Why = e.why(r, f)
+		}
+		hits = append(hits, h)
 	}
 	return hits
+}
+
+// twinIDs returns the ids with the prefix of the entries that have the text of e.
+func (s *snapshot) twinIDs(e *entry, prefix string) []string {
+	var ids []string
+	low, high := s.prefixRange(prefix)
+	for _, other := range s.entries[low:high] {
+		if other.twins == e.twins {
+			ids = append(ids, other.id)
+		}
+	}
+	return ids
+}
+
+// why explains the score of f, whose entry is e.
+func (e *entry) why(r *legs, f *fused) *why {
+	weights := make(map[term]float64)
+	for k, t := range r.terms {
+		for _, p := range e.find(t) {
+			if int(p.chunk) == f.chunk {
+				weights[t] = float64(p.weight) * r.weights[k]
+			}
+		}
+	}
+	return &why{
+		Words:   r.question.explain(weights),
+		Lexical: f.lexical,
+		Vector:  f.vector,
+		Title:   f.title,
+	}
 }

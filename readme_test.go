@@ -253,15 +253,15 @@ func TestReadmeShowsWhatItsFirstSearchAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	shown := regexp.MustCompile(`\{"query":"(.*?)",.*"document":"(.*?)",.*"heading":"(.*?)","line":(\d+),`).FindStringSubmatch(string(readme))
-	hits, _, err := m.search(t.Context(), query{text: shown[1], limit: 1})
-	if err != nil || len(hits) != 1 {
-		t.Fatal(hits, err)
+	found, err := m.search(t.Context(), query{text: shown[1], limit: 1})
+	if err != nil || len(found.hits) != 1 {
+		t.Fatal(found.hits, err)
 	}
-	got := []string{shown[1], hits[0].Document, hits[0].Heading, strconv.Itoa(hits[0].Line)}
+	got := []string{shown[1], found.hits[0].Document, found.hits[0].Heading, strconv.Itoa(found.hits[0].Line)}
 	if !slices.Equal(got, shown[1:]) {
 		t.Errorf("README shows %q, the answer is %q", shown[1:], got)
 	}
-	if hits, _, err := m.search(t.Context(), query{text: "zxqvwk", limit: 1}); err != nil || len(hits) > 0 {
-		t.Errorf("nonsense finds %v, %v", hits, err)
+	if found, err := m.search(t.Context(), query{text: "zxqvwk", limit: 1}); err != nil || len(found.hits) > 0 {
+		t.Errorf("nonsense finds %v, %v", found.hits, err)
 	}
 }

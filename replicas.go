@@ -26,8 +26,8 @@ import (
 var schemaSQL string
 
 const (
-	// schemaVersion goes up with every change of schema.sql. open must then migrate older schemas.
-	schemaVersion = 1
+	// schemaVersion goes up with every change of schema.sql. migrations must then bring older schemas there.
+	schemaVersion = 2
 
 	// migrationLock is the key of createSchema's advisory lock: any number, the same in all replicas.
 	migrationLock = 0x76697472

@@ -22,20 +22,31 @@ CREATE TABLE leases (
 );
 
 CREATE TABLE documents (
-	id      text COLLATE "C" PRIMARY KEY, -- so that LIKE 'guide/%' is a range of the index
-	title   text        NOT NULL,
-	text    text        NOT NULL,
-	etag    text        NOT NULL,
-	bytes   int         NOT NULL,
-	chunks  int         NOT NULL,
-	source  text        NOT NULL CHECK (source IN ('folder', 'api')),
-	updated timestamptz NOT NULL
+	id        text COLLATE "C" PRIMARY KEY, -- so that LIKE 'guide/%' is a range of the index
+	title     text        NOT NULL,
+	title_key bigint      NOT NULL, -- identifies the title, however it is cased
+	text      text        NOT NULL,
+	etag      text        NOT NULL,
+	bytes     int         NOT NULL,
+	chunks    int         NOT NULL,
+	source    text        NOT NULL CHECK (source IN ('folder', 'api')),
+	updated   timestamptz NOT NULL
 );
+CREATE INDEX documents_title ON documents (title_key);
+CREATE INDEX documents_etag ON documents (etag); -- finds documents with the same text
+
+-- The words of all documents, for corrections and completions. Those of removed documents stay until the next ANALYZE.
+CREATE TABLE words (
+	word text COLLATE "C" PRIMARY KEY,
+	term int              NOT NULL
+);
+CREATE INDEX words_term ON words (term);
 
 CREATE TABLE chunks (
 	document text COLLATE "C"     NOT NULL REFERENCES documents ON DELETE CASCADE,
 	position int                  NOT NULL,
 	heading  text                 NOT NULL,
+	slug     text                 NOT NULL DEFAULT '', -- of the heading, for links
 	line     int                  NOT NULL,
 	text     text                 NOT NULL,
 	slots    int[]                NOT NULL, -- the terms, sorted

@@ -4,6 +4,7 @@ package main
 // store passes testStore.
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -20,9 +21,8 @@ type store interface {
 	// error only if retrying cannot help.
 	start(ctx context.Context, tasks *sync.WaitGroup) error
 
-	// search returns at most q.limit documents, by descending score, then by id. degraded reports
-	// that the embedder failed, so that the lexical leg alone ranked them.
-	search(ctx context.Context, q query) (hits []hit, degraded bool, err error)
+	// search returns at most q.limit documents, by descending score, then by id.
+	search(ctx context.Context, q query) (found, error)
 
 	// document returns the document with this id, or errNotFound.
 	document(ctx context.Context, id string) (*document, error)
@@ -78,13 +78,48 @@ type hit struct {
 	Line     int     `json:"line"`    // see chunk
 	Score    float64 `json:"score"`   // see fuse
 	Text     string  `json:"text"`
+
+	Also []string `json:"also,omitempty"` // other documents with the same text, by length of the id
+	Why  *why     `json:"why,omitempty"`  // only if the query asks for it
+}
+
+// setTwins names h after the shortest of the ids that have its text, and lists the others.
+func (h *hit) setTwins(ids []string) {
+	slices.SortFunc(ids, func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
+	})
+	if len(ids) < 2 {
+		return
+	}
+	h.Document = ids[0]
+	h.Also = ids[1:min(len(ids), 1+maxAlso)]
+}
+
+// maxAlso bounds hit.Also.
+const maxAlso = 20
+
+// why says how the score of a hit came about: it is the sum of lexical, vector and title.
+type why struct {
+	Words   []wordWeight `json:"words"`   // the words of the query that the passage contains
+	Lexical float64      `json:"lexical"` // the share of the lexical leg: see fuse
+	Vector  float64      `json:"vector"`  // the share of the vector leg
+	Title   float64      `json:"title"`   // titleBonus, if the query is the document's title
 }
 
 // query is a search request.
 type query struct {
-	text   string
-	prefix string // only documents whose id starts with it; "": all documents
-	limit  int    // maximum number of documents
+	text    string
+	prefix  string // only documents whose id starts with it; "": all documents
+	limit   int    // maximum number of documents
+	partial bool   // the last word may be incomplete
+	explain bool   // hits say why they are found
+}
+
+// found is the result of a search.
+type found struct {
+	hits      []hit
+	degraded  bool   // the embedder failed, so the lexical leg alone ranked the hits
+	corrected string // the query that was searched for instead, because no document has one of its words
 }
 
 // A search has two legs, lexical and vector. Each passes its best chunks, at most legSize, to the

@@ -91,19 +91,19 @@ func (st storeTest) newDocument(id, text string) *document {
 func (st storeTest) wantSearch(q query, want ...string) []hit {
 	st.t.Helper()
 	q.limit = max(q.limit, 10)
-	hits, _, err := st.search(st.t.Context(), q)
+	found, err := st.search(st.t.Context(), q)
 	if err != nil {
 		st.t.Fatal(err)
 	}
 
 	got := []string{}
-	for _, h := range hits {
+	for _, h := range found.hits {
 		got = append(got, h.Document)
 	}
 	if !slices.Equal(got, want) {
 		st.t.Errorf("search %+v found %q, want %q", q, got, want)
 	}
-	return hits
+	return found.hits
 }
 
 func (st storeTest) wantList(prefix, after string, limit int, want ...string) {
@@ -301,9 +301,9 @@ func testRanking(t *testing.T, st storeTest) {
 		}
 	}
 
-	hits, _, err := st.search(t.Context(), query{text: "backup", limit: 1})
-	if err != nil || len(hits) != 1 {
-		t.Errorf("limit 1 gives %d hits, %v", len(hits), err)
+	found, err := st.search(t.Context(), query{text: "backup", limit: 1})
+	if err != nil || len(found.hits) != 1 {
+		t.Errorf("limit 1 gives %d found.hits, %v", len(found.hits), err)
 	}
 }
 
@@ -380,13 +380,13 @@ func testPrefixBeforeCut(t *testing.T, st storeTest) {
 // searchSet returns the ids that a search finds, sorted.
 func (st storeTest) searchSet(q query) []string {
 	st.t.Helper()
-	hits, _, err := st.search(st.t.Context(), q)
+	found, err := st.search(st.t.Context(), q)
 	if err != nil {
 		st.t.Fatal(err)
 	}
 
 	var ids []string
-	for _, h := range hits {
+	for _, h := range found.hits {
 		ids = append(ids, h.Document)
 	}
 	slices.Sort(ids)
@@ -431,12 +431,12 @@ func testTiesAtLimit(t *testing.T, st storeTest) {
 		st.mustPut(id, "same words")
 	}
 
-	hits, _, err := st.search(t.Context(), query{text: "same words", limit: 2})
-	if err != nil || len(hits) != 2 {
-		t.Fatalf("found %+v, %v", hits, err)
+	found, err := st.search(t.Context(), query{text: "same words", limit: 2})
+	if err != nil || len(found.hits) != 2 {
+		t.Fatalf("found %+v, %v", found.hits, err)
 	}
-	if hits[0].Document != "a.md" || hits[1].Document != "b.md" || hits[0].Score != 1.5 {
-		t.Errorf("found %+v", hits)
+	if found.hits[0].Document != "a.md" || found.hits[1].Document != "b.md" || found.hits[0].Score != 1.5 {
+		t.Errorf("found %+v", found.hits)
 	}
 }
 
@@ -449,9 +449,9 @@ func testRareWords(t *testing.T, st storeTest) {
 		"and is seen beside a server at times.")
 	st.settle()
 
-	hits, _, err := st.search(t.Context(), query{text: "server quokka", limit: 1})
-	if err != nil || len(hits) != 1 || hits[0].Document != "rare.md" {
-		t.Errorf("first is %+v, %v", hits, err)
+	found, err := st.search(t.Context(), query{text: "server quokka", limit: 1})
+	if err != nil || len(found.hits) != 1 || found.hits[0].Document != "rare.md" {
+		t.Errorf("first is %+v, %v", found.hits, err)
 	}
 }
 
@@ -602,14 +602,14 @@ func testConcurrency(t *testing.T, st storeTest) {
 	}
 
 	for range 200 {
-		hits, _, err := st.search(ctx, query{text: "common", limit: 10})
-		if err != nil || len(hits) != 1 {
-			t.Errorf("found %+v, %v", hits, err)
+		found, err := st.search(ctx, query{text: "common", limit: 10})
+		if err != nil || len(found.hits) != 1 {
+			t.Errorf("found %+v, %v", found.hits, err)
 			break
 		}
-		color := strings.TrimPrefix(hits[0].Title, "Common ")
-		if hits[0].Text != color {
-			t.Errorf("title %q with text %q", hits[0].Title, hits[0].Text)
+		color := strings.TrimPrefix(found.hits[0].Title, "Common ")
+		if found.hits[0].Text != color {
+			t.Errorf("title %q with text %q", found.hits[0].Title, found.hits[0].Text)
 		}
 	}
 

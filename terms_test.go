@@ -7,26 +7,140 @@ import (
 	"unicode/utf8"
 )
 
+// TestWords writes a whole in brackets around its parts, and + before a joined word.
 func TestWords(t *testing.T) {
 	tests := map[string]string{
 		"Hello, World!":         "hello world",
-		"maxConns HTTPServer":   "max conns http server",
-		"snake_case kebab-case": "snake case kebab case",
-		"sha256 x86 IPv6":       "sha256 x86 i pv6",
-		"ERR_CHUNK_MISSING":     "err chunk missing",
-		"Straße ΣΊΣΥΦΟΣ \u212A": "straße σίσυφοσ k",
-		"naïve हिन्दी":          "naïve हिन्दी",
+		"maxConns HTTPServer":   "[maxconns max conns] [httpserver http server]",
+		"GitHub GITHUB github":  "[github git hub] github github",
+		"snake_case kebab-case": "[snakecase snake case] kebab case +kebabcase",
+		"__init__ _x":           "init x",
+		"sha256 x86 IPv6":       "[sha256 sha] x86 [ipv6 ipv pv6]",
+		"OAuth2 HTTP/3":         "[oauth2 oauth auth2] http 3 +http3",
+		"ERR_CHUNK_MISSING":     "[errchunkmissing err chunk missing]",
+		"Use --no-cache or -v.": "use [--no-cache no cache] or [-v v]",
+		"`--dry-run=client`":    "[--dry-run dry run] client",
+		"a--b 3-4 - c -5":       "a b 3 4 +34 c 5",
+		"C++ C# F#, c":          "[c++ c] [c# c] [f# f] c",
+		"#C a#b C+ x++y":        "c a b c x y",
+		".NET ASP.NET a.net":    "[.net net] asp net a net",
+		"3.12 v1.2.3 node20.1":  "[3.12 3 12] [1.2.3 1.2 1 2 3] node [20.1 20 1]",
+		"Straße ΣΊΣΥΦΟΣ \u212A": "strasse σισυφοσ k",
+		"naïve हिन्दी":          "naive हिन्दी",
 		"検索する":                  "検 索 検索 す 索す る する",
-		"東京Tokyo2020":           "東 京 東京 tokyo2020",
+		"東京Tokyo2020":           "東 京 東京 [tokyo2020 tokyo]",
 		"ไทย":                   "ไ ท ไท ย ทย",
 		"":                      "",
-		"... --- !!!":           "",
+		"... --- !!! ++ # ``":   "",
 		strings.Repeat("a", 65): strings.Repeat("a", 64) + " a",
 	}
 	for text, want := range tests {
-		got := strings.Join(slices.Collect(words(text)), " ")
-		if got != want {
+		if got := showWords(text); got != want {
 			t.Errorf("words(%q) = %q, want %q", text, got, want)
+		}
+	}
+}
+
+func showWords(text string) string {
+	var b strings.Builder
+	isOpen := false
+	for w := range words(text) {
+		isInner := w.kind == partWord || w.kind == pieceWord
+		if isOpen && !isInner {
+			b.WriteByte(']')
+			isOpen = false
+		}
+		b.WriteByte(' ')
+		if w.kind == wholeWord {
+			b.WriteByte('[')
+			isOpen = true
+		}
+		if w.kind == joinedWord {
+			b.WriteByte('+')
+		}
+		b.WriteString(w.text)
+	}
+	if isOpen {
+		b.WriteByte(']')
+	}
+	return strings.TrimSpace(b.String())
+}
+
+// TestFold has pairs of spellings that a reader takes for the same.
+func TestFold(t *testing.T) {
+	for _, pair := range [][2]string{
+		{"Pru\u0308fung", "Prüfung"},
+		{"Café Crème", "cafe creme"},
+		{"STRASSE", "straße"},
+		{"Chloë", "chloe"},
+		{"ＣＯＲＳ　１２", "cors 12"},
+		{"ｶﾞｲﾄﾞ ﾊﾟｽ", "ガイド パス"},
+		{"か\u3099", "が"},
+		{"Ёлка", "елка"},
+		{"\u0438\u0306од", "йод"},
+		{"\u1112\u1161\u11ab\u1100\u1173\u11af", "한글"},
+		{"conﬁg ﬂow oﬃce", "config flow office"},
+		{"docu\u00admen\u200btation", "documentation"},
+		{"Łódź Ørsted Ångström", "lodz orsted angstrom"},
+		{"İstanbul", "istanbul"},
+		{"tiếng Việt", "tieng viet"},
+		{"άλφα ΆΛΦΑ", "αλφα αλφα"},
+		{"æther œuvre þing", "aether oeuvre thing"},
+		{"أحمد مُحَمَّد", "احمد محمد"},
+	} {
+		one := strings.Join(sequence(pair[0]), " ")
+		other := strings.Join(sequence(pair[1]), " ")
+		if one != other || one == "" {
+			t.Errorf("%q gives %q, %q gives %q", pair[0], one, pair[1], other)
+		}
+	}
+	for _, pair := range [][2]string{{"мой", "мои"}, {"กา", "กิ"}, {"はん", "ばん"}} {
+		if slices.Equal(sequence(pair[0]), sequence(pair[1])) {
+			t.Errorf("%q and %q are the same word", pair[0], pair[1])
+		}
+	}
+}
+
+func TestWordsKnowCode(t *testing.T) {
+	tests := map[string]string{
+		"Use `if` or ``a`b`` now": "if a b",
+		"```go\nfor x\n``` end":   "go for x",
+		"one ` tick":              "",
+		"`a` b `c":                "a",
+	}
+	for text, want := range tests {
+		var code []string
+		for w := range words(text) {
+			if w.isCode {
+				code = append(code, w.text)
+			}
+		}
+		if got := strings.Join(code, " "); got != want {
+			t.Errorf("code of %q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestSpeller(t *testing.T) {
+	known := []string{"certificate", "kubernetes", "backup", "form", "from", "rollback", "postgresql"}
+	tests := map[string]string{
+		"certifcate":  "certificate",
+		"kubernets":   "kubernetes",
+		"kubrenetse":  "kubernetes", // two swaps
+		"bakcup":      "backup",
+		"frm":         "form from",
+		"postgersql":  "postgresql",
+		"certificate": "",
+		"zebra":       "",
+		"backupping":  "",
+	}
+	for misspelt, want := range tests {
+		s := newSpeller(misspelt)
+		for _, w := range known {
+			s.add(w)
+		}
+		if got := strings.Join(s.nearest, " "); got != want {
+			t.Errorf("nearest to %q: %q, want %q", misspelt, got, want)
 		}
 	}
 }
@@ -45,7 +159,8 @@ func FuzzWords(f *testing.F) {
 	}
 
 	f.Fuzz(func(t *testing.T, text string) {
-		for word := range words(text) {
+		for w := range words(text) {
+			word := w.text
 			if word == "" || len(word) > 4*maxWordBytes {
 				t.Fatalf("bad word %q", word)
 			}
@@ -53,7 +168,7 @@ func FuzzWords(f *testing.F) {
 				t.Fatalf("bad word %q", word)
 			}
 
-			folded := strings.Map(fold, word)
+			folded := foldWord(word)
 			if folded != word {
 				t.Fatalf("%q is not folded: %q", word, folded)
 			}

@@ -322,8 +322,8 @@ type storeStub struct {
 	answer func(ctx context.Context) error
 }
 
-func (s storeStub) search(ctx context.Context, _ query) ([]hit, bool, error) {
-	return nil, false, s.answer(ctx)
+func (s storeStub) search(ctx context.Context, _ query) (found, error) {
+	return found{}, s.answer(ctx)
 }
 
 func (s storeStub) document(ctx context.Context, _ string) (*document, error) {

@@ -213,7 +213,7 @@ func TestTracingKeepsFailedRequestsWholeAtRateZero(t *testing.T) {
 			end(&err)
 			return err
 		}
-		_, _, err := inner.search(ctx, query{text: "alpha", limit: 1})
+		_, err := inner.search(ctx, query{text: "alpha", limit: 1})
 		return err
 	}}
 

@@ -241,12 +241,21 @@ func (p *postgres) analyze(ctx context.Context) error {
 		return err
 	}
 	p.modified.Add(-modified)
+	if err := p.execLong(ctx, pruneWordsSQL); err != nil {
+		return err
+	}
 
 	if err := p.reload(ctx); err != nil {
 		return err
 	}
 	return p.exec(ctx, queryMaintain, `SELECT pg_notify('vitrine', $1)`, p.replica)
 }
+
+// pruneWordsSQL deletes the words that no chunk contains any more.
+const pruneWordsSQL = `
+	DELETE FROM words WHERE NOT EXISTS (
+		SELECT FROM (SELECT DISTINCT unnest(slots) AS term FROM chunks) AS used WHERE used.term = words.term
+	)`
 
 // largeIndexes defines, by name, the indexes that searches use in a large collection.
 var largeIndexes = map[string]string{
@@ -309,11 +318,12 @@ func (p *postgres) reindex(ctx context.Context) error {
 		return err
 	}
 
-	err := p.execLong(ctx,
+	err := p.execLong(ctx, append(migrations,
 		`UPDATE settings SET model = ''`,
+		`TRUNCATE words`,
 		`DROP INDEX IF EXISTS embeddings_embedding`,
 		fmt.Sprintf(`ALTER TABLE embeddings ALTER embedding TYPE halfvec(%d) USING NULL`,
-			p.embedder.dimensions()))
+			p.embedder.dimensions()))...)
 	if err != nil {
 		return advise(err)
 	}
@@ -328,7 +338,8 @@ func (p *postgres) reindex(ctx context.Context) error {
 
 	want := p.fingerprint()
 	err = p.exec(ctx, queryMaintain, `
-		UPDATE settings SET analyzer = $1, model = $2, dimensions = $3`,
+		UPDATE settings SET schema = $1, analyzer = $2, model = $3, dimensions = $4`,
+		want.schema,
 		want.analyzer,
 		want.model,
 		want.dimensions)
@@ -336,6 +347,16 @@ func (p *postgres) reindex(ctx context.Context) error {
 		return err
 	}
 	return p.analyze(ctx)
+}
+
+// migrations bring an older schema to that of schema.sql. They change nothing in a current one.
+var migrations = []string{
+	`ALTER TABLE documents ADD COLUMN IF NOT EXISTS title_key bigint NOT NULL DEFAULT 0`,
+	`ALTER TABLE chunks ADD COLUMN IF NOT EXISTS slug text NOT NULL DEFAULT ''`,
+	`CREATE TABLE IF NOT EXISTS words (word text COLLATE "C" PRIMARY KEY, term int NOT NULL)`,
+	`CREATE INDEX IF NOT EXISTS words_term ON words (term)`,
+	`CREATE INDEX IF NOT EXISTS documents_title ON documents (title_key)`,
+	`CREATE INDEX IF NOT EXISTS documents_etag ON documents (etag)`,
 }
 
 // rechunk stores every document again, with the chunks of this program's analyzer.

@@ -26,9 +26,9 @@ func TestReindexMakesTheDatabaseFitTheSettings(t *testing.T) {
 	}
 
 	reopened := openPostgres(t, url, fake.env()...)
-	hits, degraded, err := reopened.search(t.Context(), query{text: "lantern", limit: 5})
-	if err != nil || degraded || len(hits) != 1 || hits[0].Text != "lantern" {
-		t.Errorf("found %+v, %v, %v", hits, degraded, err)
+	found, err := reopened.search(t.Context(), query{text: "lantern", limit: 5})
+	if err != nil || found.degraded || len(found.hits) != 1 || found.hits[0].Text != "lantern" {
+		t.Errorf("found %+v, %v, %v", found.hits, found.degraded, err)
 	}
 	const embedded = "SELECT count(*) FROM embeddings WHERE vector_dims(embedding) = 8"
 	if n := count(t, url, embedded); n != 2 {

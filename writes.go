@@ -11,6 +11,7 @@ import (
 	"database/sql"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 
 	"github.com/lib/pq"
@@ -192,10 +193,11 @@ func (tx *transaction) store(
 // insertDocument inserts the row of d, without its chunks.
 func (tx *transaction) insertDocument(ctx context.Context, d *document, source string) error {
 	return tx.exec(ctx, `
-		INSERT INTO documents (id, title, text, etag, bytes, chunks, source, updated)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		INSERT INTO documents (id, title, title_key, text, etag, bytes, chunks, source, updated)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
 		d.id,
 		d.title,
+		int64(titleKey(d.title)),
 		d.text,
 		d.etag,
 		len(d.text),
@@ -218,11 +220,14 @@ func (tx *transaction) insertChunks(ctx context.Context, d *document, vectors []
 	}
 
 	for from := 0; from < len(d.chunks); from += maxInsertedChunks {
-		var columns chunkColumns
+		columns := chunkColumns{words: make(vocabulary)}
 		for i := from; i < min(from+maxInsertedChunks, len(d.chunks)); i++ {
 			columns.add(i, d, embeddings[i])
 		}
 		if err := tx.insertRows(ctx, d, &columns); err != nil {
+			return err
+		}
+		if err := tx.insertWords(ctx, columns.words); err != nil {
 			return err
 		}
 	}
@@ -241,12 +246,13 @@ type chunkColumns struct {
 	slots      []pq.Int64Array
 	lex        []string
 	embeddings []pq.Float32Array
+	words      vocabulary
 }
 
 // add analyzes the chunk at a position of d and appends its row.
 func (cc *chunkColumns) add(position int, d *document, embedding pq.Float32Array) {
 	c := d.chunks[position]
-	lexical := lexicalVector(d.title+"\n"+c.heading, c.text)
+	lexical := lexicalVector(d.passage(position), cc.words)
 	slots := pq.Int64Array{} // nil would be NULL
 	for _, t := range lexical {
 		slots = append(slots, int64(t.term))
@@ -285,6 +291,23 @@ func (tx *transaction) insertRows(ctx context.Context, d *document, cc *chunkCol
 		pq.Array(cc.slots),
 		pq.Array(cc.lex),
 		pq.Array(cc.embeddings))
+}
+
+// insertWords adds words to the table of words. They are sorted, so that two writers wait for each other
+// in the same order.
+func (tx *transaction) insertWords(ctx context.Context, words vocabulary) error {
+	sorted := slices.Sorted(maps.Keys(words))
+	terms := make([]int64, len(sorted))
+	for i, w := range sorted {
+		terms[i] = int64(newTerm(w))
+	}
+	return tx.exec(ctx, `
+		INSERT INTO words (word, term)
+		SELECT word, term FROM unnest($1::text[], $2::int[]) AS new (word, term)
+		WHERE NOT EXISTS (SELECT FROM words AS w WHERE w.word = new.word)
+		ORDER BY word COLLATE "C" ON CONFLICT DO NOTHING`,
+		pq.Array(sorted),
+		pq.Array(terms))
 }
 
 // recordChange counts a change and notifies the other replicas: see postgres.notified. It adds

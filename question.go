@@ -1,0 +1,315 @@
+package main
+
+// Analysis of a query: what it asks for, word by word, and which terms it searches for.
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+const (
+	// maxQueryTerms is how many terms a search uses. Of more, it uses those with the greatest weights.
+	maxQueryTerms = 64
+
+	// pieceWeight is the weight of the pieces of a whole that is found: pages with no_cache come before
+	// pages with cache.
+	pieceWeight = 0.3
+
+	// minPartialRunes is the length of the shortest beginning of a word that partial matching completes.
+	minPartialRunes = 2
+)
+
+// question is an analyzed query.
+type question struct {
+	text    string
+	words   []questionWord
+	phrases [][]string // the words of each phrase in quotes
+	title   uint64     // the titleKey of the query
+
+	partial     string   // the last word, if only its beginning is known
+	completions []string // of partial
+
+	requires int // number of the terms that required returns
+}
+
+// questionWord is a word of a query, with the parts and pieces of it.
+type questionWord struct {
+	word
+	term  term
+	inner []questionWord
+}
+
+// newQuestion analyzes a query. With partial, the last word may be incomplete.
+func newQuestion(text string, partial bool) *question {
+	q := &question{
+		text:    text,
+		phrases: phrases(text),
+		title:   titleKey(text),
+	}
+	for w := range words(text) {
+		asked := questionWord{word: w, term: newTerm(w.text)}
+		if w.kind == partWord || w.kind == pieceWord {
+			last := &q.words[len(q.words)-1]
+			last.inner = append(last.inner, asked)
+			continue
+		}
+		q.words = append(q.words, asked)
+	}
+
+	last, _ := utf8.DecodeLastRuneInString(text)
+	if partial && isWordRune(last) && !isSpaceless(last) && len(q.words) > 0 {
+		w := q.words[len(q.words)-1]
+		if w.kind != joinedWord && utf8.RuneCountInString(w.text) >= minPartialRunes {
+			q.partial = w.text
+		}
+	}
+	return q
+}
+
+// titleKey identifies a title, however it is cased and punctuated. A query with the same key is that
+// title. The key of a text without words is 0.
+func titleKey(text string) uint64 {
+	joined := ""
+	for w := range words(text) {
+		if w.kind == plainWord || w.kind == wholeWord {
+			joined += w.text + " "
+		}
+	}
+	if joined == "" {
+		return 0
+	}
+	return hash(joined)
+}
+
+// phrases returns the words of each phrase in double quotes.
+func phrases(text string) [][]string {
+	quotes := strings.NewReplacer("“", `"`, "”", `"`, "„", `"`, "«", `"`, "»", `"`)
+	parts := strings.Split(quotes.Replace(text), `"`)
+
+	var found [][]string
+	for i := 1; i+1 < len(parts); i += 2 { // what follows the last, unbalanced quote is no phrase
+		if phrase := sequence(parts[i]); len(phrase) > 0 {
+			found = append(found, phrase)
+		}
+	}
+	return found
+}
+
+// sequence returns the words of text as a reader counts them: each once.
+func sequence(text string) []string {
+	var texts []string
+	for w := range words(text) {
+		if w.kind == plainWord || w.kind == wholeWord {
+			texts = append(texts, w.text)
+		}
+	}
+	return texts
+}
+
+// matches reports whether every phrase of q is in the title, in the heading or in the text of a chunk.
+func (q *question) matches(title, heading, text string) bool {
+	fields := [][]string{sequence(title), sequence(heading), sequence(text)}
+	for _, phrase := range q.phrases {
+		isIn := func(field []string) bool { return containsSequence(field, phrase) }
+		if !slices.ContainsFunc(fields, isIn) {
+			return false
+		}
+	}
+	return true
+}
+
+func containsSequence(all, part []string) bool {
+	for i := 0; i+len(part) <= len(all); i++ {
+		if slices.Equal(all[i:i+len(part)], part) {
+			return true
+		}
+	}
+	return false
+}
+
+// complete sets the completions of the partial word, which are sorted best first. Stop words complete it
+// only if the query has no other word.
+func (q *question) complete(completions []string) {
+	if len(q.words) > 1 {
+		isStopWord := func(w string) bool { return stopWords[w] }
+		completions = slices.DeleteFunc(completions, isStopWord)
+	}
+	q.completions = completions[:min(len(completions), maxCompletedWords)]
+}
+
+// corrected returns the question with some words replaced, nil if there are none. corrections has the
+// replacements by the words as they were asked.
+func (q *question) corrected(corrections map[string]string) *question {
+	if len(corrections) == 0 {
+		return nil
+	}
+	corrected := newQuestion(replaceWords(q.text, corrections), false)
+	corrected.partial = q.partial
+	corrected.completions = q.completions
+	return corrected
+}
+
+// required tells for each of terms, which must be those of q, whether a chunk must contain it to contain
+// the phrases. Words that the index leaves out are not required.
+func (q *question) required(terms []term) []bool {
+	if len(q.phrases) == 0 {
+		return nil
+	}
+
+	required := make([]bool, len(terms))
+	for _, phrase := range q.phrases {
+		for _, text := range phrase {
+			k, isFound := slices.BinarySearch(terms, newTerm(text))
+			if isFound && !stopWords[text] && !required[k] {
+				required[k] = true
+				q.requires++
+			}
+		}
+	}
+	return required
+}
+
+// explain returns the words of the query with their weights in a chunk, the heaviest first.
+func (q *question) explain(weights map[term]float64) []wordWeight {
+	names := make(map[term]string)
+	name := func(t term, text string) {
+		if names[t] == "" {
+			names[t] = text
+		}
+	}
+	for _, w := range q.words {
+		name(w.term, w.text)
+		for _, inner := range w.inner {
+			name(inner.term, inner.text)
+		}
+	}
+	for _, w := range q.completions {
+		name(newTerm(w), w)
+	}
+
+	words := []wordWeight{} // not nil: none is [] in JSON
+	for t, weight := range weights {
+		if weight > 0 {
+			words = append(words, wordWeight{names[t], weight})
+		}
+	}
+	slices.SortFunc(words, func(a, b wordWeight) int {
+		return cmp.Or(cmp.Compare(b.Weight, a.Weight), strings.Compare(a.Word, b.Word))
+	})
+	return words
+}
+
+// wordWeight is a word with what it adds to the BM25 score of a passage.
+type wordWeight struct {
+	Word   string  `json:"word"`
+	Weight float64 `json:"weight"`
+}
+
+// terms returns every term that the query may search for, once.
+func (q *question) terms() []term {
+	var all []term
+	for _, w := range q.completions {
+		all = append(all, newTerm(w))
+	}
+	for _, w := range q.words {
+		all = append(all, w.term)
+		for _, inner := range w.inner {
+			all = append(all, inner.term)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// weights returns the terms to search for with their weights, sorted by term. df is the number of the
+// n chunks that contain a term, 0 only if none does.
+func (q *question) weights(df func(term) int, n int) []weightedTerm {
+	byTerm := q.frequencies(df, false)
+	if len(byTerm) == 0 {
+		byTerm = q.frequencies(df, true)
+	}
+
+	var weighted []weightedTerm
+	for t, count := range byTerm {
+		weighted = append(weighted, weightedTerm{t, float32(count * idf(df(t), n))})
+	}
+	weighted = append(weighted, q.weightedCompletions(df, n)...)
+
+	slices.SortFunc(weighted, func(a, b weightedTerm) int {
+		return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(a.term, b.term))
+	})
+	weighted = weighted[:min(len(weighted), maxQueryTerms)]
+	slices.SortFunc(weighted, func(a, b weightedTerm) int { return cmp.Compare(a.term, b.term) })
+	return weighted
+}
+
+// frequencies counts how often the query asks for each term. It leaves out stop words unless they are
+// asked for.
+func (q *question) frequencies(df func(term) int, withStopWords bool) map[term]float64 {
+	byTerm := make(map[term]float64)
+	add := func(w questionWord, weight float64) {
+		if withStopWords || !stopWords[w.text] {
+			byTerm[w.term] += weight
+		}
+	}
+
+	for i, w := range q.words {
+		isPartial := len(q.completions) > 0 && i == len(q.words)-1
+		if isPartial {
+			continue // it is among its completions
+		}
+		isFound := df(w.term) > 0
+		if isFound || w.kind == plainWord {
+			add(w, 1)
+		}
+		for _, inner := range w.inner {
+			switch {
+			case !isFound:
+				add(inner, 1)
+			case inner.kind == pieceWord:
+				add(inner, pieceWeight)
+			}
+		}
+	}
+	return byTerm
+}
+
+// weightedCompletions gives all completions of the partial word the weight of a term that is in as many
+// chunks as all of them together, so that a rare completion does not outweigh the usual ones.
+func (q *question) weightedCompletions(df func(term) int, n int) []weightedTerm {
+	var completions []term
+	for _, w := range q.completions {
+		completions = append(completions, newTerm(w))
+	}
+	slices.Sort(completions)
+	completions = slices.Compact(completions) // words with the same stem
+
+	sum := 0
+	for _, t := range completions {
+		sum += df(t)
+	}
+	var weighted []weightedTerm
+	for _, t := range completions {
+		weight := idf(min(sum, n), n)
+		weighted = append(weighted, weightedTerm{t, float32(weight)})
+	}
+	return weighted
+}
+
+// unknown returns the words of which no chunk contains anything: see corrected.
+func (q *question) unknown(df func(term) int) []string {
+	var unknown []string
+	for i, w := range q.words {
+		isPartial := len(q.completions) > 0 && i == len(q.words)-1
+		isInner := func(inner questionWord) bool { return df(inner.term) > 0 }
+		if isPartial || df(w.term) > 0 || slices.ContainsFunc(w.inner, isInner) {
+			continue
+		}
+		if isCorrectable(w.text) {
+			unknown = append(unknown, w.text)
+		}
+	}
+	return unknown
+}

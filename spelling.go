@@ -1,0 +1,146 @@
+package main
+
+// Correction of misspelt words, by the vocabulary of the documents.
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	minCorrectedRunes = 4 // a shorter word has too many neighbours
+	minTwoEditsRunes  = 8 // from this length on, two edits are corrected
+)
+
+// vocabulary is a set of words, folded.
+type vocabulary map[string]struct{}
+
+// add adds a word of a document, unless nobody types it: single characters, and the pairs of characters of
+// scripts without spaces.
+func (v vocabulary) add(word string) {
+	first, size := utf8.DecodeRuneInString(word)
+	if size < len(word) && !isSpaceless(first) {
+		v[word] = struct{}{}
+	}
+}
+
+// isCorrectable reports whether a word is looked for in the vocabulary if no document has it: words of
+// letters alone, in a script with spaces between words.
+func isCorrectable(word string) bool {
+	isOther := func(r rune) bool { return !unicode.IsLetter(r) || isSpaceless(r) }
+	return utf8.RuneCountInString(word) >= minCorrectedRunes && !strings.ContainsFunc(word, isOther)
+}
+
+// maxEdits is how many edits a correction of word may have.
+func maxEdits(word string) int {
+	if utf8.RuneCountInString(word) >= minTwoEditsRunes {
+		return 2
+	}
+	return 1
+}
+
+// maxCompletedWords is how many words the beginning of a word stands for.
+const maxCompletedWords = 32
+
+// mostFrequent sorts words by descending frequency, then by length, then alphabetically.
+func mostFrequent(words []string, frequency func(term) int) {
+	slices.SortFunc(words, func(a, b string) int {
+		return cmp.Or(
+			cmp.Compare(frequency(newTerm(b)), frequency(newTerm(a))),
+			cmp.Compare(len(a), len(b)),
+			strings.Compare(a, b))
+	})
+}
+
+// speller collects the words that are nearest to a misspelt one.
+type speller struct {
+	word    []rune
+	edits   int      // distance of nearest from word; greater than allowed while there is none
+	nearest []string // all at the same distance
+	rows    [3][]int
+}
+
+func newSpeller(word string) *speller {
+	s := &speller{word: []rune(word), edits: maxEdits(word)}
+	for i := range s.rows {
+		s.rows[i] = make([]int, len(s.word)+1)
+	}
+	return s
+}
+
+// add looks at a word of the vocabulary.
+func (s *speller) add(candidate string) {
+	// The length in bytes differs by at most four for each edit.
+	if d := len(candidate) - len(string(s.word)); d > 4*s.edits || d < -4*s.edits {
+		return
+	}
+	edits := s.distance(candidate)
+	if edits > s.edits || edits == 0 {
+		return
+	}
+	if edits < s.edits {
+		s.edits = edits
+		s.nearest = nil
+	}
+	s.nearest = append(s.nearest, candidate)
+}
+
+// distance returns the number of edits from candidate to the word: a letter inserted, deleted or replaced,
+// or two neighbours swapped (optimal string alignment). It stops above s.edits.
+func (s *speller) distance(candidate string) int {
+	above := s.rows[0]
+	current := s.rows[1]
+	twoAbove := s.rows[2]
+	for j := range above {
+		above[j] = j
+	}
+
+	var before rune
+	i := 0
+	for _, r := range candidate {
+		i++
+		current[0] = i
+		least := i
+		for j, w := range s.word {
+			cost := 1
+			if w == r {
+				cost = 0
+			}
+			d := min(above[j]+cost, above[j+1]+1, current[j]+1)
+			if i > 1 && j > 0 && w == before && s.word[j-1] == r {
+				d = min(d, twoAbove[j-1]+1)
+			}
+			current[j+1] = d
+			least = min(least, d)
+		}
+		if least > s.edits {
+			return least
+		}
+		before = r
+		twoAbove, above, current = above, current, twoAbove
+	}
+	return above[len(s.word)]
+}
+
+// replaceWords returns text with each word that corrections has, by its folded form, replaced. Everything
+// else stays as it is.
+func replaceWords(text string, corrections map[string]string) string {
+	var b strings.Builder
+	for at := 0; at < len(text); {
+		end := runEnd(text, at)
+		if end == at {
+			_, size := utf8.DecodeRuneInString(text[at:])
+			end = at + size
+		}
+		run := text[at:end]
+		if correction, ok := corrections[foldWord(run)]; ok {
+			run = correction
+		}
+		b.WriteString(run)
+		at = end
+	}
+	return b.String()
+}

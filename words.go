@@ -1,0 +1,467 @@
+package main
+
+// Cutting of text into words, for documents and queries alike.
+//
+// People write one thing in several ways: maxConns, max_conns, max conns. So an identifier gives
+// itself as a whole and its parts as well. Flags, versions, C# and .NET are wholes too.
+
+import (
+	"iter"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// maxWordBytes limits the cost of a word. Longer runs are cut into several words.
+const maxWordBytes = 64
+
+// word is a word of a text.
+type word struct {
+	text   string // folded: see foldWord
+	kind   wordKind
+	isCode bool // it stands in a code span or a fenced code block
+}
+
+type wordKind uint8
+
+const (
+	// plainWord is a word that belongs to no whole.
+	plainWord wordKind = iota
+
+	// wholeWord is an identifier, a flag or a version as a whole. Its parts and pieces follow it.
+	wholeWord
+
+	// partWord is a part of the whole before it, cut where the case changes: max and conns of maxConns.
+	partWord
+
+	// pieceWord is a piece of the whole before it, which the writer has separated: max and conns of
+	// max_conns, no and cache of --no-cache, 3 and 12 of 3.12, http of http3.
+	pieceWord
+
+	// joinedWord is a compound without its separator: email of e-mail, http3 of HTTP/3. The words that
+	// it joins are words of their own.
+	joinedWord
+)
+
+// words yields the words of text in order.
+func words(text string) iter.Seq[word] {
+	return func(yield func(word) bool) {
+		c := cutter{text: text, yield: yield}
+		for c.next() {
+		}
+	}
+}
+
+// cutter cuts text into words.
+type cutter struct {
+	text  string
+	at    int // offset of what is not cut yet
+	yield func(word) bool
+
+	ticks int // length of the backtick run that opened the current code; 0 outside code
+	run   string
+	runAt int // offset of the last run, for joined words
+}
+
+// next cuts what stands at c.at. It returns false at the end of the text, or as soon as yield does.
+func (c *cutter) next() bool {
+	if c.at >= len(c.text) {
+		return false
+	}
+
+	switch b := c.text[c.at]; {
+	case b == '`':
+		c.toggleCode()
+		return true
+	case b == '-' || b == '.':
+		if end := c.markedEnd(); end > 0 {
+			return c.emitMarked(end)
+		}
+		c.at++
+		return true
+	case b < utf8.RuneSelf && !isWordByte[b]:
+		c.at++
+		return true
+	}
+
+	end := runEnd(c.text, c.at)
+	if end == c.at {
+		_, size := utf8.DecodeRuneInString(c.text[c.at:])
+		c.at += size
+		return true
+	}
+	return c.emitRun(end)
+}
+
+// toggleCode handles a run of backticks: it opens code if a run of the same length closes it later, and
+// closes the code that a run of its length opened (CommonMark 0.31, section 6.1). Fences are such runs
+// too.
+func (c *cutter) toggleCode() {
+	rest := c.text[c.at:]
+	n := len(rest) - len(strings.TrimLeft(rest, "`"))
+	c.at += n
+
+	switch {
+	case c.ticks == n:
+		c.ticks = 0
+	case c.ticks == 0 && strings.Contains(c.text[c.at:], strings.Repeat("`", n)):
+		c.ticks = n
+	}
+}
+
+// markedEnd returns the end of the flag (--no-cache, -v) or dotted name (.NET, .env) that begins at c.at,
+// or 0 if there is none: a letter must follow the mark, and no word may precede it.
+func (c *cutter) markedEnd() int {
+	if before, _ := utf8.DecodeLastRuneInString(c.text[:c.at]); c.at > 0 && !isBoundary(before) {
+		return 0
+	}
+
+	mark := c.text[c.at]
+	begin := c.at + 1
+	if mark == '-' && strings.HasPrefix(c.text[begin:], "-") {
+		begin++
+	}
+	if begin >= len(c.text) || !isLetterByte(c.text[begin]) {
+		return 0
+	}
+
+	end := begin
+	for end < len(c.text) {
+		b := c.text[end]
+		isInner := mark == '-' && b == '-' && end+1 < len(c.text) && isWordByte[c.text[end+1]]
+		if !isInner && !isWordByte[b] && b != '_' {
+			break
+		}
+		end++
+	}
+	if end-c.at > maxWordBytes {
+		return 0
+	}
+	return end
+}
+
+// isBoundary reports whether a flag may follow r.
+func isBoundary(r rune) bool {
+	return unicode.IsSpace(r) || strings.ContainsRune("`\"'([{<|=,;:/*", r)
+}
+
+// emitMarked yields the flag or dotted name text[at:end], and what it says without its mark.
+func (c *cutter) emitMarked(end int) bool {
+	marked := c.text[c.at:end]
+	c.at = end
+	if !c.emit(foldWord(marked), wholeWord) {
+		return false
+	}
+
+	isSeparator := func(r rune) bool { return r == '-' || r == '.' || r == '_' }
+	for piece := range strings.FieldsFuncSeq(marked, isSeparator) {
+		if !c.emit(foldWord(piece), pieceWord) {
+			return false
+		}
+	}
+	return true
+}
+
+// emitRun yields the words of the run text[at:end] with what belongs to it behind its end.
+func (c *cutter) emitRun(end int) bool {
+	start := c.at
+	previous := c.run
+	isJoined := c.runAt > 0 && start-c.runAt == 1 && isJoint(c.text[c.runAt])
+	run := c.text[start:end]
+	c.at = end
+	c.run = run
+	c.runAt = end
+
+	if suffix := signSuffix(run, c.text[end:]); suffix != "" {
+		c.at += len(suffix)
+		return c.emit(foldWord(run)+suffix, wholeWord) && c.emit(foldWord(run), partWord)
+	}
+
+	if version := versionEnd(c.text, start, end); version > end {
+		return c.emitVersion(start, version)
+	}
+
+	if !c.emitSegments(run) {
+		return false
+	}
+	if isJoined && isShortASCII(previous) && isShortASCII(run) {
+		return c.emit(foldWord(previous+run), joinedWord)
+	}
+	return true
+}
+
+// isJoint reports whether b joins the words of a compound: e-mail, HTTP/3.
+func isJoint(b byte) bool {
+	return b == '-' || b == '/'
+}
+
+// isShortASCII reports whether run may be joined with its neighbour: the two fit into one word.
+func isShortASCII(run string) bool {
+	for i := range len(run) {
+		if !isWordByte[run[i]] {
+			return false
+		}
+	}
+	return len(run) <= maxWordBytes/2
+}
+
+// signSuffix returns the signs behind run that belong to a name such as C++, C# or F#, or "".
+func signSuffix(run, rest string) string {
+	if len(run) > 8 || !isLetterByte(run[len(run)-1]) {
+		return ""
+	}
+
+	suffix := ""
+	switch {
+	case strings.HasPrefix(rest, "++"):
+		suffix = "++"
+	case len(run) == 1 && strings.HasPrefix(rest, "#"):
+		suffix = "#"
+	default:
+		return ""
+	}
+	after, _ := utf8.DecodeRuneInString(rest[len(suffix):])
+	if isWordRune(after) {
+		return ""
+	}
+	return suffix
+}
+
+// versionEnd returns the end of the version (3.12, v1.2.3, python3.12) whose beginning is the run
+// text[start:end], or end if it is none.
+func versionEnd(text string, start, end int) int {
+	if !isDigitByte(text[end-1]) || start > 0 && text[start-1] == '.' {
+		return end
+	}
+	for end+1 < len(text) && text[end] == '.' && isDigitByte(text[end+1]) {
+		end++
+		for end < len(text) && isDigitByte(text[end]) {
+			end++
+		}
+	}
+	return end
+}
+
+// emitVersion yields the version text[start:end]: python3.12 gives 3.12 as a whole, its beginnings of at
+// least two numbers, its numbers, and what comes before it.
+func (c *cutter) emitVersion(start, end int) bool {
+	run := c.text[start:end]
+	c.at = end
+	c.runAt = end
+
+	name := strings.TrimRight(c.run, "0123456789")
+	version := run[len(name):]
+	if len(version) > maxWordBytes {
+		version = version[:maxWordBytes]
+	}
+	if len(name) > 1 { // not v
+		if !c.emitSegments(name) {
+			return false
+		}
+	}
+	if !c.emit(version, wholeWord) {
+		return false
+	}
+
+	for i := range len(version) {
+		isBeginning := version[i] == '.' && strings.Contains(version[:i], ".")
+		if isBeginning && !c.emit(version[:i], pieceWord) {
+			return false
+		}
+	}
+	for number := range strings.SplitSeq(version, ".") {
+		if !c.emit(number, pieceWord) {
+			return false
+		}
+	}
+	return true
+}
+
+// emitSegments yields the words of a run, segment by segment: scripts that are written without spaces
+// yield each character and each pair of neighbours, others identifiers.
+func (c *cutter) emitSegments(run string) bool {
+	for len(run) > 0 {
+		end, spaceless := segmentEnd(run)
+		segment := run[:end]
+		run = run[end:]
+
+		var wanted bool
+		if spaceless {
+			wanted = c.emitGrams(foldWord(segment))
+		} else {
+			wanted = c.emitIdentifier(segment)
+		}
+		if !wanted {
+			return false
+		}
+	}
+	return true
+}
+
+// emitGrams yields each character of text and each pair of neighbours.
+func (c *cutter) emitGrams(text string) bool {
+	previous := -1
+	for i, r := range text {
+		end := i + utf8.RuneLen(r)
+		if !c.emit(text[i:end], plainWord) {
+			return false
+		}
+		if previous >= 0 && !c.emit(text[previous:end], plainWord) {
+			return false
+		}
+		previous = i
+	}
+	return true
+}
+
+// emitIdentifier yields a segment as a whole and in its parts.
+func (c *cutter) emitIdentifier(segment string) bool {
+	isPlain := true // the usual case: no capital behind the first letter, no underscore, no digit
+	for i := 1; i < len(segment); i++ {
+		b := segment[i]
+		if b < 'a' || b > 'z' {
+			isPlain = false
+			break
+		}
+	}
+	if isPlain {
+		return c.emit(foldWord(segment), plainWord)
+	}
+
+	whole := foldWord(strings.ReplaceAll(segment, "_", ""))
+	letters := strings.TrimRight(whole, "0123456789")
+	hasNumber := len(letters) > 1 && len(letters) < len(whole)
+	first := segment[:partEnd(segment)]
+	if len(first) == len(segment) && !hasNumber {
+		return c.emit(whole, plainWord)
+	}
+
+	if !c.emit(whole, wholeWord) {
+		return false
+	}
+	if hasNumber && !c.emit(letters, pieceWord) {
+		return false
+	}
+	return c.emitParts(segment)
+}
+
+// emitParts yields the parts and pieces of an identifier, without those of a single character. If there
+// is only one, it is the whole, which has been yielded.
+func (c *cutter) emitParts(segment string) bool {
+	kind := partWord
+	if strings.Contains(segment, "_") {
+		kind = pieceWord
+	}
+
+	for rest := segment; len(rest) > 0; {
+		end := partEnd(rest)
+		part := foldWord(strings.Trim(rest[:end], "_"))
+		rest = rest[end:]
+		if utf8.RuneCountInString(part) < 2 || end == len(segment) {
+			continue
+		}
+		if !c.emit(part, kind) {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *cutter) emit(text string, kind wordKind) bool {
+	if text == "" {
+		return true
+	}
+	return c.yield(word{text, kind, c.ticks > 0})
+}
+
+// runEnd returns the end of the run of word runes and underscores that begins at text[at].
+func runEnd(text string, at int) int {
+	end := at
+	for end < len(text) {
+		b := text[end]
+		if b < utf8.RuneSelf {
+			if !isWordByte[b] && b != '_' {
+				break
+			}
+			end++
+			continue
+		}
+		r, size := utf8.DecodeRuneInString(text[end:])
+		if !isWordRune(r) {
+			break
+		}
+		end += size
+	}
+	return end
+}
+
+// segmentEnd returns the length in bytes of the first segment of a run: of one kind of script, and of at
+// most maxWordBytes. spaceless tells the kind: see isSpaceless.
+func segmentEnd(run string) (end int, spaceless bool) {
+	first, _ := utf8.DecodeRuneInString(run)
+	spaceless = isSpaceless(first)
+	for i, r := range run {
+		isOther := r >= utf8.RuneSelf || spaceless
+		if i >= maxWordBytes || isOther && !isCombining(r) && isSpaceless(r) != spaceless {
+			return i, spaceless
+		}
+	}
+	return len(run), spaceless
+}
+
+// isCombining reports whether r belongs to the script of the rune before it.
+func isCombining(r rune) bool {
+	return unicode.IsMark(r) || isInvisible(r)
+}
+
+// partEnd returns the length in bytes of the first part of an identifier. A part ends behind an
+// underscore and where the case changes: max|Conns, HTTP|Server.
+func partEnd(identifier string) int {
+	previous := '_'
+	for i, r := range identifier {
+		size := utf8.RuneLen(r)
+		next, _ := utf8.DecodeRuneInString(identifier[min(i+size, len(identifier)):])
+
+		isChange := unicode.IsUpper(r) && (!unicode.IsUpper(previous) || unicode.IsLower(next))
+		isBehind := previous == '_' && r != '_'
+		if i > 0 && (isChange || isBehind) && strings.Trim(identifier[:i], "_") != "" {
+			return i
+		}
+		previous = r
+	}
+	return len(identifier)
+}
+
+// isWordByte tells which bytes of ASCII are letters or digits.
+var isWordByte = func() (is [256]bool) {
+	for b := range is {
+		is[b] = isDigitByte(byte(b)) || isLetterByte(byte(b))
+	}
+	return is
+}()
+
+func isDigitByte(b byte) bool { return '0' <= b && b <= '9' }
+
+func isLetterByte(b byte) bool { return 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' }
+
+func isWordRune(r rune) bool {
+	if r < utf8.RuneSelf {
+		return isWordByte[r]
+	}
+	return unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r) || isInvisible(r)
+}
+
+// isSpaceless reports whether r belongs to a script that is written without spaces between words. Hangul
+// counts too, because it attaches particles to the words.
+func isSpaceless(r rune) bool {
+	if r < 0x0e00 { // below Thai, the first of these scripts: most texts need no lookup
+		return false
+	}
+	return r == 'ー' || r == 'ｰ' || unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana,
+		unicode.Hangul, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar)
+}
+
+// isSeparate reports whether w is a word that no other contains.
+func (w word) isSeparate() bool {
+	return w.kind != wholeWord && w.kind != joinedWord
+}
