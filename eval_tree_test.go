@@ -160,21 +160,23 @@ func (e evalTree) contains(id, word string) bool {
 
 // invented asks for words of two to four syllables that mean nothing.
 func (e evalTree) invented() {
-	var found []string
-	for range 400 {
-		word := ""
-		for range 2 + e.random.IntN(3) {
-			word += string("bcdfghjklmnprstvz"[e.random.IntN(17)]) + string("aeiou"[e.random.IntN(5)])
+	for syllables := 2; syllables <= 4; syllables++ {
+		var found []string
+		for range 400 {
+			word := ""
+			for range syllables {
+				word += string("bcdfghjklmnprstvz"[e.random.IntN(17)]) + string("aeiou"[e.random.IntN(5)])
+			}
+			if hits := e.search(word, false); len(hits) > 0 {
+				found = append(found, word)
+			}
 		}
-		if hits := e.search(word, false); len(hits) > 0 {
-			found = append(found, word)
-		}
+		e.log("invented word: hits", len(found), 400, found)
 	}
-	e.log("invented word: hits", len(found), 400, found)
 }
 
-// typos asks for words of titles with a letter dropped, doubled, replaced or swapped. The right page is any that has the
-// word in its title.
+// typos misspells a word of each title that only one document has, and then each word of titles by itself. The right
+// page for a word is the one that is found if it is spelt correctly.
 func (e evalTree) typos() {
 	var missed []string
 	good, nothing := 0, 0
@@ -184,7 +186,7 @@ func (e evalTree) typos() {
 		if len(hits) == 0 {
 			nothing++
 		}
-		if len(hits) > 0 && slices.Contains(sequence(hits[0].Title), w) {
+		if right := e.search(w, false); len(hits) > 0 && hits[0].Document == right[0].Document {
 			good++
 		} else {
 			missed = append(missed, w)

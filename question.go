@@ -37,8 +37,9 @@ type question struct {
 // questionWord is a word of a query, with the parts and pieces of it.
 type questionWord struct {
 	word
-	term  term
-	inner []questionWord
+	term      term
+	inner     []questionWord
+	isPartial bool // the last one, if only its beginning is known
 }
 
 // newQuestion analyzes a query. With partial, the last word may be incomplete.
@@ -59,13 +60,39 @@ func newQuestion(text string, partial bool) *question {
 	}
 
 	last, _ := utf8.DecodeLastRuneInString(text)
-	if partial && isWordRune(last) && !isSpaceless(last) && len(q.words) > 0 {
-		w := q.words[len(q.words)-1]
-		if w.kind != joinedWord && utf8.RuneCountInString(w.text) >= minPartialRunes {
+	if partial && isWordRune(last) && !isSpaceless(last) {
+		q.markPartial()
+	}
+	q.addExact()
+	return q
+}
+
+// markPartial marks the last word as partial if it is long enough.
+func (q *question) markPartial() {
+	for i := len(q.words) - 1; i >= 0; i-- {
+		w := &q.words[i]
+		if w.kind == joinedWord {
+			continue
+		}
+		if utf8.RuneCountInString(w.text) >= minPartialRunes {
 			q.partial = w.text
+			w.isPartial = true
+		}
+		return
+	}
+}
+
+// addExact adds the exact terms of the words, which only identifiers have: pointerevents finds
+// pointerEvents before pointerEvent.
+func (q *question) addExact() {
+	for _, w := range q.words {
+		if w.hasExactTerm() {
+			w.kind = joinedWord
+			w.term = exactTerm(w.text)
+			w.inner = nil
+			q.words = append(q.words, w)
 		}
 	}
-	return q
 }
 
 // titleKey identifies a title, however it is cased and punctuated. A query with the same key is that
@@ -146,8 +173,11 @@ func (q *question) corrected(corrections map[string]string) *question {
 		return nil
 	}
 	corrected := newQuestion(replaceWords(q.text, corrections), false)
-	corrected.partial = q.partial
-	corrected.completions = q.completions
+	if len(q.completions) > 0 {
+		corrected.partial = q.partial
+		corrected.completions = q.completions
+		corrected.markPartial()
+	}
 	return corrected
 }
 
@@ -255,9 +285,8 @@ func (q *question) frequencies(df func(term) int, withStopWords bool) map[term]f
 		}
 	}
 
-	for i, w := range q.words {
-		isPartial := len(q.completions) > 0 && i == len(q.words)-1
-		if isPartial {
+	for _, w := range q.words {
+		if w.isPartial && len(q.completions) > 0 {
 			continue // it is among its completions
 		}
 		isFound := df(w.term) > 0
@@ -301,10 +330,10 @@ func (q *question) weightedCompletions(df func(term) int, n int) []weightedTerm 
 // unknown returns the words of which no chunk contains anything: see corrected.
 func (q *question) unknown(df func(term) int) []string {
 	var unknown []string
-	for i, w := range q.words {
-		isPartial := len(q.completions) > 0 && i == len(q.words)-1
+	for _, w := range q.words {
+		isCompleted := w.isPartial && len(q.completions) > 0
 		isInner := func(inner questionWord) bool { return df(inner.term) > 0 }
-		if isPartial || df(w.term) > 0 || slices.ContainsFunc(w.inner, isInner) {
+		if w.kind == joinedWord || isCompleted || df(w.term) > 0 || slices.ContainsFunc(w.inner, isInner) {
 			continue
 		}
 		if isCorrectable(w.text) {

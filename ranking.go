@@ -39,6 +39,9 @@ func (m *memory) legs(ctx context.Context, s *snapshot, q query, v []float32) (_
 	}
 	if corrected := m.correct(s, asked, found); corrected != nil {
 		asked = corrected
+		if !m.embedder.worthReusing() { // others understand misspelt words
+			v, _ = m.embedder.query(ctx, asked.text)
+		}
 		found, err = s.findMatches(ctx, asked, low, high, found.all[:0])
 		if err != nil {
 			return nil, err
@@ -96,8 +99,9 @@ func (s *snapshot) frequency(t term) int {
 // titled returns the entries among entries[low:high] whose title has this key.
 func (s *snapshot) titled(key uint64, low, high int) []int {
 	var titled []int
+	seen := make(map[*twins]bool)
 	for i := low; i < high && key != 0; i++ {
-		if e := s.entries[i]; e.titleKey == key && len(e.chunks) > 0 {
+		if e := s.entries[i]; e.titleKey == key && len(e.chunks) > 0 && !e.isRepeated(seen) {
 			titled = append(titled, i)
 		}
 	}

@@ -31,6 +31,9 @@ func (p *postgres) search(ctx context.Context, q query) (found, error) {
 		}
 		if asked.question.text != q.text {
 			result.corrected = asked.question.text
+			if !p.embedder.worthReusing() { // others understand misspelt words
+				vector, _ = p.embedder.query(ctx, result.corrected)
+			}
 		}
 		if len(asked.question.phrases) > 0 {
 			result.hits, err = p.searchPhrases(ctx, tx, q, asked)
@@ -229,15 +232,23 @@ func (p *postgres) searchLegs(
 	}
 
 	type row struct {
-		hit
-		why
+		hit   hit
+		why   why
 		twins []string
 		lex   sql.NullString
 	}
 	columns := func(r *row) []any {
 		return []any{
-			&r.Document, &r.hit.Title, &r.Heading, &r.Line, &r.Text,
-			&r.Lexical, &r.Vector, &r.why.Title, pq.Array(&r.twins), &r.lex,
+			&r.hit.Document,
+			&r.hit.Title,
+			&r.hit.Heading,
+			&r.hit.Line,
+			&r.hit.Text,
+			&r.why.Lexical,
+			&r.why.Vector,
+			&r.why.Title,
+			pq.Array(&r.twins),
+			&r.lex,
 		}
 	}
 	all, err := txRows(ctx, tx, columns, searchSQL,
@@ -257,10 +268,10 @@ func (p *postgres) searchLegs(
 
 	hits := make([]hit, 0, len(all))
 	for _, r := range all {
-		r.Score = r.Lexical + r.Vector + r.why.Title
-		r.setTwins(r.twins)
+		r.hit.Score = r.why.Lexical + r.why.Vector + r.why.Title
+		r.hit.setTwins(r.twins)
 		if q.explain {
-			r.Words = asked.explain(r.lex.String)
+			r.why.Words = asked.explain(r.lex.String)
 			r.hit.Why = &r.why
 		}
 		hits = append(hits, r.hit)
@@ -347,7 +358,7 @@ legs AS (
 
 scaled AS (
 	SELECT leg, etag, document, position, leg = 1 OR score >= $7 AS found,
-		CASE leg WHEN 1 THEN 1 ELSE $6 END * coalesce(
+		CASE leg WHEN 1 THEN 1.0 ELSE $6::float8 END * coalesce(
 			(score - min(score) OVER w) / nullif(max(score) OVER w - min(score) OVER w, 0), 1) AS part
 	FROM legs WINDOW w AS (PARTITION BY leg)
 ),

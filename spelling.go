@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	minCorrectedRunes = 4 // a shorter word has too many neighbours
-	minTwoEditsRunes  = 8 // from this length on, two edits are corrected
+	minCorrectedRunes = 4 // of these, only swapped letters are corrected: short words have many neighbours
+	minAnyEditRunes   = 5
+	minTwoEditsRunes  = 8
 )
 
 // vocabulary is a set of words, folded.
@@ -81,11 +82,20 @@ func (s *speller) add(candidate string) {
 	if edits > s.edits || edits == 0 {
 		return
 	}
+	if len(s.word) < minAnyEditRunes && !isAnagram(candidate, s.word) {
+		return
+	}
 	if edits < s.edits {
 		s.edits = edits
 		s.nearest = nil
 	}
 	s.nearest = append(s.nearest, candidate)
+}
+
+// isAnagram reports whether candidate has the letters of word in another order.
+func isAnagram(candidate string, word []rune) bool {
+	letters := []rune(candidate)
+	return slices.Equal(slices.Sorted(slices.Values(letters)), slices.Sorted(slices.Values(word)))
 }
 
 // distance returns the number of edits from candidate to the word: a letter inserted, deleted or replaced,

@@ -64,6 +64,9 @@ func lexicalVector(p passage, seen vocabulary) []weightedTerm {
 		for range times {
 			occurrences = append(occurrences, t)
 		}
+		if w.hasExactTerm() && w.kind == wholeWord {
+			occurrences = append(occurrences, exactTerm(w.text))
+		}
 	}
 
 	for w := range words(p.title + "\n" + p.heading) {
@@ -116,6 +119,17 @@ func idf(df, n int) float64 {
 // newTerm returns the term of a folded word.
 func newTerm(word string) term {
 	highBits := hash(stem(word)) >> (64 - termBits)
+	return term(highBits)
+}
+
+// hasExactTerm reports whether w has another exact term than its stem.
+func (w word) hasExactTerm() bool {
+	return w.kind <= wholeWord && stem(w.text) != w.text
+}
+
+// exactTerm returns the term of an identifier as it is written, without stemming.
+func exactTerm(word string) term {
+	highBits := hash("="+word) >> (64 - termBits)
 	return term(highBits)
 }
 

@@ -270,7 +270,7 @@ func (c *cutter) emitVersion(start, end int) bool {
 		}
 	}
 	for number := range strings.SplitSeq(version, ".") {
-		if !c.emit(number, pieceWord) {
+		if !c.emit(number, partWord) {
 			return false
 		}
 	}
@@ -332,7 +332,8 @@ func (c *cutter) emitIdentifier(segment string) bool {
 	letters := strings.TrimRight(whole, "0123456789")
 	hasNumber := len(letters) > 1 && len(letters) < len(whole)
 	first := segment[:partEnd(segment)]
-	if len(first) == len(segment) && !hasNumber {
+	isAcronym := strings.ContainsFunc(segment[1:], unicode.IsUpper) // APIs, JSON
+	if len(first) == len(segment) && !hasNumber && !isAcronym {
 		return c.emit(whole, plainWord)
 	}
 
@@ -411,7 +412,8 @@ func segmentEnd(run string) (end int, spaceless bool) {
 
 // isCombining reports whether r belongs to the script of the rune before it.
 func isCombining(r rune) bool {
-	return unicode.IsMark(r) || isInvisible(r)
+	isHalfWidthMark := r == 'ﾞ' || r == 'ﾟ'
+	return isHalfWidthMark || unicode.IsMark(r) || isInvisible(r)
 }
 
 // partEnd returns the length in bytes of the first part of an identifier. A part ends behind an
@@ -422,7 +424,9 @@ func partEnd(identifier string) int {
 		size := utf8.RuneLen(r)
 		next, _ := utf8.DecodeRuneInString(identifier[min(i+size, len(identifier)):])
 
-		isChange := unicode.IsUpper(r) && (!unicode.IsUpper(previous) || unicode.IsLower(next))
+		isPlural := identifier[min(i+size, len(identifier)):] == "s" && unicode.IsUpper(previous) // APIs
+		isLast := unicode.IsLower(next) && !isPlural                       // of HTTPServer's capitals, S
+		isChange := unicode.IsUpper(r) && (!unicode.IsUpper(previous) || isLast)
 		isBehind := previous == '_' && r != '_'
 		if i > 0 && (isChange || isBehind) && strings.Trim(identifier[:i], "_") != "" {
 			return i
