@@ -332,8 +332,7 @@ func (c *cutter) emitIdentifier(segment string) bool {
 	letters := strings.TrimRight(whole, "0123456789")
 	hasNumber := len(letters) > 1 && len(letters) < len(whole)
 	first := segment[:partEnd(segment)]
-	isAcronym := strings.ContainsFunc(segment[1:], unicode.IsUpper) // APIs, JSON
-	if len(first) == len(segment) && !hasNumber && !isAcronym {
+	if len(first) == len(segment) && !hasNumber {
 		return c.emit(whole, plainWord)
 	}
 
@@ -424,11 +423,11 @@ func partEnd(identifier string) int {
 		size := utf8.RuneLen(r)
 		next, _ := utf8.DecodeRuneInString(identifier[min(i+size, len(identifier)):])
 
-		isPlural := identifier[min(i+size, len(identifier)):] == "s" && unicode.IsUpper(previous) // APIs
-		isLast := unicode.IsLower(next) && !isPlural                       // of HTTPServer's capitals, S
-		isChange := unicode.IsUpper(r) && (!unicode.IsUpper(previous) || isLast)
+		isPlural := identifier[i:] == "s" && unicode.IsUpper(previous) && i > 1 // API|s
+		isChange := unicode.IsUpper(r) && (!unicode.IsUpper(previous) || unicode.IsLower(next)) &&
+			identifier[min(i+size, len(identifier)):] != "s"
 		isBehind := previous == '_' && r != '_'
-		if i > 0 && (isChange || isBehind) && strings.Trim(identifier[:i], "_") != "" {
+		if i > 0 && (isChange || isBehind || isPlural) && strings.Trim(identifier[:i], "_") != "" {
 			return i
 		}
 		previous = r
