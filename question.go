@@ -110,16 +110,22 @@ func titleKey(text string) uint64 {
 	return hash(joined)
 }
 
-// phrases returns the words of each phrase in double quotes.
+// phrases returns the words of each phrase in double quotes. A text that is mostly outside of quotes has
+// none: it is prose that quotes something, and does not ask for the very words.
 func phrases(text string) [][]string {
 	quotes := strings.NewReplacer("“", `"`, "”", `"`, "„", `"`, "«", `"`, "»", `"`)
 	parts := strings.Split(quotes.Replace(text), `"`)
 
 	var found [][]string
+	quoted := 0
 	for i := 1; i+1 < len(parts); i += 2 { // what follows the last, unbalanced quote is no phrase
 		if phrase := sequence(parts[i]); len(phrase) > 0 {
 			found = append(found, phrase)
+			quoted += len(phrase)
 		}
+	}
+	if 2*quoted < len(sequence(text)) {
+		return nil
 	}
 	return found
 }
