@@ -58,7 +58,11 @@ type passage struct {
 // has nothing else. It adds the words to seen.
 func lexicalVector(p passage, seen vocabulary) []weightedTerm {
 	var occurrences []term
+	length := 0 // wholes and joined words say what their parts say
 	add := func(w word, times int) {
+		if w.isSeparate() {
+			length += times
+		}
 		t := newTerm(w.text)
 		seen.add(w.text)
 		for range times {
@@ -81,8 +85,7 @@ func lexicalVector(p passage, seen vocabulary) []weightedTerm {
 		}
 	}
 
-	length := float64(len(occurrences))
-	norm := bm25K1 * (1 - bm25B + bm25B*length/averageLength)
+	norm := bm25K1 * (1 - bm25B + bm25B*float64(length)/averageLength)
 
 	distinct, counts := countTerms(occurrences)
 	vector := make([]weightedTerm, len(distinct))

@@ -38,8 +38,8 @@ const (
 	// max_conns, no and cache of --no-cache, 3 and 12 of 3.12, http of http3.
 	pieceWord
 
-	// joinedWord is a compound without its separator: email of e-mail, http3 of HTTP/3. The words that
-	// it joins are words of their own.
+	// joinedWord is a short compound without its separator: email of e-mail, http3 of HTTP/3. The words
+	// that it joins are words of their own.
 	joinedWord
 )
 
@@ -165,9 +165,8 @@ func (c *cutter) emitMarked(end int) bool {
 // emitRun yields the words of the run text[at:end] with what belongs to it behind its end.
 func (c *cutter) emitRun(end int) bool {
 	start := c.at
-	previous := c.run
-	isJoined := c.runAt > 0 && start-c.runAt == 1 && isJoint(c.text[c.runAt])
 	run := c.text[start:end]
+	joined := c.joined(run)
 	c.at = end
 	c.run = run
 	c.runAt = end
@@ -184,25 +183,19 @@ func (c *cutter) emitRun(end int) bool {
 	if !c.emitSegments(run) {
 		return false
 	}
-	if isJoined && isShortASCII(previous) && isShortASCII(run) {
-		return c.emit(foldWord(previous+run), joinedWord)
-	}
-	return true
+	return c.emit(joined, joinedWord)
 }
 
-// isJoint reports whether b joins the words of a compound: e-mail, HTTP/3.
-func isJoint(b byte) bool {
-	return b == '-' || b == '/'
-}
-
-// isShortASCII reports whether run may be joined with its neighbour: the two fit into one word.
-func isShortASCII(run string) bool {
-	for i := range len(run) {
-		if !isWordByte[run[i]] {
-			return false
-		}
+// joined returns run, which begins at c.at, joined with the run before it if the two are one word to many
+// people: e-mail, HTTP/3. One of them must be short: joining all compounds costs more than it finds.
+func (c *cutter) joined(run string) string {
+	previous := c.run
+	isJoined := c.runAt > 0 && c.at == c.runAt+1 && (c.text[c.runAt] == '-' || c.text[c.runAt] == '/')
+	isShort := min(len(previous), len(run)) <= 2 && len(previous)+len(run) <= maxWordBytes
+	if !isJoined || !isShort {
+		return ""
 	}
-	return len(run) <= maxWordBytes/2
+	return foldWord(previous + run)
 }
 
 // signSuffix returns the signs behind run that belong to a name such as C++, C# or F#, or "".
