@@ -304,7 +304,7 @@ func TestFolderUnderLoadIsFollowed(t *testing.T) {
 
 	for i := range 20 {
 		ts.writeFile("edited.md", fmt.Sprintf("# Edited\n\nversion%d", i))
-		ts.writeFile(fmt.Sprintf("new/%d.md", i), "# New")
+		ts.writeFile(fmt.Sprintf("new/%d.md", i), fmt.Sprintf("# New\n\nfile %d", i))
 		waitFor(t, "the edit", func() bool {
 			return slices.Contains(ts.search(fmt.Sprintf("q=version%d", i)), "edited.md")
 		})

@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,15 +39,26 @@ type searchAnswer struct {
 
 // handleSearch answers GET /search?q=…&prefix=…&limit=….
 func (s *server) handleSearch(w http.ResponseWriter, r *http.Request) error {
-	values, limit, err := parseParameters(r, defaultSearchLimit, maxSearchLimit)
+	values, limit, err := parseParameters(r, defaultSearchLimit, maxSearchLimit,
+		"q", "prefix", "partial", "explain")
+	if err != nil {
+		return err
+	}
+	partial, err := parseSwitch(values, "partial")
+	if err != nil {
+		return err
+	}
+	explain, err := parseSwitch(values, "explain")
 	if err != nil {
 		return err
 	}
 
 	answer, err := s.search(r.Context(), query{
-		text:   values.Get("q"),
-		prefix: values.Get("prefix"),
-		limit:  limit,
+		text:    values.Get("q"),
+		prefix:  values.Get("prefix"),
+		limit:   limit,
+		partial: partial,
+		explain: explain,
 	})
 	if err != nil {
 		return err
@@ -114,7 +127,7 @@ type listAnswer struct {
 
 // handleList answers GET /documents?prefix=…&cursor=…&limit=….
 func (s *server) handleList(w http.ResponseWriter, r *http.Request) error {
-	values, limit, err := parseParameters(r, defaultListLimit, maxListLimit)
+	values, limit, err := parseParameters(r, defaultListLimit, maxListLimit, "prefix", "cursor")
 	if err != nil {
 		return err
 	}
@@ -366,15 +379,22 @@ func parseFor(r *http.Request) (time.Duration, error) {
 }
 
 // parseParameters parses the query string of r and the limit in it. An absent limit is defaultLimit;
-// one outside 1..maxLimit is an error.
+// one outside 1..maxLimit is an error, and so is a parameter that is neither limit nor among names.
 func parseParameters(
-	r *http.Request, defaultLimit, maxLimit int,
+	r *http.Request, defaultLimit, maxLimit int, names ...string,
 ) (values url.Values, limit int, err error) {
 	values, err = url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, 0, userError{
 			http.StatusBadRequest,
 			"the query string is malformed: percent-encode its values, with curl -G --data-urlencode q='…'",
+		}
+	}
+
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if name != "limit" && !slices.Contains(names, name) {
+			return nil, 0, userErrorf(http.StatusBadRequest,
+				"%.80q is not a parameter: there are limit, %s", name, strings.Join(names, ", "))
 		}
 	}
 
@@ -390,6 +410,17 @@ func parseParameters(
 		}
 	}
 	return values, limit, nil
+}
+
+// parseSwitch parses a parameter that is 1 for on, and 0 or absent for off.
+func parseSwitch(values url.Values, name string) (bool, error) {
+	switch values.Get(name) {
+	case "1", "true":
+		return true, nil
+	case "", "0", "false":
+		return false, nil
+	}
+	return false, userErrorf(http.StatusBadRequest, "%s=%.20q is neither 1 nor 0", name, values.Get(name))
 }
 
 // checkPrefix returns an error with status 400 unless a document id can start with prefix.
