@@ -25,10 +25,6 @@ func (f *fused) score() float64 { return f.lexical + f.vector + f.title }
 // fusion holds the documents of both legs by the index of their entry.
 type fusion map[int]*fused
 
-// titleBonus is the score of a title that is the query. Together with its shares, it is more than two
-// legs can give to any other document.
-func titleBonus(vectorWeight float64) float64 { return 2 + vectorWeight }
-
 // fuse returns the documents of both legs, best first. Within a leg, the best chunk of a document
 // counts, and scores are scaled to 0..1 (min-max). The fused score is lexical + vectorWeight·vector
 // (Bruch et al., "An Analysis of Fusion Functions for Hybrid Retrieval", TOIS 2023), and the bonus for

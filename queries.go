@@ -8,7 +8,6 @@ import (
 	"database/sql"
 	"errors"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/lib/pq"
@@ -230,10 +229,4 @@ func (p *postgres) size(ctx context.Context) (documents, chunks int, err error) 
 	err = p.row(ctx, querySize, []any{&documents, &chunks}, `
 		SELECT documents, chunks FROM settings`)
 	return documents, chunks, err
-}
-
-// likePrefix returns the LIKE pattern of strings that begin with prefix.
-func likePrefix(prefix string) string {
-	escaper := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
-	return escaper.Replace(prefix) + "%"
 }

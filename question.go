@@ -348,3 +348,11 @@ func (q *question) unknown(df func(term) int) []string {
 	}
 	return unknown
 }
+
+// phraseCandidates is how many of the best chunks that have all words of a phrase are checked for the
+// phrase itself.
+const phraseCandidates = 1000
+
+// titleBonus is the score of a title that is the query. Together with its shares, it is more than two
+// legs can give to any other document.
+func titleBonus(vectorWeight float64) float64 { return 2 + vectorWeight }

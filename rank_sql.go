@@ -6,6 +6,7 @@ import (
 	"context"
 	"database/sql"
 	"slices"
+	"strings"
 
 	"github.com/lib/pq"
 )
@@ -301,4 +302,10 @@ func phraseHits(rows []phraseRow, q query, asked askedTerms) []hit {
 		hits = append(hits, r.hit)
 	}
 	return hits
+}
+
+// likePrefix returns the LIKE pattern of strings that begin with prefix.
+func likePrefix(prefix string) string {
+	escaper := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
+	return escaper.Replace(prefix) + "%"
 }

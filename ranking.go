@@ -167,10 +167,6 @@ type chunkScore struct {
 	required int // number of required terms among its matches
 }
 
-// phraseCandidates is how many of the best chunks that have all words of a phrase are checked for the
-// phrase itself.
-const phraseCandidates = 1000
-
 // isRepeated reports whether an entry with the same text is in seen, and puts e there. Most texts occur
 // once.
 func (e *entry) isRepeated(seen map[*twins]bool) bool {

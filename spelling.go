@@ -16,18 +16,6 @@ const (
 	minTwoEditsRunes  = 8
 )
 
-// vocabulary is a set of words, folded.
-type vocabulary map[string]struct{}
-
-// add adds a word of a document, unless nobody types it: single characters, and the pairs of characters of
-// scripts without spaces.
-func (v vocabulary) add(word string) {
-	first, size := utf8.DecodeRuneInString(word)
-	if size < len(word) && !isSpaceless(first) {
-		v[word] = struct{}{}
-	}
-}
-
 // isCorrectable reports whether a word is looked for in the vocabulary if no document has it: words of
 // letters alone, in a script with spaces between words.
 func isCorrectable(word string) bool {

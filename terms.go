@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 const (
@@ -159,3 +160,15 @@ var stopWords = func() map[string]bool {
 	}
 	return set
 }()
+
+// vocabulary is a set of words, folded.
+type vocabulary map[string]struct{}
+
+// add adds a word of a document, unless nobody types it: single characters, and the pairs of characters of
+// scripts without spaces.
+func (v vocabulary) add(word string) {
+	first, size := utf8.DecodeRuneInString(word)
+	if size < len(word) && !isSpaceless(first) {
+		v[word] = struct{}{}
+	}
+}

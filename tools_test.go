@@ -102,7 +102,7 @@ func TestSearchDocsStaysInBudget(t *testing.T) {
 	documents := map[string]string{}
 	for i := range 30 {
 		name := fmt.Sprintf("%s%02d.md", strings.Repeat("folder/", 20), i)
-		documents[name] = "# Needle " + strings.Repeat("title ", 100) + "\n\n## " + strings.Repeat("heading ", 100) + "\n\n" + strings.Repeat("needle <\"> \\ \t", 80)
+		documents[name] = "# Needle " + strings.Repeat("title ", 100) + "\n\n## " + strings.Repeat("heading ", 100) + "\n\n" + strings.Repeat("needle <\"> \\ \t", 80) + strings.Repeat("the ", i)
 	}
 	c := &mcpClient{testServer: newMCPServer(t, documents, nil), version: modernVersion}
 	for _, limit := range []int{1, 5, 20} {
