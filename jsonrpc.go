@@ -245,7 +245,8 @@ type errorResponse struct {
 
 // speaksJSONRPC reports whether r's errors must be in JSON-RPC form.
 func speaksJSONRPC(r *http.Request) bool {
-	return r.URL.Path == "/mcp" || r.URL.Path == "/messages"
+	path := strings.TrimSuffix(r.URL.Path, "/")
+	return path == "/mcp" || path == "/messages"
 }
 
 // writeRPCProblem answers a request that failed before its message was read. It therefore reports invalid params as an

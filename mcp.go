@@ -107,7 +107,7 @@ func writeMessage(w http.ResponseWriter, status int, p problem, buf *bytes.Buffe
 
 // answerBatch answers the messages in buf one after the other. Each counts against the rate limit.
 func (s *server) answerBatch(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer) error {
-	texts, err := parseBatch(buf.Bytes(), headerValue(r.Header, versionHeader))
+	texts, err := parseBatch(buf.Bytes(), tokenValue(r.Header, versionHeader))
 	if err != nil {
 		s.respond(r.Context(), w, buf, &call{message: new(message)}, err)
 		return nil
@@ -214,20 +214,28 @@ var errListenWithPost = userError{
 	"send requests with POST: subscriptions/listen is the stream of this protocol version",
 }
 
+// errNoStream refuses GET /mcp of a client that would wait in vain on the stream.
+var errNoStream = userError{
+	http.StatusMethodNotAllowed,
+	"send requests with POST: a stream needs Accept: text/event-stream and an " +
+		"MCP-Protocol-Version from 2025-03-26 to 2025-11-25; /sse has that of 2024-11-05",
+}
+
 // handleNotifications answers GET /mcp, the legacy notification stream. It has no session that could subscribe to a
-// document, so it reports only changes of the list.
+// document, so it reports only changes of the list. Many programs ask GET without wanting a stream: probes that follow
+// no events, and clients of 2024-11-05, which wait for an endpoint event. So both headers must ask for it.
 func (s *server) handleNotifications(w http.ResponseWriter, r *http.Request) error {
-	version := headerValue(r.Header, versionHeader)
+	version := tokenValue(r.Header, versionHeader)
 	switch {
 	case version == modernVersion:
 		return headerError{errListenWithPost, "Allow", "POST"}
-	case version != "" && !slices.Contains(legacyVersions, version):
+	case !namesType(r, "text/event-stream"), version == "", version == sseVersion:
+		return headerError{errNoStream, "Allow", "POST"}
+	case !slices.Contains(legacyVersions, version):
 		text := fmt.Sprintf(
 			"protocol version %.40q is not spoken here: use %s",
 			version, legacyVersions[0])
 		return userError{http.StatusBadRequest, text}
-	case !accepts(r, "text/event-stream"):
-		return errNotAcceptable
 	}
 
 	st := newStream(streamableHTTP)
@@ -249,7 +257,7 @@ func (s *server) handleSSE(w http.ResponseWriter, r *http.Request) error {
 	st := newSession()
 	st.lists = true
 	var hello bytes.Buffer
-	writeEvent(&hello, "endpoint", "/messages?sessionId="+st.session)
+	writeEvent(&hello, "endpoint", messagesPath(r.URL.Path)+"?sessionId="+st.session)
 	st.hello = hello.Bytes()
 
 	if err := s.openStream(r, st); err != nil {
@@ -257,6 +265,15 @@ func (s *server) handleSSE(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer st.cancelCalls()
 	return s.serveStream(w, r, st)
+}
+
+// messagesPath returns the path of /messages relative to ssePath, the one of /sse. So a proxy may serve both below a
+// prefix that it strips.
+func messagesPath(ssePath string) string {
+	if strings.HasSuffix(ssePath, "/") {
+		return "../messages"
+	}
+	return "messages"
 }
 
 var (

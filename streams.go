@@ -279,7 +279,7 @@ func (s *server) serveStream(w http.ResponseWriter, r *http.Request, st *stream)
 
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
-	h["Cache-Control"] = noStore
+	h["Cache-Control"] = streamCache
 	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
 
 	control := http.NewResponseController(w)
