@@ -88,11 +88,11 @@ func tokenValue(h http.Header, key string) string {
 // those of a modern request must agree with its body.
 func (c *call) negotiate(h http.Header) error {
 	version := tokenValue(h, versionHeader)
-	if c.meta().Version == nil && version != modernVersion {
+	if !c.meta().HasVersion && version != modernVersion {
 		return c.negotiateLegacy(version)
 	}
 	c.version = modernVersion
-	if c.ID == nil {
+	if c.ID == "" {
 		// Clients send notifications without the headers.
 		return nil
 	}
@@ -124,14 +124,14 @@ func (c *call) negotiateLegacy(version string) error {
 func (c *call) checkMeta(version string) error {
 	meta := c.meta()
 	switch {
-	case meta.Version == nil:
+	case !meta.HasVersion:
 		return rpcErrorf(codeInvalidParams,
 			"params._meta lacks io.modelcontextprotocol/protocolVersion")
-	case *meta.Version != version:
-		return headerMismatch("MCP-Protocol-Version", version, *meta.Version)
-	case *meta.Version != modernVersion:
-		return unsupportedVersion(*meta.Version, []string{modernVersion})
-	case meta.Capabilities == nil:
+	case meta.Version != version:
+		return headerMismatch("MCP-Protocol-Version", version, meta.Version)
+	case meta.Version != modernVersion:
+		return unsupportedVersion(meta.Version, []string{modernVersion})
+	case !meta.HasCapabilities:
 		return rpcErrorf(codeInvalidParams,
 			"params._meta lacks the object io.modelcontextprotocol/clientCapabilities")
 	}
@@ -203,6 +203,11 @@ func accepts(r *http.Request, mediaType string) bool {
 		acceptsAny(r, mediaType, group+"/*", "*/*")
 }
 
+// wantsEvent reports whether r's Accept header allows an answer as an event, but not as JSON.
+func wantsEvent(r *http.Request) bool {
+	return !accepts(r, "application/json") && accepts(r, "text/event-stream")
+}
+
 // namesType reports whether r's Accept header has this media type itself, not only a wildcard.
 func namesType(r *http.Request, mediaType string) bool {
 	return acceptsAny(r, mediaType)
@@ -231,6 +236,15 @@ func hasZeroWeight(parameters string) bool {
 	return false
 }
 
+// checkOnlyPage refuses a cursor, because the list that c asks for has one page, and no cursor was ever given out.
+func checkOnlyPage(c *call) error {
+	if paramsAs[listParams](c.message).Cursor == "" {
+		return nil
+	}
+	what := strings.TrimSuffix(c.Method, "/list")
+	return rpcErrorf(codeInvalidParams, "bad cursor: there is one page of %s", what)
+}
+
 // beginStage begins the stage of c and adds the method and the client to the log line. label is what methodLabel returns
 // for c's method.
 func (c *call) beginStage(ctx context.Context, label string) (context.Context, func(*error)) {
@@ -239,13 +253,14 @@ func (c *call) beginStage(ctx context.Context, label string) (context.Context, f
 		slog.String("mcp.method.name", label),
 		slog.String("mcp.protocol.version", c.version),
 		slog.String("network.transport", "tcp"))
-	if c.ID != nil {
-		id := strings.Trim(string(c.ID), `"`)
-		attrs = append(attrs, slog.String("jsonrpc.request.id", truncate(id, 64)))
+	if c.ID != "" {
+		// A clone, because the record outlives the message, whose memory the id shares.
+		id := strings.Clone(truncate(strings.Trim(string(c.ID), `"`), 64))
+		attrs = append(attrs, slog.String("jsonrpc.request.id", id))
 	}
 	ctx, end := stage(ctx, stageMCP, attrs...)
 
-	if traceparent, ok := c.meta().Traceparent.(string); ok {
+	if traceparent := c.meta().Traceparent; traceparent != "" {
 		continueTrace(ctx, traceparent)
 	}
 	logAttrs(ctx, slog.String("mcp_method", label))

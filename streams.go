@@ -180,7 +180,7 @@ func (st *stream) subscribe(uris ...string) error {
 				Data:    map[string]string{"uri": uri},
 			}
 		}
-		st.uris[uri] = false
+		st.uris[strings.Clone(uri)] = false // not the memory of the whole message
 	}
 	return nil
 }

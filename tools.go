@@ -67,7 +67,7 @@ var tools = []tool{
 			"limit":{"type":"integer","description":"documents to answer at most","minimum":1,"maximum":%d,"default":%d},
 			"prefix":{"type":"string","description":"only documents whose id begins so, for example guide/"}},
 			"required":["query"],"additionalProperties":false}`,
-			maxQueryBytes, maxToolHits, defaultToolHits),
+			maxQueryChars, maxToolHits, defaultToolHits),
 		Output: schema(`{"type":"object","properties":{
 			"notice":{"type":"string"},
 			"hits":{"type":"array","description":"the best first","items":{"type":"object","properties":{
@@ -124,9 +124,8 @@ var toolList = json.RawMessage(mustJSON(map[string]any{"tools": tools}))
 
 // listTools answers with all tools.
 func (s *server) listTools(_ context.Context, c *call) (any, error) {
-	if paramsAs[listParams](c.message).Cursor != "" {
-		return nil, rpcErrorf(codeInvalidParams,
-			"bad cursor: there is one page of tools")
+	if err := checkOnlyPage(c); err != nil {
+		return nil, err
 	}
 	return toolList, nil
 }
