@@ -148,7 +148,7 @@ func TestSlowReaderIsDropped(t *testing.T) {
 	_, path := s.openSSE()
 	c := &mcpClient{testServer: s}
 	for i := range 500 {
-		answer := c.send(t.Context(), path, "tools/call", i, map[string]any{"name": "get_document", "arguments": map[string]any{"id": "big.md", "max_chars": 200_000}})
+		answer := c.send(t.Context(), path, "tools/call", i, map[string]any{"name": "get_document", "arguments": map[string]any{"id": "big.md", "max_chars": 80_000}})
 		if answer.StatusCode == http.StatusNotFound {
 			s.waitForStreams(0)
 			s.waitForLog(`"stream_ended":"slow_reader"`)

@@ -25,6 +25,9 @@ const (
 	maxPageLength     = 200
 )
 
+// maxFromLine is more than the lines of the largest document.
+const maxFromLine = maxDocumentBytes + 1
+
 const (
 	// maxSearchChars bounds the JSON that search_docs and list_documents answer.
 	maxSearchChars = 8000
@@ -41,6 +44,7 @@ type tool struct {
 	Input       json.RawMessage `json:"inputSchema"`
 	Output      json.RawMessage `json:"outputSchema,omitempty"`
 	Annotations map[string]bool `json:"annotations"`
+	Meta        map[string]int  `json:"_meta,omitempty"`
 
 	call toolFunc
 }
@@ -101,15 +105,17 @@ var tools = []tool{
 	},
 	{
 		Name: "get_document",
-		Description: "Read a document as Markdown, from a line on. " +
+		Description: "Read a document as Markdown: one section, or from a line on. " +
 			"Long documents come in parts; each says how to go on.",
 		Input: schema(`{"type":"object","properties":{
 			"id":{"type":"string","description":"document id, for example guide/install.md"},
-			"from_line":{"type":"integer","description":"first line to answer","minimum":1,"default":1},
+			"heading":{"type":"string","description":"only the section with this path of headings, for example Install > Docker"},
+			"from_line":{"type":"integer","description":"first line to answer","minimum":1,"maximum":%d,"default":1},
 			"max_chars":{"type":"integer","description":"characters to answer at most","minimum":1,"maximum":%d,"default":%d}},
 			"required":["id"],"additionalProperties":false}`,
-			maxAnswerChars, defaultAnswerChars),
+			maxFromLine, maxAnswerChars, defaultAnswerChars),
 		Annotations: readOnly,
+		Meta:        map[string]int{"anthropic/maxResultSizeChars": maxAnswerChars},
 		call:        (*server).getDocument,
 	},
 }
@@ -332,9 +338,10 @@ var errNoID = toolErrorf("id is missing: " +
 // getDocument answers a part of a document, quoted, and how to go on after it.
 func (s *server) getDocument(ctx context.Context, a *arguments) (toolResult, error) {
 	id := a.text("id")
-	from := a.integer("from_line", 1, math.MaxInt32)
+	heading := a.text("heading")
+	from := a.integer("from_line", 1, maxFromLine)
 	maxChars := a.integer("max_chars", defaultAnswerChars, maxAnswerChars)
-	if err := a.check("id", "from_line", "max_chars"); err != nil {
+	if err := a.check("id", "heading", "from_line", "max_chars"); err != nil {
 		return toolResult{}, err
 	}
 	if id == "" {
@@ -362,15 +369,17 @@ func (s *server) getDocument(ctx context.Context, a *arguments) (toolResult, err
 			"%s has %d lines: from_line must be at most that",
 			id, lines)
 	}
-	writePart(a.answer, d, from, lines, maxChars)
-	return textResult(a.answer.Bytes()), nil
-}
-
-// countLines returns the number of lines of text. The last line counts even without a newline.
-func countLines(text string) int {
-	lines := strings.Count(text, "\n")
-	if !strings.HasSuffix(text, "\n") {
-		lines++
+	wanted := lineRange{from: from, to: lines, total: lines}
+	if heading != "" {
+		sections := sectionsOf(d)
+		found, ok := findSection(sections, heading)
+		if !ok {
+			return toolResult{}, toolErrorf("%s has no heading %.80q: leave heading out, or use one of these\n%s",
+				id, heading, listHeadings(sections))
+		}
+		wanted.from = max(from, found.line)
+		wanted.to = max(found.end, wanted.from)
 	}
-	return lines
+	writePart(a.answer, d, wanted, maxChars)
+	return textResult(a.answer.Bytes()), nil
 }
