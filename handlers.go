@@ -169,7 +169,7 @@ func (s *server) handleGet(w http.ResponseWriter, r *http.Request) error {
 	if err := checkID(id); err != nil {
 		return err
 	}
-	d, err := s.store.document(r.Context(), id)
+	d, err := s.document(r.Context(), id)
 	if err != nil {
 		return err
 	}

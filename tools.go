@@ -247,8 +247,10 @@ func (s *server) searchDocs(ctx context.Context, a *arguments) (toolResult, erro
 		Hits: fitHits(found.Hits, maxSearchChars-frame),
 	}
 	if len(answer.Hits) == 0 {
-		answer.Next = "nothing found: try other or fewer words, " +
-			"another prefix, or list_documents"
+		answer.Next, err = s.nothingFound(ctx, q)
+		if err != nil {
+			return toolResult{}, err
+		}
 		return structuredResult(answer)
 	}
 
@@ -262,6 +264,33 @@ func (s *server) searchDocs(ctx context.Context, a *arguments) (toolResult, erro
 		answer.Next += fmt.Sprintf("; %d more did not fit: narrow with prefix", left)
 	}
 	return structuredResult(answer)
+}
+
+// nothingFound says how to go on after a search without hits. With a prefix it names what is found outside it.
+func (s *server) nothingFound(ctx context.Context, q query) (string, error) {
+	const advice = "nothing found: try other or fewer words, " +
+		"another prefix, or list_documents"
+	if q.prefix == "" {
+		return advice, nil
+	}
+	prefix := q.prefix
+	q.prefix = ""
+	q.limit = maxToolHits
+	hits, _, err := s.store.search(ctx, q)
+	if err != nil || len(hits) == 0 {
+		return advice, err
+	}
+
+	var ids []string
+	for _, h := range hits[:min(len(hits), maxNearby)] {
+		ids = append(ids, h.Document)
+	}
+	list := strings.Join(ids, ", ")
+	if len(hits) > maxNearby {
+		list += " …"
+	}
+	return fmt.Sprintf("nothing found below the prefix: %d outside %s: %s; search again without prefix, or with another",
+		len(hits), truncate(prefix, maxTitleBytes), list), nil
 }
 
 // fitHits returns the hits that fit into room characters of JSON, with their texts cut. Each text gets an equal share of
@@ -351,7 +380,7 @@ func (s *server) getDocument(ctx context.Context, a *arguments) (toolResult, err
 	if err := checkID(id); err != nil {
 		return toolResult{}, err
 	}
-	d, err := s.store.document(ctx, id)
+	d, err := s.document(ctx, id)
 	if errors.Is(err, errNotFound) {
 		folder := id[:strings.LastIndexByte(id, '/')+1]
 		return toolResult{}, toolErrorf(
