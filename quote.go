@@ -18,9 +18,10 @@ const (
 
 // lineRange is a part of a document: its first and last line, and how many the document has.
 type lineRange struct {
-	from  int
-	to    int
-	total int
+	from    int
+	to      int
+	total   int
+	heading string // of the section that was asked for, else empty
 }
 
 // writePart appends, quoted, the lines of d in wanted that fit into maxChars. Then it says how to read on, with the
@@ -46,7 +47,7 @@ func writePart(b *bytes.Buffer, d *document, wanted lineRange, maxChars int) {
 		" of " + strconv.Itoa(wanted.total)
 	quote(b, source{
 		id:      d.id,
-		heading: cmp.Or(headingAt(d, from), d.title),
+		heading: cmp.Or(wanted.heading, headingAt(d, from), d.title),
 		lines:   shown,
 		hash:    strings.Trim(d.etag, `"`),
 	}, part)

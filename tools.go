@@ -406,6 +406,7 @@ func (s *server) getDocument(ctx context.Context, a *arguments) (toolResult, err
 			return toolResult{}, toolErrorf("%s has no heading %.80q: leave heading out, or use one of these\n%s",
 				id, heading, listHeadings(sections))
 		}
+		wanted.heading = found.heading
 		wanted.from = max(from, found.line)
 		wanted.to = max(found.end, wanted.from)
 	}

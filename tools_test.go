@@ -185,6 +185,9 @@ func TestGetDocumentAnswersASection(t *testing.T) {
 			t.Errorf("%s: %s", heading, answer)
 			continue
 		}
+		if last := heading[strings.LastIndex(heading, " ")+1:]; !strings.Contains(strings.ToLower(answer[:60]), strings.ToLower(last)) {
+			t.Errorf("%s: quoted as %.80s", heading, answer)
+		}
 		if got := quoted(t, answer); got != want {
 			t.Errorf("%s: %q, want %q", heading, got, want)
 		}
