@@ -175,6 +175,9 @@ var (
 	nosniff  = []string{"nosniff"}
 	noStore  = []string{"no-store"}
 	jsonType = []string{"application/json"}
+
+	// streamCache is the Cache-Control of streams. A proxy that compressed a stream would hold events back.
+	streamCache = []string{"no-store, no-transform"}
 )
 
 // errorBody is the JSON form of a problem.

@@ -36,8 +36,8 @@ var layers = []layer{
 	{"documents", []string{"markdown", "documents", "store", "durable", "folder"}, []string{"foundation", "record", "observability"}},
 	{"memory", []string{"index", "ranking", "memory"}, []string{"foundation", "record", "observability", "text", "documents"}},
 	{"database", []string{"frequencies", "postgres", "replicas", "writes", "queries", "upkeep"}, []string{"foundation", "record", "observability", "text", "documents"}},
-	{"service", []string{"guard", "health", "handlers", "bulk", "page"}, []string{"foundation", "record", "views", "observability", "documents"}},
-	{"agents", []string{"jsonrpc", "streams", "call", "arguments", "quote", "tools", "resources", "methods", "mcp"}, []string{"foundation", "record", "observability", "documents", "service"}},
+	{"service", []string{"guard", "health", "nearby", "handlers", "bulk", "page"}, []string{"foundation", "record", "views", "observability", "documents"}},
+	{"agents", []string{"members", "jsonrpc", "streams", "call", "arguments", "sections", "quote", "tools", "resources", "methods", "mcp"}, []string{"foundation", "record", "observability", "documents", "service"}},
 	{"entry", []string{"server", "main"}, []string{"foundation", "record", "views", "observability", "text", "documents", "memory", "database", "service", "agents"}},
 }
 

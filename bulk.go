@@ -50,7 +50,7 @@ func (s *server) handleBulk(w http.ResponseWriter, r *http.Request) error {
 
 	h := w.Header()
 	h.Set("Content-Type", "application/x-ndjson")
-	h["Cache-Control"] = noStore
+	h["Cache-Control"] = streamCache
 	encoder := json.NewEncoder(w)
 	body := bufio.NewReaderSize(r.Body, bulkBufferBytes)
 	stored := 0

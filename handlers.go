@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	maxQueryBytes = 1000 // of q
+	maxQueryChars = 1000 // of q
 
 	defaultSearchLimit = 5 // documents
 	maxSearchLimit     = 100
@@ -92,11 +92,9 @@ func checkQuery(q query) error {
 	if strings.TrimSpace(q.text) == "" {
 		return userError{http.StatusBadRequest, "missing q: try /search?q=install"}
 	}
-	if len(q.text) > maxQueryBytes {
-		return userError{
-			http.StatusBadRequest,
-			fmt.Sprintf("q is %d bytes long: %d are enough for a question", len(q.text), maxQueryBytes),
-		}
+	if chars := utf8.RuneCountInString(q.text); chars > maxQueryChars {
+		return userErrorf(http.StatusBadRequest,
+			"q has %d characters: %d are enough for a question", chars, maxQueryChars)
 	}
 	if !isPlain(q.text) {
 		return userError{http.StatusBadRequest, "q is not UTF-8 text: percent-encode it as UTF-8"}
@@ -171,7 +169,7 @@ func (s *server) handleGet(w http.ResponseWriter, r *http.Request) error {
 	if err := checkID(id); err != nil {
 		return err
 	}
-	d, err := s.store.document(r.Context(), id)
+	d, err := s.document(r.Context(), id)
 	if err != nil {
 		return err
 	}

@@ -75,7 +75,10 @@ const templateList = `{"resourceTemplates":[{
 	"mimeType":"` + markdownType + `"}]}`
 
 // listTemplates answers with the only template. It fits the URI of every document.
-func (s *server) listTemplates(context.Context, *call) (any, error) {
+func (s *server) listTemplates(_ context.Context, c *call) (any, error) {
+	if err := checkOnlyPage(c); err != nil {
+		return nil, err
+	}
 	return json.RawMessage(templateList), nil
 }
 
@@ -138,9 +141,9 @@ func (s *server) complete(ctx context.Context, c *call) (any, error) {
 	params := paramsAs[completeParams](c.message)
 	values := []string{} // not null in JSON
 	hasMore := false
-	isTemplate := strings.HasPrefix(params.Ref.URI, documentScheme)
-	if isTemplate && params.Argument.Name == "id" {
-		page, err := s.list(ctx, params.Argument.Value, "", maxCompletions)
+	isTemplate := strings.HasPrefix(params.RefURI, documentScheme)
+	if isTemplate && params.Name == "id" {
+		page, err := s.list(ctx, params.Value, "", maxCompletions)
 		if err != nil {
 			return nil, err
 		}
@@ -162,7 +165,10 @@ const promptList = `{"prompts":[{
 	"arguments":[{"name":"question","title":"Question","description":"What to answer","required":true}]}]}`
 
 // listPrompts answers with the only prompt.
-func (s *server) listPrompts(context.Context, *call) (any, error) {
+func (s *server) listPrompts(_ context.Context, c *call) (any, error) {
+	if err := checkOnlyPage(c); err != nil {
+		return nil, err
+	}
 	return json.RawMessage(promptList), nil
 }
 
@@ -174,7 +180,7 @@ func (s *server) getPrompt(ctx context.Context, c *call) (any, error) {
 			"no prompt %.60q: prompts/list names them",
 			params.Name)
 	}
-	spanAttrs(ctx, slog.String("gen_ai.prompt.name", params.Name))
+	spanAttrs(ctx, slog.String("gen_ai.prompt.name", promptName))
 
 	// Unlike a tool, a prompt cannot report wrong arguments in its result. It returns a JSON-RPC error.
 	args := arguments{values: params.Arguments}

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -257,7 +258,7 @@ func (s *server) routes(serves string) []route {
 	if strings.Contains(serves, servesAdmin) {
 		routes = append(routes, []route{
 			// curl :8080/metrics
-			{"GET /metrics", open, small, probe, s.handleMetrics},
+			{"GET /metrics", open, small, scrape, s.handleMetrics},
 			// curl -u :$ADMIN_TOKEN :8080/debug/requests, and the waterfalls of a correlation or trace id
 			{"GET /debug/requests", admin, small, short, s.handleRequests},
 			{"GET /debug/requests/{id}", admin, small, short, s.handleRequest},
@@ -279,11 +280,21 @@ func (s *server) handler(serves string) http.Handler {
 	mux := http.NewServeMux()
 	for _, rt := range s.routes(serves) {
 		mux.Handle(rt.pattern, s.handle(rt))
+		if isEndpoint(rt.pattern) {
+			mux.Handle(rt.pattern+"/{$}", s.handle(rt))
+		}
 	}
 
 	// The fallbacks answer with JSON where the mux would answer in plain text. Without "/documents", the mux would
 	// redirect PUT /documents to /documents/. Without the HEAD patterns, HEAD would open a stream on a GET route.
-	for _, pattern := range []string{"/", "/documents", "HEAD /mcp", "HEAD /sse"} {
+	for _, pattern := range []string{
+		"/",
+		"/documents",
+		"HEAD /mcp",
+		"HEAD /mcp/{$}",
+		"HEAD /sse",
+		"HEAD /sse/{$}",
+	} {
 		fallback := func(w http.ResponseWriter, r *http.Request) error {
 			return unmatched(mux, w, r)
 		}
@@ -291,6 +302,12 @@ func (s *server) handler(serves string) http.Handler {
 	}
 
 	return s.observe.middleware(mux)
+}
+
+// isEndpoint reports whether a pattern is that of an address which people type into the configuration of an MCP client.
+// Some end it with a slash.
+func isEndpoint(pattern string) bool {
+	return slices.Contains([]string{"POST /mcp", "GET /mcp", "GET /sse"}, pattern)
 }
 
 // unmatched answers a request that no route matches. The status is 204 for a CORS preflight, which the guard has let
@@ -311,6 +328,10 @@ func unmatched(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error
 			allowed = append(allowed, method)
 		}
 	}
+	if allowed == nil && isOAuth(r.URL.Path) {
+		writeJSON(w, http.StatusNotFound, noOAuth)
+		return nil
+	}
 	if allowed == nil {
 		return userError{http.StatusNotFound,
 			"no such page: GET / lists the routes"}
@@ -324,12 +345,27 @@ func unmatched(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error
 	}
 }
 
+// noOAuth is the response to MCP clients that look for an authorization server after a 401, in the form of RFC 7591. They
+// show its text to their user.
+var noOAuth = map[string]string{
+	"error":             "invalid_request",
+	"error_description": "no OAuth here: send the header Authorization: Bearer TOKEN",
+}
+
+// isOAuth reports whether path is one under which clients look for an authorization server: the documents of RFC 8414,
+// RFC 9728 and OpenID Connect, and the default endpoints of MCP 2025-03-26.
+func isOAuth(path string) bool {
+	return slices.Contains([]string{"/register", "/authorize", "/token"}, path) ||
+		strings.Contains(path, "/.well-known/oauth-") ||
+		strings.Contains(path, "/.well-known/openid-configuration")
+}
+
 // handle guards a route, calls its handler, and answers with its error or panic.
 func (s *server) handle(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer s.answerPanic(w, r)
 		w.Header()["X-Content-Type-Options"] = nosniff
-		if rt.kind == probe {
+		if rt.kind == scrape || rt.kind == probe {
 			markProbe(r.Context())
 		}
 
