@@ -112,7 +112,7 @@ func (f *folder) scan(ctx context.Context, st store) (err error) {
 		return fmt.Errorf("reading DOCS_DIR: %w", err)
 	}
 	if len(s.files) == 0 && len(stored) > 0 {
-		return fmt.Errorf("DOCS_DIR %s no longer contains Markdown: "+
+		return fmt.Errorf("DOCS_DIR %s no longer contains documents: "+
 			"its %d documents are kept until it does, or until a restart", f.dir, len(stored))
 	}
 	return f.apply(ctx, st, s, stored)
@@ -256,7 +256,7 @@ func (s *folderScan) walk() error {
 		case isHidden:
 			removeStale(s.root, name)
 			return nil
-		case entry.IsDir() || !strings.HasSuffix(name, ".md"):
+		case entry.IsDir() || !isDocumentName(name):
 			return nil
 		}
 

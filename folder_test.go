@@ -71,7 +71,7 @@ func (s *scanned) text(id string) string {
 }
 
 func TestScanFollowsTheFolder(t *testing.T) {
-	dir := folderOf(t, "a.md", "alpha", "sub/b.md", "beta", "c.txt", "no", ".hidden/d.md", "no", ".e.md", "no")
+	dir := folderOf(t, "a.md", "alpha", "sub/b.md", "beta", "c.rst", "no", ".hidden/d.md", "no", ".e.md", "no")
 	s := newScanned(t, dir)
 	s.want("a.md", "sub/b.md")
 

@@ -165,7 +165,7 @@ func parseCursor(cursor string) (id string, err error) {
 	return id, nil
 }
 
-// handleGet answers GET /documents/{id} with the Markdown text.
+// handleGet answers GET /documents/{id} with the text as it was written.
 func (s *server) handleGet(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
 	if err := checkID(id); err != nil {
@@ -185,7 +185,7 @@ func (s *server) handleGet(w http.ResponseWriter, r *http.Request) error {
 	r.Header.Del("If-Match")
 
 	h := w.Header()
-	h.Set("Content-Type", "text/markdown; charset=utf-8")
+	h.Set("Content-Type", mediaType(id)+"; charset=utf-8")
 	h.Set("Cache-Control", "no-cache") // caches may store it, but must revalidate it by its ETag
 	h.Set("ETag", d.etag)
 	h.Set("Last-Modified", d.updated.UTC().Format(http.TimeFormat))
