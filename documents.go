@@ -33,6 +33,10 @@ type document struct {
 	etag    string // see entityTag
 	updated time.Time
 	chunks  []chunk
+
+	// unpublished says which mark in the front matter keeps the page from being served, such as
+	// "draft: true". It is "" for a page that is served.
+	unpublished string
 }
 
 // newDocument checks id and text and cuts the text into chunks. A document without a title is named

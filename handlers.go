@@ -229,7 +229,7 @@ func (s *server) handlePut(w http.ResponseWriter, r *http.Request) error {
 	}
 	markBodyRead(r.Context())
 
-	d, err := newDocument(r.PathValue("id"), string(body), time.Now())
+	d, err := s.newDocument(r.PathValue("id"), string(body))
 	if err != nil {
 		return err
 	}
@@ -241,6 +241,21 @@ func (s *server) handlePut(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("ETag", d.etag)
 	w.WriteHeader(putStatus(created))
 	return nil
+}
+
+// newDocument returns a document to put. It refuses one that would not be served.
+func (s *server) newDocument(id, text string) (*document, error) {
+	d, err := newDocument(id, text, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	if d.unpublished != "" {
+		return nil, userErrorf(http.StatusUnprocessableEntity,
+			"a page with %q in its front matter is not served: remove that line to publish it, "+
+				"or DELETE the document to withdraw it",
+			d.unpublished)
+	}
+	return d, s.folder.checkTarget(id)
 }
 
 // putStatus returns the HTTP status of a successful put.
