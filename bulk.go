@@ -160,7 +160,7 @@ func (s *server) putLine(ctx context.Context, line []byte) bulkResult {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handlerBudget)
 	defer cancel()
 
-	d, err := newDocument(id, text, time.Now())
+	d, err := s.newDocument(id, text)
 	if err != nil {
 		return s.bulkFailure(ctx, id, err)
 	}

@@ -295,7 +295,7 @@ func TestSearchIsLexicalWhileTheEmbedderIsAway(t *testing.T) {
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()
 		f := newFakeEmbedder(t, 64)
-		m := newMemory(&folder{dir: t.TempDir(), observe: quietObserver()}, hashedEmbedder{}, 1, quietObserver())
+		m := newMemory(&folder{roots: []docsRoot{{dir: t.TempDir()}}, observe: quietObserver()}, hashedEmbedder{}, 1, quietObserver())
 		m.embedder = newTestEmbedder(t, f)
 		testEmbedderAway(t, f, m, func() error {
 			for _, e := range m.current.Load().entries {
@@ -374,7 +374,7 @@ func TestStoredDocumentsAreSearchedThoughTheEmbedderIsAwayAtStart(t *testing.T) 
 func TestHangingEmbedderDelaysOnlyTheFirstSearches(t *testing.T) {
 	t.Parallel()
 	f := newFakeEmbedder(t, 6)
-	m := newMemory(&folder{dir: t.TempDir(), observe: quietObserver()}, hashedEmbedder{}, 1, quietObserver())
+	m := newMemory(&folder{roots: []docsRoot{{dir: t.TempDir()}}, observe: quietObserver()}, hashedEmbedder{}, 1, quietObserver())
 	m.embedder = newTestEmbedder(t, f)
 	if err := mark(t.Context(), m, "a.md", "lantern"); err != nil {
 		t.Fatal(err)

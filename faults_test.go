@@ -505,8 +505,8 @@ func TestOneReplicaAtATimeFollowsTheFolder(t *testing.T) {
 	write("a.md", "# One")
 	a := openPostgres(t, url)
 	b := openPostgres(t, url)
-	folderOfA := &folder{dir: dir, observe: quietObserver()}
-	folderOfB := &folder{dir: dir, observe: quietObserver()}
+	folderOfA := &folder{roots: []docsRoot{{dir: dir}}, observe: quietObserver()}
+	folderOfB := &folder{roots: []docsRoot{{dir: dir}}, observe: quietObserver()}
 	scan := func(f *folder, p *postgres) {
 		t.Helper()
 		if err := f.scan(t.Context(), p); err != nil {

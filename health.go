@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -54,8 +55,9 @@ type check struct {
 	detail  string
 }
 
-// storeSize caches the size of the store for maxSizeAge.
+// storeSize caches the size of the store for maxSizeAge, or until the store changes.
 type storeSize struct {
+	isStale   atomic.Bool // the store has changed since it was asked
 	mu        sync.Mutex
 	asked     time.Time
 	documents int
@@ -70,7 +72,8 @@ const maxSizeAge = time.Second
 func (z *storeSize) ask(ctx context.Context, st store) (documents, chunks int, err error) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	if time.Since(z.asked) <= maxSizeAge {
+	isStale := z.isStale.Swap(false)
+	if !isStale && time.Since(z.asked) <= maxSizeAge {
 		return z.documents, z.chunks, z.err
 	}
 
@@ -89,8 +92,6 @@ func (z *storeSize) ask(ctx context.Context, st store) (documents, chunks int, e
 
 // state runs the readiness checks and reads the size of the store.
 func (s *server) state(ctx context.Context) serverState {
-	documents, chunks, err := s.size.ask(ctx, s.store)
-
 	serving := check{name: "serving"}
 	if !s.ready.Load() {
 		serving.problem = "starting or stopping"
@@ -103,11 +104,16 @@ func (s *server) state(ctx context.Context) serverState {
 		indexed = time.UnixMilli(s.folder.synced.Load())
 	}
 
+	// After the folder: if its first scan has just ended, the size has what it found.
+	documents, chunks, err := s.size.ask(ctx, s.store)
 	stored := check{name: "store"}
 	if err != nil {
 		stored.problem = err.Error()
 	} else {
 		stored.detail = fmt.Sprintf(": %d documents, %d chunks", documents, chunks)
+	}
+	if err == nil && s.folder != nil && index.problem+index.detail == "" {
+		index.detail = s.folder.contents(documents)
 	}
 
 	return serverState{

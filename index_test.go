@@ -144,7 +144,7 @@ func BenchmarkSearchDuringPuts(b *testing.B) {
 }
 
 func benchmarkSearchDuringPuts(b *testing.B, writers int) {
-	m := newMemory(&folder{dir: b.TempDir()}, hashedEmbedder{}, 0.5, quietObserver())
+	m := newMemory(&folder{roots: []docsRoot{{dir: b.TempDir()}}}, hashedEmbedder{}, 0.5, quietObserver())
 	documents := syntheticDocuments(1000)
 	if err := m.sync(b.Context(), time.Now(), documents, nil); err != nil {
 		b.Fatal(err)

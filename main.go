@@ -87,6 +87,12 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		return checkHealth(ctx, cfg, stdout)
 	}
 
+	if command == "" {
+		if err := cfg.checkFolders(); err != nil {
+			return err
+		}
+	}
+
 	s, err := newServer(cfg, stdout)
 	if err != nil {
 		return err

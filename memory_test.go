@@ -14,7 +14,7 @@ import (
 // newFilled returns a store with one document.
 func newFilled(t *testing.T, d *document) *memory {
 	t.Helper()
-	m := newMemory(&folder{dir: t.TempDir()}, hashedEmbedder{}, 0.5, quietObserver())
+	m := newMemory(&folder{roots: []docsRoot{{dir: t.TempDir()}}}, hashedEmbedder{}, 0.5, quietObserver())
 	_, err := m.put(t.Context(), d, precondition{})
 	if err != nil {
 		t.Fatal(err)

@@ -25,8 +25,7 @@ const (
 	// promptHits is how many passages the prompt quotes at most.
 	promptHits = 5
 
-	promptName   = "answer_from_docs"
-	markdownType = "text/markdown"
+	promptName = "answer_from_docs"
 )
 
 // listedResource is a document in the form of resources/list.
@@ -52,7 +51,7 @@ func (s *server) listResources(ctx context.Context, c *call) (any, error) {
 		modified := d.Updated.UTC().Format(time.RFC3339)
 		resources = append(resources, listedResource{
 			Annotations: map[string]string{"lastModified": modified},
-			MIMEType:    markdownType,
+			MIMEType:    mediaType(d.ID),
 			Name:        d.ID,
 			Size:        d.Bytes,
 			Title:       d.Title,
@@ -71,8 +70,7 @@ func (s *server) listResources(ctx context.Context, c *call) (any, error) {
 const templateList = `{"resourceTemplates":[{
 	"uriTemplate":"` + documentScheme + `{+id}",
 	"name":"document","title":"Document",
-	"description":"A Markdown document by its id, such as guide/install.md; completion/complete completes ids",
-	"mimeType":"` + markdownType + `"}]}`
+	"description":"A Markdown document by its id, such as guide/install.md; completion/complete completes ids"}]}`
 
 // listTemplates answers with the only template. It fits the URI of every document.
 func (s *server) listTemplates(_ context.Context, c *call) (any, error) {
@@ -105,7 +103,7 @@ func (s *server) readResource(ctx context.Context, c *call) (any, error) {
 
 	contents := map[string]string{
 		"uri":      uri,
-		"mimeType": markdownType,
+		"mimeType": mediaType(d.id),
 		"text":     d.text,
 	}
 	return map[string]any{"contents": []map[string]string{contents}}, nil

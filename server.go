@@ -117,8 +117,12 @@ func (s *server) openStore(ctx context.Context, tasks *sync.WaitGroup) error {
 		return err
 	}
 
-	if s.cfg.docsDir != "" {
-		s.folder = &folder{dir: s.cfg.docsDir, observe: s.observe}
+	if len(s.cfg.docsDirs) > 0 {
+		s.folder = &folder{
+			roots:   s.cfg.docsDirs,
+			exclude: s.cfg.docsExclude,
+			observe: s.observe,
+		}
 	}
 
 	if s.cfg.databaseURL == "" {
@@ -133,6 +137,8 @@ func (s *server) openStore(ctx context.Context, tasks *sync.WaitGroup) error {
 	if err := s.store.start(ctx, tasks); err != nil {
 		return err
 	}
+
+	s.store.watch(func([]string) { s.size.isStale.Store(true) })
 
 	switch {
 	case s.folder != nil:

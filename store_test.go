@@ -17,7 +17,7 @@ import (
 func TestMemoryIsAStore(t *testing.T) {
 	t.Parallel()
 	testStore(t, func(t *testing.T) store {
-		f := &folder{dir: t.TempDir(), observe: quietObserver()}
+		f := &folder{roots: []docsRoot{{dir: t.TempDir()}}, observe: quietObserver()}
 		return newMemory(f, hashedEmbedder{}, 0.5, quietObserver())
 	})
 }
