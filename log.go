@@ -64,7 +64,7 @@ func (rec *record) appendLogAttrs(attrs []slog.Attr) []slog.Attr {
 
 	attrs = append(attrs, slog.Float64("took_ms", milliseconds(rec.took)))
 
-	// Only two kinds of stages are on the line, because to format a float costs as much as five
+	// Only these kinds of stages are on the line, because to format a float costs as much as five
 	// strings. The waterfall shows all kinds.
 	var room [8]kindDuration
 	for _, d := range rec.durations(room[:0]) {
@@ -72,6 +72,8 @@ func (rec *record) appendLogAttrs(attrs []slog.Attr) []slog.Attr {
 		case d.took < time.Microsecond: // it would be logged as 0
 		case d.kind == stageDB:
 			attrs = append(attrs, slog.Float64("db_ms", milliseconds(d.took)))
+		case d.kind == stagePoolWait && d.took >= time.Millisecond: // a free connection takes microseconds
+			attrs = append(attrs, slog.Float64("pool_wait_ms", milliseconds(d.took)))
 		case d.kind == stageEmbed:
 			attrs = append(attrs, slog.Float64("embed_ms", milliseconds(d.took)))
 		}

@@ -26,13 +26,14 @@ const maxStages = 64
 type stageKind uint8
 
 const (
-	stageDB     stageKind = iota // an operation of the store
-	stageEmbed                   // turning texts into vectors
-	stageSearch                  // a search from its parameters to its hits
-	stageRank                    // the fusion of the two rankings in memory
-	stageMCP                     // one JSON-RPC message
-	stageTool                    // one call of a tool
-	stageFile                    // reading or writing one file of DOCS_DIR
+	stageDB       stageKind = iota // an operation of the store
+	stageEmbed                     // turning texts into vectors
+	stageSearch                    // a search from its parameters to its hits
+	stageRank                      // the fusion of the two rankings in memory
+	stageMCP                       // one JSON-RPC message
+	stageTool                      // one call of a tool
+	stageFile                      // reading or writing one file of DOCS_DIR
+	stagePoolWait                  // waiting for a connection of the database pool
 )
 
 var stageNames = [...]string{
@@ -43,6 +44,8 @@ var stageNames = [...]string{
 	stageMCP:    "mcp",
 	stageTool:   "tool",
 	stageFile:   "file",
+
+	stagePoolWait: "pool.wait",
 }
 
 // String returns the name that Server-Timing and the waterfall show.

@@ -176,7 +176,7 @@ func advise(err error) error {
 	if !ok {
 		return err
 	}
-	return fmt.Errorf("%w: %s", err, advice)
+	return fmt.Errorf("database: %w: %s", state, advice) // not errUnavailable: waiting does not help
 }
 
 const (
