@@ -43,6 +43,7 @@ type serverState struct {
 	documents int
 	chunks    int
 	indexed   time.Time // when the index was last in step with the folder
+	indexAge  time.Duration
 }
 
 // check is one line of /readyz?verbose.
@@ -68,6 +69,10 @@ func (s *server) state() serverState {
 		index.problem, index.detail = s.folder.status()
 		indexed = time.UnixMilli(s.folder.synced.Load())
 	}
+	indexAge := max(time.Since(indexed), time.Millisecond)
+	if indexed.UnixMilli() == 0 {
+		indexAge = 0
+	}
 
 	status := s.store.status()
 	stored := check{name: "store", problem: status.problem}
@@ -83,6 +88,7 @@ func (s *server) state() serverState {
 		documents: status.documents,
 		chunks:    status.chunks,
 		indexed:   indexed,
+		indexAge:  indexAge,
 	}
 }
 
@@ -100,6 +106,7 @@ func (s *server) gauges() gauges {
 		documents:       state.documents,
 		chunks:          state.chunks,
 		indexed:         state.indexed,
+		indexAge:        state.indexAge,
 		ready:           ready,
 		pool:            s.store.pool(),
 		logLinesDropped: s.logs.dropped.Load(),
