@@ -98,10 +98,14 @@ func (rec *record) appendRequestAttrs(attrs []slog.Attr) []slog.Attr {
 	if rec.path != rec.route {
 		attrs = append(attrs, slog.String("path", rec.path))
 	}
+	host, port := rec.clientAddress() // apart, so that lines can be grouped by client
 	attrs = append(attrs,
 		slog.Int("status", rec.status),
 		slog.Int64("bytes", rec.bytes),
-		slog.String("client", rec.client))
+		slog.String("client", host))
+	if port > 0 {
+		attrs = append(attrs, slog.Int("client_port", port))
+	}
 	if rec.userAgent != "" {
 		attrs = append(attrs, slog.String("user_agent", rec.userAgent))
 	}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -344,6 +345,15 @@ func (rec *record) isSlow() bool {
 
 // isIdleJob reports whether a record is a job that found nothing to do.
 func (rec *record) isIdleJob() bool { return rec.job != "" && len(rec.attrs) == 0 }
+
+// clientAddress returns the address of the client and its port, 0 behind a proxy.
+func (rec *record) clientAddress() (address string, port int) {
+	peer, err := netip.ParseAddrPort(rec.client)
+	if err != nil {
+		return rec.client, 0
+	}
+	return peer.Addr().String(), int(peer.Port())
+}
 
 // kindDuration is the time that a record's stages of one kind took together.
 type kindDuration struct {
