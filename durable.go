@@ -140,6 +140,8 @@ func (f *folder) inRoot(
 			http.StatusConflict,
 			"the documents folder is read-only: change the documents at their source",
 		}
+	case isAny(err, syscall.ENOSPC, syscall.EDQUOT):
+		return fmt.Errorf("%w (%s %s: %w)", errDiskFull, operation, id, err)
 	case isAny(err, syscall.ENOTDIR, syscall.EISDIR, os.ErrExist, errNotRegular):
 		return userError{
 			http.StatusConflict,

@@ -16,7 +16,9 @@ import (
 
 func newTestEmbedder(t testing.TB, f *fakeEmbedder, env ...string) *remoteEmbedder {
 	t.Helper()
-	return newRemoteEmbedder(testSettings(t, f.env(env...)...))
+	e := newRemoteEmbedder(testSettings(t, f.env(env...)...))
+	go e.probe(t.Context(), func() {})
+	return e
 }
 
 // numberedTexts returns n different texts.
@@ -298,12 +300,7 @@ func TestSearchIsLexicalWhileTheEmbedderIsAway(t *testing.T) {
 		m := newMemory(&folder{roots: []docsRoot{{dir: t.TempDir()}}, observe: quietObserver()}, hashedEmbedder{}, 1, quietObserver())
 		m.embedder = newTestEmbedder(t, f)
 		testEmbedderAway(t, f, m, func() error {
-			for _, e := range m.current.Load().entries {
-				if err := m.embedAgain(t.Context(), e); err != nil {
-					return err
-				}
-			}
-			return nil
+			return m.embedAgain(t.Context(), m.current.Load().entries...)
 		})
 	})
 	t.Run("postgres", func(t *testing.T) {

@@ -166,26 +166,22 @@ func (f *folder) apply(ctx context.Context, st store, s *folderScan, stored []st
 			slog.Int("removed", len(gone)))
 	}
 	if isFirst || len(changed)+len(gone) > 0 {
-		return f.logIndexed(ctx, st, s)
+		f.logIndexed(ctx, st, s)
+		return nil
 	}
 	f.warnLeftOut(ctx, counts, len(s.files))
 	return nil
 }
 
 // logIndexed logs for people what the store has after a scan that changed it.
-func (f *folder) logIndexed(ctx context.Context, st store, s *folderScan) error {
-	documents, passages, err := st.size(ctx)
-	if err != nil {
-		return err
-	}
-
+func (f *folder) logIndexed(ctx context.Context, st store, s *folderScan) {
+	status := st.status()
 	f.observe.log.InfoContext(ctx, "indexed",
-		"documents", documents,
-		"passages", passages,
+		"documents", status.documents,
+		"passages", status.chunks,
 		"left_out", s.leftOut.String(),
 		"took_ms", milliseconds(time.Since(s.began)))
-	f.warnLeftOut(ctx, s.leftOut, documents)
-	return nil
+	f.warnLeftOut(ctx, s.leftOut, status.documents)
 }
 
 // warnLeftOut logs what is left out if that has changed since the last scan, or that there is nothing to

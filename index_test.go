@@ -123,7 +123,7 @@ func BenchmarkIndex(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		_, chunks, _ := m.size(b.Context())
+		chunks := m.status().chunks
 		b.ReportMetric(float64(chunks)/time.Since(started).Seconds(), "chunks/s")
 
 		b.StopTimer()

@@ -107,13 +107,11 @@ func firstReadiness(t *testing.T, dir string) string {
 	s := newServerOf(t, map[string]string{"DOCS_DIR": dir}, new(logBuffer))
 	m := newMemory(nil, hashedEmbedder{}, 0.5, quietObserver())
 	s.store = m
-	m.watch(func([]string) { s.size.isStale.Store(true) })
 	s.folder = &folder{roots: s.cfg.docsDirs, observe: s.observe}
 	t.Cleanup(s.close)
-	s.state(t.Context()) // caches 0 documents
 	go s.folder.follow(t.Context(), m, time.Hour)
 	for {
-		state := s.state(t.Context())
+		state := s.state()
 		if state.checks[1].problem == "" {
 			return state.checks[1].detail + state.checks[2].detail
 		}

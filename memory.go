@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"maps"
 	"slices"
@@ -22,6 +23,7 @@ type memory struct {
 	vectorWeight float64 // weight of the vector leg; the lexical leg has 1
 	observe      *observer
 	current      atomic.Pointer[snapshot]
+	incomplete   chan struct{} // an entry without all its vectors was stored
 
 	writing sync.Mutex           // serializes writers; guards written
 	written map[string]time.Time // by id: when the API last wrote the file; see sync
@@ -35,14 +37,21 @@ func newMemory(f *folder, e embedder, vectorWeight float64, o *observer) *memory
 		embedder:     e,
 		vectorWeight: vectorWeight,
 		observe:      o,
+		incomplete:   make(chan struct{}, 1),
 		written:      make(map[string]time.Time),
 	}
 	m.current.Store(&snapshot{})
 	return m
 }
 
-// start runs the background job that embeds chunks whose vectors are missing.
+// start runs the background jobs: embedding chunks whose vectors are missing, and asking an embedding API that is away.
 func (m *memory) start(ctx context.Context, tasks *sync.WaitGroup) error {
+	tasks.Go(func() {
+		m.embedder.probe(ctx, func() {
+			m.observe.log.InfoContext(ctx, "embedding API answers again")
+			m.wakeEmbedding(m.current.Load().entries)
+		})
+	})
 	tasks.Go(func() { m.embedMissing(ctx) })
 	return nil
 }
@@ -106,7 +115,7 @@ func (m *memory) put(ctx context.Context, d *document, pre precondition) (create
 	if m.folder == nil {
 		return false, errReadOnly
 	}
-	entries, err := m.newEntries(ctx, []*document{d})
+	entries, err := m.newEntries(ctx, []*document{d}, embedNow)
 	if err != nil {
 		return false, err
 	}
@@ -126,6 +135,7 @@ func (m *memory) put(ctx context.Context, d *document, pre precondition) (create
 
 	_, old := m.current.Load().find(d.id)
 	m.commit(entries, nil)
+	m.wakeEmbedding(entries)
 	return old == nil, nil
 }
 
@@ -164,7 +174,7 @@ func (m *memory) sync(ctx context.Context, began time.Time, changed []*document,
 		return old != nil && old.etag == d.etag
 	}
 	changed = slices.DeleteFunc(slices.Clone(changed), isStored)
-	entries, err := m.newEntries(ctx, changed)
+	entries, err := m.newEntries(ctx, changed, embedLater)
 	if err != nil {
 		return err
 	}
@@ -184,6 +194,7 @@ func (m *memory) sync(ctx context.Context, began time.Time, changed []*document,
 	}
 	entries = slices.DeleteFunc(entries, func(e *entry) bool { return isNewer(e.id) })
 	m.commit(entries, slices.DeleteFunc(gone, isNewer))
+	m.wakeEmbedding(entries)
 	return nil
 }
 
@@ -196,9 +207,9 @@ func (m *memory) folderIDs(context.Context) ([]string, error) {
 	return ids, nil
 }
 
-func (m *memory) size(context.Context) (documents, chunks int, err error) {
+func (m *memory) status() storeStatus {
 	s := m.current.Load()
-	return len(s.entries), s.chunks, nil
+	return storeStatus{documents: len(s.entries), chunks: s.chunks}
 }
 
 // pool returns zeros: there is no database.
@@ -210,13 +221,15 @@ func (m *memory) close() {}
 // newEntries embeds and indexes documents. This is the expensive part of a write, so callers do it
 // before they lock m.writing. The only error is that of ctx. If the embedder fails, vectors are
 // missing and embedMissing retries.
-func (m *memory) newEntries(ctx context.Context, documents []*document) ([]*entry, error) {
+func (m *memory) newEntries(
+	ctx context.Context, documents []*document, when embedTime,
+) ([]*entry, error) {
 	var texts []string
 	for _, d := range documents {
 		texts = append(texts, d.inputs()...)
 	}
 
-	vectors, err := embedInTime(ctx, m.embedder, texts)
+	vectors, err := embedInTime(ctx, m.embedder, texts, when)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -271,45 +284,110 @@ func (m *memory) commit(changed []*entry, gone []string) {
 	m.notify(ids)
 }
 
-// embedMissing embeds chunks that have no vector, every recheckInterval until ctx ends.
+// wakeEmbedding lets embedMissing look for work now, if a chunk of the written entries has no vector.
+func (m *memory) wakeEmbedding(written []*entry) {
+	if !slices.ContainsFunc(written, (*entry).isIncomplete) {
+		return
+	}
+	select {
+	case m.incomplete <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// isIncomplete reports whether a chunk of e has no vector.
+func (e *entry) isIncomplete() bool { return slices.Contains(e.scales, noVector) }
+
+// embedMissing embeds chunks that have no vector, when some were stored and every recheckInterval, until
+// ctx ends.
 func (m *memory) embedMissing(ctx context.Context) {
-	for pause(ctx, recheckInterval) {
-		ctx, end := m.observe.job(ctx, "embed_missing")
-		err := m.embedIncomplete(ctx)
-		end(&err)
+	ticker := time.NewTicker(recheckInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.incomplete:
+		case <-ticker.C:
+		}
+		m.embedIncomplete(ctx)
 	}
 }
 
-// embedIncomplete embeds each entry that misses a vector. It stops at the first error: the others
-// would probably fail too.
-func (m *memory) embedIncomplete(ctx context.Context) error {
-	for _, e := range m.current.Load().entries {
-		if !slices.Contains(e.scales, noVector) {
-			continue
+// embedIncomplete is a job that embeds the entries that miss a vector, some entries at a time. It stops at
+// the first error: the others would probably fail too.
+func (m *memory) embedIncomplete(ctx context.Context) {
+	ctx, end := m.observe.job(ctx, "embed_missing")
+	var err error
+	defer end(&err)
+
+	embedded := 0
+	for group := range entryGroups(m.current.Load().entries) {
+		err = m.embedAgain(ctx, group...)
+		if err != nil {
+			return
 		}
-		if err := m.embedAgain(ctx, e); err != nil {
-			return err
+		for _, e := range group {
+			embedded += len(e.scales)
 		}
 	}
-	return nil
+	if embedded > 0 {
+		logAttrs(ctx, slog.Int("chunks", embedded))
+	}
 }
 
-// embedAgain replaces e with a copy that has new vectors, unless a write has replaced e meanwhile.
-// If the embedder returns only some of the vectors, it stores these and returns no error.
-func (m *memory) embedAgain(ctx context.Context, e *entry) error {
-	vectors, err := m.embedder.documents(ctx, e.inputs())
+// entryGroups returns the incomplete ones of entries in groups of about embedGroup chunks.
+func entryGroups(entries []*entry) iter.Seq[[]*entry] {
+	const embedGroup = 256
+	return func(yield func([]*entry) bool) {
+		var group []*entry
+		chunks := 0
+		for _, e := range entries {
+			if !e.isIncomplete() {
+				continue
+			}
+			group = append(group, e)
+			chunks += len(e.scales)
+			if chunks < embedGroup {
+				continue
+			}
+			if !yield(group) {
+				return
+			}
+			group = nil
+			chunks = 0
+		}
+		if len(group) > 0 {
+			yield(group)
+		}
+	}
+}
+
+// embedAgain replaces entries with copies that have new vectors, except those that a write has replaced
+// meanwhile. If the embedder returns only some of the vectors, it stores these and returns no error.
+func (m *memory) embedAgain(ctx context.Context, entries ...*entry) error {
+	var texts []string
+	for _, e := range entries {
+		texts = append(texts, e.inputs()...)
+	}
+	vectors, err := m.embedder.documents(ctx, texts)
 	if err != nil && isEmpty(vectors) {
 		return err
 	}
 
-	embedded := *e
-	embedded.scales = make([]float32, len(e.scales))
-	embedded.setVectors(vectors)
-
+	var embedded []*entry
 	m.writing.Lock()
 	defer m.writing.Unlock()
-	if _, current := m.current.Load().find(e.id); current == e {
-		m.commit([]*entry{&embedded}, nil)
+	for _, e := range entries {
+		n := len(e.scales)
+		copied := *e
+		copied.scales = make([]float32, n)
+		copied.setVectors(vectors[:n])
+		vectors = vectors[n:]
+		if _, current := m.current.Load().find(e.id); current == e {
+			embedded = append(embedded, &copied)
+		}
 	}
+	m.commit(embedded, nil)
 	return nil
 }

@@ -27,18 +27,18 @@ type server struct {
 	observe *observer
 	profile *profiler
 
-	store   store
-	folder  *folder // nil: no folder is followed
-	streams *streams
+	embedder embedder
+	store    store
+	folder   *folder // nil: no folder is followed
+	streams  *streams
 
 	proxies      proxies  // whose X-Forwarded-For is trusted
 	limits       *limiter // requests a second, by client
 	authFailures *limiter // failed tokens on the profiling routes, by client
 
 	scrape   http.Handler  // answers GET /metrics
-	ready    atomic.Bool   // false until the server serves, and again during a drain
+	ready    atomic.Bool   // false until the store is open, and again during a drain
 	stopping chan struct{} // closed when streams must end
-	size     storeSize     // of the store, cached
 }
 
 // newServer returns a server without a store. openStore opens the store. The caller must close the server.
@@ -109,14 +109,9 @@ func (s *server) close() {
 	s.logs.close(2 * time.Second)
 }
 
-// openStore opens the store that the settings name and begins to follow the folder. Background work runs in tasks until
-// ctx ends.
-func (s *server) openStore(ctx context.Context, tasks *sync.WaitGroup) error {
-	e, err := s.openEmbedder(ctx)
-	if err != nil {
-		return err
-	}
-
+// makeStore makes the store that the settings name, without opening it.
+func (s *server) makeStore() error {
+	s.embedder = newEmbedder(s.cfg)
 	if len(s.cfg.docsDirs) > 0 {
 		s.folder = &folder{
 			roots:   s.cfg.docsDirs,
@@ -126,19 +121,26 @@ func (s *server) openStore(ctx context.Context, tasks *sync.WaitGroup) error {
 	}
 
 	if s.cfg.databaseURL == "" {
-		s.store = newMemory(s.folder, e, s.cfg.vectorWeight, s.observe)
-	} else {
-		p, err := newPostgres(s.cfg, e, s.observe)
-		if err != nil {
-			return fmt.Errorf("DATABASE_URL: %w", err)
-		}
-		s.store = p
+		s.store = newMemory(s.folder, s.embedder, s.cfg.vectorWeight, s.observe)
+		return nil
+	}
+	p, err := newPostgres(s.cfg, s.embedder, s.observe)
+	if err != nil {
+		return fmt.Errorf("DATABASE_URL: %w", err)
+	}
+	s.store = p
+	return nil
+}
+
+// openStore opens the store and begins to follow the folder. Background work runs in tasks until ctx ends. openStore may
+// wait long for a database or an embedding API. Requests are answered meanwhile.
+func (s *server) openStore(ctx context.Context, tasks *sync.WaitGroup) error {
+	if err := s.checkEmbedder(ctx); err != nil {
+		return err
 	}
 	if err := s.store.start(ctx, tasks); err != nil {
 		return err
 	}
-
-	s.store.watch(func([]string) { s.size.isStale.Store(true) })
 
 	switch {
 	case s.folder != nil:
@@ -149,21 +151,24 @@ func (s *server) openStore(ctx context.Context, tasks *sync.WaitGroup) error {
 	return nil
 }
 
-// openEmbedder returns the embedder that the settings name. If its API is unavailable, it logs a
-// warning and returns no error.
-func (s *server) openEmbedder(ctx context.Context) (embedder, error) {
-	if s.cfg.embeddingURL == "" {
-		return hashedEmbedder{}, nil
+// newEmbedder returns the embedder that the settings name.
+func newEmbedder(cfg *settings) embedder {
+	if cfg.embeddingURL == "" {
+		return hashedEmbedder{}
 	}
+	return newRemoteEmbedder(cfg)
+}
 
-	e := newRemoteEmbedder(s.cfg)
-	err := e.check(ctx)
+// checkEmbedder returns an error if the settings of the embedder are wrong. If its API is unavailable, it logs a warning
+// and returns no error.
+func (s *server) checkEmbedder(ctx context.Context) error {
+	err := s.embedder.check(ctx)
 	if errors.Is(err, errUnavailable) {
 		s.log.Warn("searches are lexical until the embedding API answers",
 			"error", err)
-		err = nil
+		return nil
 	}
-	return e, err
+	return err
 }
 
 //go:embed README.md RUNBOOK.md

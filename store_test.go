@@ -124,10 +124,12 @@ func (st storeTest) wantList(prefix, after string, limit int, want ...string) {
 
 func (st storeTest) wantSize(documents, chunks int) {
 	st.t.Helper()
-	gotDocuments, gotChunks, err := st.size(st.t.Context())
-	if gotDocuments != documents || gotChunks != chunks || err != nil {
-		st.t.Errorf("size = %d documents, %d chunks, %v, want %d and %d",
-			gotDocuments, gotChunks, err, documents, chunks)
+	if p, isPostgres := st.store.(*postgres); isPostgres {
+		p.checkHealth(st.t.Context())
+	}
+	got := st.status()
+	if got.documents != documents || got.chunks != chunks || got.problem != "" {
+		st.t.Errorf("status = %+v, want %d documents and %d chunks", got, documents, chunks)
 	}
 }
 

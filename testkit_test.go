@@ -164,6 +164,9 @@ func openTestServer(t testing.TB, dir string, env ...string) *testServer {
 		tasks.Wait()
 		s.close()
 	})
+	if err := s.makeStore(); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.openStore(ctx, &tasks); err != nil {
 		t.Fatal(err)
 	}
