@@ -136,6 +136,12 @@ func tooManyRequests(wait time.Duration, message string) error {
 // errUnavailable is wrapped by temporary errors: the store or the embedder is unavailable (503).
 var errUnavailable = errors.New("unavailable")
 
+// errDiskFull is the error of a write for which the store has no room.
+var errDiskFull = userError{
+	http.StatusInsufficientStorage,
+	"no space left where the documents are stored: free some, then try again",
+}
+
 // errorType classifies err for the attribute error.type: a small set of values, never a message.
 func errorType(err error) string {
 	if err == nil {
@@ -175,6 +181,9 @@ var (
 	nosniff  = []string{"nosniff"}
 	noStore  = []string{"no-store"}
 	jsonType = []string{"application/json"}
+
+	// streamCache is the Cache-Control of streams. A proxy that compressed a stream would hold events back.
+	streamCache = []string{"no-store, no-transform"}
 )
 
 // errorBody is the JSON form of a problem.

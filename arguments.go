@@ -9,11 +9,12 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // arguments are those of one call of a tool or prompt. They keep the first problem found, and check returns it.
 type arguments struct {
-	values map[string]any
+	values []member
 	answer *bytes.Buffer // see call
 	err    error
 }
@@ -25,22 +26,33 @@ func (a *arguments) fail(format string, args ...any) {
 	}
 }
 
-// text returns the value of a string argument, "" if it is absent or null.
-func (a *arguments) text(name string) string {
-	text, ok := a.values[name].(string)
-	if !ok && a.values[name] != nil {
-		a.fail("%s must be a string", name)
-	}
-	return text
+// get returns the value of an argument.
+func (a *arguments) get(name string) rawValue {
+	given := fields{members: a.values}
+	return given.get(name)
 }
 
-// integer returns the value of an integer argument from 1 to maxValue, defaultValue if it is absent or null.
+// text returns the value of a string argument, "" if it is absent or null.
+func (a *arguments) text(name string) string {
+	value := a.get(name)
+	if value.isAbsent() {
+		return ""
+	}
+	if !value.isString() {
+		a.fail("%s must be a string", name)
+		return ""
+	}
+	return value.text()
+}
+
+// integer returns the value of an integer argument from 1 to maxValue, defaultValue if it is absent or null. The value may
+// be a string, because some models quote numbers.
 func (a *arguments) integer(name string, defaultValue, maxValue int) int {
-	value := a.values[name]
-	if value == nil {
+	value := a.get(name)
+	if value.isAbsent() {
 		return defaultValue
 	}
-	n, ok := value.(float64)
+	n, ok := value.number()
 	if !ok || n != math.Trunc(n) || n < 1 || n > float64(maxValue) {
 		a.fail("%s must be an integer from 1 to %d", name, maxValue)
 		return defaultValue
@@ -57,21 +69,21 @@ func (a *arguments) query(name string) string {
 		a.fail("%s is missing: pass what to look for, "+
 			`for example {"%s":"how to install"}`,
 			name, name)
-	case len(text) > maxQueryBytes, !isPlain(text):
-		a.fail("%s must have at most %d bytes, none of them NUL: "+
+	case utf8.RuneCountInString(text) > maxQueryChars, !isPlain(text):
+		a.fail("%s must have at most %d characters, none of them NUL: "+
 			"shorten it to its main words",
-			name, maxQueryBytes)
+			name, maxQueryChars)
 	}
-	return text
+	return strings.Clone(text) // caches keep it, and it shares the memory of the whole message
 }
 
 // check returns the first problem found. An argument whose name is not among names is a problem too: ignoring it would
 // not do what the model meant.
 func (a *arguments) check(names ...string) error {
 	var unknown []string
-	for name := range a.values {
-		if !slices.Contains(names, name) {
-			unknown = append(unknown, name)
+	for _, value := range a.values {
+		if !slices.Contains(names, value.name) {
+			unknown = append(unknown, value.name)
 		}
 	}
 	if len(unknown) > 0 {

@@ -1,56 +1,97 @@
 package main
 
-// The circuit breaker. The database has one, and so has the embeddings API.
+// The circuit breaker. The database has one, and so has the embeddings API. It opens only on what says that nobody is
+// there: a slow service is not a broken one. While it is open, a background loop asks the service whether it is back.
+// Requests are never used for that.
 
 import (
+	"context"
+	"errors"
 	"sync"
 	"time"
 )
 
 const (
+	// breakerFailures is how many calls in a row nobody must be there for.
 	breakerFailures = 3
-	probeInterval   = time.Second
+
+	// probeInterval is the pause between two questions of the background loop.
+	probeInterval = time.Second
 )
 
-// breaker is a circuit breaker for a service that may be unavailable: the database or the embeddings API. It opens after
-// breakerFailures failures in a row. The zero value is closed.
+// breaker is a circuit breaker for a service that may be unavailable. The zero value is closed.
 type breaker struct {
 	mu       sync.Mutex
 	failures int       // in a row
-	probeAt  time.Time // when the open breaker lets the next call through
+	cause    string    // of the last failure
+	heardAt  time.Time // when the service last said anything
 }
 
-// isOpen reports whether the breaker is open, and how many calls have failed in a row.
-func (b *breaker) isOpen() (open bool, failures int) {
+// isOpen reports whether calls must not be made, and why.
+func (b *breaker) isOpen() (open bool, cause string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.failures >= breakerFailures, b.failures
+	return b.failures >= breakerFailures, b.cause
 }
 
-// allow reports whether a call may be made. A closed breaker allows all calls. An open one allows one call every
-// probeInterval.
-func (b *breaker) allow(now time.Time) bool {
+// heard notes a sign of life, such as a part of an answer. It does not close the breaker, because a service that
+// refuses to work also says something.
+func (b *breaker) heard() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.failures >= breakerFailures && now.Before(b.probeAt) {
-		return false
-	}
-	b.probeAt = now.Add(probeInterval)
-	return true
+	b.heardAt = time.Now()
 }
 
-// succeeded closes the breaker.
-func (b *breaker) succeeded() {
+// answered closes the breaker: a call was answered.
+func (b *breaker) answered() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.failures = 0
+	b.heardAt = time.Now()
 }
 
-// failed counts a failure and reports whether the breaker is open now.
-func (b *breaker) failed(now time.Time) (open bool) {
+// refused counts a call that failed because nobody is there. It reports whether the breaker is open now.
+func (b *breaker) refused(cause error) (open bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.failures++
-	b.probeAt = now.Add(probeInterval)
+	b.cause = cause.Error()
 	return b.failures >= breakerFailures
+}
+
+// timedOut is told of a call that began at began and was not answered. It opens the breaker if the call waited for the
+// whole budget and the service has said nothing since, to anybody. A shorter wait is the caller's own deadline, which
+// says nothing about the service. timedOut reports whether the breaker is open now.
+func (b *breaker) timedOut(began time.Time, budget time.Duration, cause error) (open bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	isSilent := time.Since(began) >= budget && b.heardAt.Before(began)
+	if isSilent {
+		b.failures = max(b.failures+1, breakerFailures)
+		b.cause = cause.Error()
+	}
+	return b.failures >= breakerFailures
+}
+
+// probe calls ask every probeInterval while the breaker is open, until ctx ends. ask tells the breaker what it finds. When
+// that closes the breaker, probe calls back.
+func (b *breaker) probe(ctx context.Context, ask func(context.Context), back func()) {
+	for pause(ctx, probeInterval) {
+		if open, _ := b.isOpen(); !open {
+			continue
+		}
+		ask(ctx)
+		if open, _ := b.isOpen(); !open {
+			back()
+		}
+	}
+}
+
+// isTimeout reports whether err means that an answer did not come in time.
+func isTimeout(err error) bool {
+	timeout, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](err)
+	return ok && timeout.Timeout()
 }

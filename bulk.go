@@ -50,7 +50,7 @@ func (s *server) handleBulk(w http.ResponseWriter, r *http.Request) error {
 
 	h := w.Header()
 	h.Set("Content-Type", "application/x-ndjson")
-	h["Cache-Control"] = noStore
+	h["Cache-Control"] = streamCache
 	encoder := json.NewEncoder(w)
 	body := bufio.NewReaderSize(r.Body, bulkBufferBytes)
 	stored := 0
@@ -160,7 +160,7 @@ func (s *server) putLine(ctx context.Context, line []byte) bulkResult {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handlerBudget)
 	defer cancel()
 
-	d, err := newDocument(id, text, time.Now())
+	d, err := s.newDocument(id, text)
 	if err != nil {
 		return s.bulkFailure(ctx, id, err)
 	}

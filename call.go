@@ -37,7 +37,7 @@ type call struct {
 // parseCall parses a message that came with these headers. Beside an error, the call has the members that could be read.
 func parseCall(text []byte, h http.Header) (*call, error) {
 	m, err := parseMessage(text)
-	c := &call{message: m, version: headerValue(h, versionHeader)}
+	c := &call{message: m, version: tokenValue(h, versionHeader)}
 	if err != nil {
 		return c, err
 	}
@@ -58,20 +58,41 @@ const (
 	nameHeader    = "Mcp-Name"
 )
 
-// headerValue joins the values of a header with commas. key must be in canonical form.
+// headerValue joins the values of a header with commas. key must be in canonical form. A value that is repeated counts
+// once, because some proxies send a header twice.
 func headerValue(h http.Header, key string) string {
-	return strings.Join(h[key], ",")
+	values := h[key]
+	if len(values) > 1 {
+		values = slices.Compact(slices.Clone(values))
+	}
+	return strings.Join(values, ",")
+}
+
+// tokenValue is headerValue for a header whose value has no commas. Some proxies join a repeated header into one line.
+func tokenValue(h http.Header, key string) string {
+	value := headerValue(h, key)
+	first, rest, isList := strings.Cut(value, ",")
+	if !isList {
+		return value
+	}
+	first = strings.TrimSpace(first)
+	for other := range strings.SplitSeq(rest, ",") {
+		if strings.TrimSpace(other) != first {
+			return value
+		}
+	}
+	return first
 }
 
 // negotiate sets c's protocol version and checks the headers as that version demands. Proxies read only the headers, so
 // those of a modern request must agree with its body.
 func (c *call) negotiate(h http.Header) error {
-	version := headerValue(h, versionHeader)
-	if c.meta().Version == nil && version != modernVersion {
+	version := tokenValue(h, versionHeader)
+	if !c.meta().HasVersion && version != modernVersion {
 		return c.negotiateLegacy(version)
 	}
 	c.version = modernVersion
-	if c.ID == nil {
+	if c.ID == "" {
 		// Clients send notifications without the headers.
 		return nil
 	}
@@ -103,14 +124,14 @@ func (c *call) negotiateLegacy(version string) error {
 func (c *call) checkMeta(version string) error {
 	meta := c.meta()
 	switch {
-	case meta.Version == nil:
+	case !meta.HasVersion:
 		return rpcErrorf(codeInvalidParams,
 			"params._meta lacks io.modelcontextprotocol/protocolVersion")
-	case *meta.Version != version:
-		return headerMismatch("MCP-Protocol-Version", version, *meta.Version)
-	case *meta.Version != modernVersion:
-		return unsupportedVersion(*meta.Version, []string{modernVersion})
-	case meta.Capabilities == nil:
+	case meta.Version != version:
+		return headerMismatch("MCP-Protocol-Version", version, meta.Version)
+	case meta.Version != modernVersion:
+		return unsupportedVersion(meta.Version, []string{modernVersion})
+	case !meta.HasCapabilities:
 		return rpcErrorf(codeInvalidParams,
 			"params._meta lacks the object io.modelcontextprotocol/clientCapabilities")
 	}
@@ -119,7 +140,7 @@ func (c *call) checkMeta(version string) error {
 
 // checkHeaders checks that the headers repeat the method and, if it has one, the name or URI in its params.
 func (c *call) checkHeaders(h http.Header) error {
-	method := headerValue(h, methodHeader)
+	method := tokenValue(h, methodHeader)
 	if method != c.Method {
 		return headerMismatch(methodHeader, method, c.Method)
 	}
@@ -177,19 +198,51 @@ var errNotAcceptable = userError{
 
 // accepts reports whether r's Accept header allows an answer of this media type. Without the header it allows all.
 func accepts(r *http.Request, mediaType string) bool {
-	accept := strings.ToLower(headerValue(r.Header, "Accept"))
-	if accept == "" {
-		return true
-	}
 	group, _, _ := strings.Cut(mediaType, "/")
-	wanted := []string{mediaType, group + "/*", "*/*"}
+	return headerValue(r.Header, "Accept") == "" ||
+		acceptsAny(r, mediaType, group+"/*", "*/*")
+}
+
+// wantsEvent reports whether r's Accept header allows an answer as an event, but not as JSON.
+func wantsEvent(r *http.Request) bool {
+	return !accepts(r, "application/json") && accepts(r, "text/event-stream")
+}
+
+// namesType reports whether r's Accept header has this media type itself, not only a wildcard.
+func namesType(r *http.Request, mediaType string) bool {
+	return acceptsAny(r, mediaType)
+}
+
+// acceptsAny reports whether r's Accept header has one of these ranges of media types, and not with the weight 0.
+func acceptsAny(r *http.Request, ranges ...string) bool {
+	accept := strings.ToLower(headerValue(r.Header, "Accept"))
 	for item := range strings.SplitSeq(accept, ",") {
-		item, _, _ = strings.Cut(item, ";")
-		if slices.Contains(wanted, strings.TrimSpace(item)) {
+		item, parameters, _ := strings.Cut(item, ";")
+		if slices.Contains(ranges, strings.TrimSpace(item)) && !hasZeroWeight(parameters) {
 			return true
 		}
 	}
 	return false
+}
+
+// hasZeroWeight reports whether the parameters of a media range have q=0, which means that it is not acceptable.
+func hasZeroWeight(parameters string) bool {
+	for parameter := range strings.SplitSeq(parameters, ";") {
+		weight, isWeight := strings.CutPrefix(strings.TrimSpace(parameter), "q=")
+		if isWeight {
+			return strings.Trim(weight, "0.") == ""
+		}
+	}
+	return false
+}
+
+// checkOnlyPage refuses a cursor, because the list that c asks for has one page, and no cursor was ever given out.
+func checkOnlyPage(c *call) error {
+	if paramsAs[listParams](c.message).Cursor == "" {
+		return nil
+	}
+	what := strings.TrimSuffix(c.Method, "/list")
+	return rpcErrorf(codeInvalidParams, "bad cursor: there is one page of %s", what)
 }
 
 // beginStage begins the stage of c and adds the method and the client to the log line. label is what methodLabel returns
@@ -200,13 +253,14 @@ func (c *call) beginStage(ctx context.Context, label string) (context.Context, f
 		slog.String("mcp.method.name", label),
 		slog.String("mcp.protocol.version", c.version),
 		slog.String("network.transport", "tcp"))
-	if c.ID != nil {
-		id := strings.Trim(string(c.ID), `"`)
-		attrs = append(attrs, slog.String("jsonrpc.request.id", truncate(id, 64)))
+	if c.ID != "" {
+		// A clone, because the record outlives the message, whose memory the id shares.
+		id := strings.Clone(truncate(strings.Trim(string(c.ID), `"`), 64))
+		attrs = append(attrs, slog.String("jsonrpc.request.id", id))
 	}
 	ctx, end := stage(ctx, stageMCP, attrs...)
 
-	if traceparent, ok := c.meta().Traceparent.(string); ok {
+	if traceparent := c.meta().Traceparent; traceparent != "" {
 		continueTrace(ctx, traceparent)
 	}
 	logAttrs(ctx, slog.String("mcp_method", label))

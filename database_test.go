@@ -137,6 +137,7 @@ func unopenedPostgres(t testing.TB, url string, env ...string) *postgres {
 	var e embedder = hashedEmbedder{}
 	if cfg.embeddingURL != "" {
 		e = newRemoteEmbedder(cfg)
+		go e.probe(t.Context(), func() {})
 	}
 
 	p, err := newPostgres(cfg, e, quietObserver())

@@ -33,6 +33,10 @@ type document struct {
 	etag    string // see entityTag
 	updated time.Time
 	chunks  []chunk
+
+	// unpublished says which mark in the front matter keeps the page from being served, such as
+	// "draft: true". It is "" for a page that is served.
+	unpublished string
 }
 
 // newDocument checks id and text and cuts the text into chunks. A document without a title is named
@@ -47,7 +51,7 @@ func newDocument(id, text string, updated time.Time) (*document, error) {
 
 	title, chunks := chunkMarkdown(text)
 	if title == "" {
-		title = strings.TrimSuffix(path.Base(id), ".md")
+		title = path.Base(withoutSuffix(id))
 	}
 
 	return &document{
@@ -91,8 +95,30 @@ const (
 	maxSegmentBytes = 200 // file systems allow 255
 )
 
+// documentTypes maps the suffixes of documents, in lower case, to their media types.
+var documentTypes = map[string]string{
+	".md":       "text/markdown",
+	".markdown": "text/markdown",
+	".mdx":      "text/markdown", // no type is registered for MDX
+	".txt":      "text/plain",
+}
+
+// documentSuffixes lists the suffixes for messages.
+const documentSuffixes = ".md, .markdown, .mdx or .txt"
+
+// isDocumentName reports whether a file with this name is a document.
+func isDocumentName(name string) bool { return mediaType(name) != "" }
+
+// mediaType returns the media type of a document by its id, or "" if the id has no suffix of a document.
+func mediaType(id string) string {
+	return documentTypes[strings.ToLower(path.Ext(id))]
+}
+
+// withoutSuffix returns id without the suffix of its file.
+func withoutSuffix(id string) string { return strings.TrimSuffix(id, path.Ext(id)) }
+
 // checkID returns an error with status 400 unless id is a slash-separated relative path that ends in
-// .md and is safe as a file name below DOCS_DIR.
+// the suffix of a document and is safe as a file name below DOCS_DIR.
 func checkID(id string) error {
 	problem := idProblem(id)
 	if problem == "" {
@@ -112,8 +138,8 @@ func idProblem(id string) string {
 	if !utf8.ValidString(id) {
 		return "not UTF-8"
 	}
-	if !strings.HasSuffix(id, ".md") {
-		return "does not end in .md"
+	if !isDocumentName(id) {
+		return "does not end in " + documentSuffixes
 	}
 
 	isForbidden := func(r rune) bool { return r == '\\' || unicode.IsControl(r) }
@@ -154,7 +180,7 @@ func checkText(text string) error {
 	if strings.ContainsRune(text, 0) {
 		return userError{
 			http.StatusBadRequest,
-			"the text contains a NUL byte: it is not Markdown",
+			"the text contains a NUL byte: it is not text",
 		}
 	}
 	return nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,8 +18,16 @@ func TestCheckID(t *testing.T) {
 		long:                           "",
 		long + "/" + long + "/" + long: "longer than 512",
 		"a" + long:                     "segment longer than 200",
-		"a":                            "does not end in .md",
-		"a.MD":                         "does not end in .md",
+		"a.MD":                         "",
+		"a.Markdown":                   "",
+		"guide/a.v2.mdx":               "",
+		"NOTES.TXT":                    "",
+		"a":                            "does not end in .md, .markdown, .mdx or .txt",
+		"a.rst":                        "does not end in .md",
+		"a.mdown":                      "does not end in .md",
+		"a.md.bak":                     "does not end in .md",
+		"md":                           "does not end in .md",
+		"a.md/":                        "does not end in .md",
 		"":                             "does not end in .md",
 		".md":                          "starts with a dot",
 		"../a.md":                      "starts with a dot",
@@ -79,5 +88,43 @@ func TestEveryQueryHasASeriesFromTheStart(t *testing.T) {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("/metrics has no %s", want)
 		}
+	}
+}
+
+// TestEverySuffixIsServedWithItsType writes one file of each suffix into the folder and one through the API.
+func TestEverySuffixIsServedWithItsType(t *testing.T) {
+	t.Parallel()
+	ts := newTestServer(t)
+	for id, want := range map[string]string{
+		"a.md":         "text/markdown",
+		"B.MD":         "text/markdown",
+		"c.markdown":   "text/markdown",
+		"d.Mdx":        "text/markdown",
+		"e.txt":        "text/plain",
+		"sub/NOTE.TXT": "text/plain",
+	} {
+		ts.put("api/"+id, "a lantern")
+		ts.writeFile(id, "a lantern")
+		for _, path := range []string{id, "api/" + id} {
+			waitFor(t, path, func() bool { return ts.get("/documents/"+path).status == http.StatusOK })
+			if got := ts.get("/documents/" + path).header.Get("Content-Type"); got != want+"; charset=utf-8" {
+				t.Errorf("%s has the type %s, want %s", path, got, want)
+			}
+			found := ts.search("q=lantern&limit=20&prefix=" + path)
+			if len(found) != 1 {
+				t.Errorf("the search finds %v, want %s", found, path)
+			}
+
+			resource := ts.rpc("resources/read", map[string]any{"uri": documentURI(path)})
+			if !strings.Contains(resource.body, `"mimeType":"`+want+`"`) {
+				t.Errorf("%s", resource.body)
+			}
+		}
+	}
+	if list := ts.rpc("resources/list", nil).body; strings.Count(list, `"mimeType":"text/plain"`) != 4 {
+		t.Errorf("%s", list)
+	}
+	if a := ts.put("a.rst", "x"); a.status != http.StatusBadRequest || !strings.Contains(a.body, ".markdown, .mdx or .txt") {
+		t.Errorf("%d %s", a.status, a.body)
 	}
 }

@@ -31,8 +31,8 @@ const (
 // tag reads the file of a document and returns its entity tag, or "" if there is no file. Preconditions
 // are checked against this tag, because the index may lag behind the file.
 func (f *folder) tag(ctx context.Context, id string) (tag string, err error) {
-	err = f.inRoot(ctx, "read", id, func(root *os.Root) error {
-		text, err := root.ReadFile(id)
+	err = f.inRoot(ctx, "read", id, func(root *os.Root, name string) error {
+		text, err := readRegular(root, name)
 		if errors.Is(err, os.ErrNotExist) {
 			return nil
 		}
@@ -40,7 +40,7 @@ func (f *folder) tag(ctx context.Context, id string) (tag string, err error) {
 			return err
 		}
 
-		tag = entityTag(string(text))
+		tag = entityTag(text)
 		return nil
 	})
 	return tag, err
@@ -48,14 +48,14 @@ func (f *folder) tag(ctx context.Context, id string) (tag string, err error) {
 
 // write durably creates or replaces the file of a document. It creates the folders that are missing.
 func (f *folder) write(ctx context.Context, id, text string) error {
-	return f.inRoot(ctx, "write", id, func(root *os.Root) error {
-		dir := path.Dir(id)
+	return f.inRoot(ctx, "write", id, func(root *os.Root, name string) error {
+		dir := path.Dir(name)
 		if err := makeFolders(root, dir); err != nil {
 			return err
 		}
 
 		temporary := path.Join(dir, strings.Replace(temporaryPattern, "*", rand.Text(), 1))
-		if err := replaceFile(root, id, temporary, text); err != nil {
+		if err := replaceFile(root, name, temporary, text); err != nil {
 			_ = root.Remove(temporary) // if this fails, removeStale does it later
 			return err
 		}
@@ -66,33 +66,71 @@ func (f *folder) write(ctx context.Context, id, text string) error {
 // remove durably removes the file of a document. It is no error if the file does not exist: somebody
 // else may have removed it before a scan noticed.
 func (f *folder) remove(ctx context.Context, id string) error {
-	return f.inRoot(ctx, "remove", id, func(root *os.Root) error {
-		err := root.Remove(id)
+	return f.inRoot(ctx, "remove", id, func(root *os.Root, name string) error {
+		err := root.Remove(name)
 		if errors.Is(err, os.ErrNotExist) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		return syncFolder(root, path.Dir(id))
+		return syncFolder(root, path.Dir(name))
 	})
 }
 
-// inRoot calls do with the folder's root, in a stage of its own. An error that the client can avoid
-// becomes a userError with status 409.
+// locate returns the root that holds the document with this id, and the name of its file there.
+func (f *folder) locate(id string) (root docsRoot, name string, err error) {
+	var prefixes []string
+	for _, root := range f.roots {
+		name, isInside := strings.CutPrefix(id, root.prefix)
+		if isInside {
+			return root, name, nil
+		}
+		prefixes = append(prefixes, root.prefix)
+	}
+	return root, "", userErrorf(http.StatusBadRequest,
+		"no folder holds this id: begin it with %s", strings.Join(prefixes, " or "))
+}
+
+// checkTarget returns an error unless a document with this id would be served. Without a folder, all are.
+func (f *folder) checkTarget(id string) error {
+	if f == nil {
+		return nil
+	}
+	if _, _, err := f.locate(id); err != nil {
+		return err
+	}
+
+	isGenerated := func(segment string) bool { return slices.Contains(generatedFolders, segment) }
+	if slices.ContainsFunc(strings.Split(path.Dir(id), "/"), isGenerated) {
+		return userErrorf(http.StatusConflict,
+			"documents in %s are left out: choose another folder", strings.Join(generatedFolders, ", "))
+	}
+	if isExcluded(id, f.exclude) {
+		return userError{http.StatusConflict, "DOCS_EXCLUDE leaves this id out: choose another, or change the setting"}
+	}
+	return nil
+}
+
+// inRoot calls do with the root that holds the document and the name of its file, in a stage of its own. An
+// error that the client can avoid becomes a userError.
 func (f *folder) inRoot(
-	ctx context.Context, operation, id string, do func(root *os.Root) error,
+	ctx context.Context, operation, id string, do func(root *os.Root, name string) error,
 ) (err error) {
 	_, end := stage(ctx, stageFile, slog.String("operation", operation))
 	defer end(&err)
 
-	root, err := os.OpenRoot(f.dir)
+	in, name, err := f.locate(id)
+	if err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(in.dir)
 	if err != nil {
 		return fmt.Errorf("opening DOCS_DIR: %w", err)
 	}
 	defer root.Close()
 
-	err = do(root)
+	err = do(root, name)
 	_, isUserError := errors.AsType[userError](err)
 	switch {
 	case err == nil || isUserError:
@@ -102,7 +140,9 @@ func (f *folder) inRoot(
 			http.StatusConflict,
 			"the documents folder is read-only: change the documents at their source",
 		}
-	case isAny(err, syscall.ENOTDIR, syscall.EISDIR, os.ErrExist):
+	case isAny(err, syscall.ENOSPC, syscall.EDQUOT):
+		return fmt.Errorf("%w (%s %s: %w)", errDiskFull, operation, id, err)
+	case isAny(err, syscall.ENOTDIR, syscall.EISDIR, os.ErrExist, errNotRegular):
 		return userError{
 			http.StatusConflict,
 			"a file or folder of another kind is in the way of this id",
@@ -114,6 +154,32 @@ func (f *folder) inRoot(
 // isAny reports whether err is one of the targets.
 func isAny(err error, targets ...error) bool {
 	return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
+}
+
+var errNotRegular = errors.New("not a regular file")
+
+// readRegular reads a file of at most 8 MiB. The file may have been replaced since it was listed, so
+// everything is checked on the open file: opening a pipe would wait for its writer, and another file may be
+// of any size.
+func readRegular(root *os.Root, name string) (string, error) {
+	file, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+
+	info, err := file.Stat()
+	if err != nil {
+		return "", err
+	}
+	if !info.Mode().IsRegular() {
+		return "", errNotRegular
+	}
+
+	var text strings.Builder
+	text.Grow(int(min(info.Size(), maxDocumentBytes)) + 1)
+	_, err = io.Copy(&text, io.LimitReader(file, maxDocumentBytes+1)) // newDocument refuses what is longer
+	return text.String(), err
 }
 
 // makeFolders creates dir and its parents where they are missing. It syncs the parent of each new folder.
@@ -148,6 +214,11 @@ func makeFolders(root *os.Root, dir string) error {
 
 // replaceFile writes and syncs a temporary file and renames it to name.
 func replaceFile(root *os.Root, name, temporary, text string) error {
+	info, err := root.Lstat(name)
+	if err == nil && info.Mode()&(os.ModeNamedPipe|os.ModeSocket|os.ModeDevice) != 0 {
+		return errNotRegular
+	}
+
 	file, err := root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return err
@@ -170,13 +241,14 @@ func syncFolder(root *os.Root, dir string) error {
 	return errors.Join(file.Sync(), file.Close())
 }
 
-// removeStale removes the file at name if it is a temporary one that a killed process left.
-func removeStale(root *os.Root, name string) {
-	isTemporary, _ := path.Match(temporaryPattern, path.Base(name))
-	if !isTemporary {
-		return
-	}
+// isTemporaryName reports whether write uses such a name for its temporary files.
+func isTemporaryName(name string) bool {
+	isMatch, _ := path.Match(temporaryPattern, path.Base(name))
+	return isMatch
+}
 
+// removeStale removes a temporary file that a killed process left.
+func removeStale(root *os.Root, name string) {
 	info, err := root.Lstat(name)
 	if err != nil {
 		return

@@ -23,6 +23,12 @@ type embedder interface {
 	// unavailable for the moment, the error wraps errUnavailable.
 	check(ctx context.Context) error
 
+	// available returns an error that wraps errUnavailable while the API is known to be away.
+	available() error
+
+	// probe asks an API that is away whether it is back, in the background until ctx ends, and calls back when it is.
+	probe(ctx context.Context, back func())
+
 	// model is the name of the model. Vectors are comparable if both their model and their dimensions are the same.
 	model() string
 
@@ -40,11 +46,30 @@ type embedder interface {
 	worthReusing() bool
 }
 
+// embedTime says when the texts of a document are embedded.
+type embedTime bool
+
+const (
+	// embedNow is for a document whose writer waits.
+	embedNow embedTime = true
+
+	// embedLater is for the documents of a folder, which may be many. With an API, they are found by their words at once
+	// and by their vectors when a background job has embedded them. The built-in embedder needs no time to speak of.
+	embedLater embedTime = false
+)
+
 // embedInTime embeds texts that are about to be stored, and returns what e.documents returns. It takes at most
 // half of the time left, so that storing has the other half. A text whose vector is late is stored without it.
-func embedInTime(ctx context.Context, e embedder, texts []string) ([][]float32, error) {
+func embedInTime(ctx context.Context, e embedder, texts []string, when embedTime) ([][]float32, error) {
 	if len(texts) == 0 {
 		return nil, nil
+	}
+	isCostly := e.worthReusing()
+	if when == embedLater && isCostly {
+		return make([][]float32, len(texts)), nil
+	}
+	if err := e.available(); err != nil {
+		return make([][]float32, len(texts)), err
 	}
 
 	timeout := min(timeLeft(ctx)/2, time.Minute)
@@ -111,7 +136,9 @@ func (hashedEmbedder) documents(ctx context.Context, texts []string) ([][]float3
 	return vectors, nil
 }
 
-func (hashedEmbedder) check(context.Context) error { return nil }
+func (hashedEmbedder) check(context.Context) error   { return nil }
+func (hashedEmbedder) available() error              { return nil }
+func (hashedEmbedder) probe(context.Context, func()) {}
 
 func (hashedEmbedder) model() string           { return hashedModel }
 func (hashedEmbedder) dimensions() int         { return hashedDimensions }

@@ -25,8 +25,8 @@ const (
 	// callTimeout limits one call. A shorter deadline of the caller still applies.
 	callTimeout = 60 * time.Second
 
-	// maxResponseBytes is well above 2,048 vectors of 4,000 dimensions written as decimal numbers.
-	maxResponseBytes = 256 << 20
+	// maxVectorBytes is the most that a response may have for each text: 4,000 dimensions written as decimal numbers.
+	maxVectorBytes = 64 << 10
 
 	// maxErrorBytes is how much of a response body goes into the message of an apiError.
 	maxErrorBytes = 300
@@ -73,10 +73,16 @@ func (e *remoteEmbedder) call(ctx context.Context, inputs []string) ([][]float32
 		return nil, newAPIError(response)
 	}
 
-	limited := io.LimitReader(response.Body, maxResponseBytes)
-	body, err := io.ReadAll(limited)
+	maxBytes := int64(len(inputs)) * maxVectorBytes
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxBytes+1))
 	if err != nil {
 		return nil, err
+	}
+	if int64(len(body)) > maxBytes {
+		return nil, apiError{
+			status:  response.StatusCode,
+			message: fmt.Sprintf("more than %d bytes for %d texts", maxBytes, len(inputs)),
+		}
 	}
 	vectors, tokens, err := e.parseResponse(body, len(inputs))
 	if err != nil {
@@ -84,6 +90,14 @@ func (e *remoteEmbedder) call(ctx context.Context, inputs []string) ([][]float32
 	}
 	spanAttrs(ctx, slog.Int("gen_ai.usage.input_tokens", tokens))
 	return vectors, nil
+}
+
+// refuseRedirect is an http.Client.CheckRedirect. A redirect would send texts to a place that nobody has configured.
+func refuseRedirect(r *http.Request, _ []*http.Request) error {
+	return apiError{
+		status:  r.Response.StatusCode,
+		message: "the API redirects to " + r.URL.Redacted() + ": set EMBEDDING_URL to the address that it should have",
+	}
 }
 
 // newRequest returns the HTTP request for the vectors of inputs. It asks for base64, which is less than half as long as

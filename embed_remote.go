@@ -34,11 +34,10 @@ const (
 	// The pause before a retry doubles from minBackoff up to maxBackoff.
 	minBackoff = 500 * time.Millisecond
 	maxBackoff = 8 * time.Second
-)
 
-var errBreakerOpen = fmt.Errorf(
-	"%w: the embedding API has failed %d times in a row and is asked once a second",
-	errUnavailable, breakerFailures)
+	// maxRetryAfter bounds the wait that the API may ask for.
+	maxRetryAfter = time.Minute
+)
 
 // remoteEmbedder embeds texts with an OpenAI-compatible embeddings API.
 type remoteEmbedder struct {
@@ -57,7 +56,7 @@ func newRemoteEmbedder(cfg *settings) *remoteEmbedder {
 
 	e := &remoteEmbedder{
 		cfg:        cfg,
-		client:     &http.Client{Transport: transport},
+		client:     &http.Client{Transport: transport, CheckRedirect: refuseRedirect},
 		queryCache: newVectorCache(maxCachedQueries),
 		batchSlots: make(chan struct{}, cfg.embeddingConcurrency),
 	}
@@ -67,6 +66,29 @@ func newRemoteEmbedder(cfg *settings) *remoteEmbedder {
 
 func (e *remoteEmbedder) minCosine() float64 { return e.cfg.embeddingMinCosine }
 func (e *remoteEmbedder) worthReusing() bool { return true }
+
+// probe asks the API for the vector of one word once a second while it is away, until ctx ends. Requests never do. The
+// API must answer in the time that a search waits for it.
+func (e *remoteEmbedder) probe(ctx context.Context, back func()) {
+	ask := func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, queryBudget)
+		defer cancel()
+		_, err := e.call(ctx, []string{e.cfg.embeddingQueryPrefix + "vitrine"})
+		if err == nil || !isTemporary(err) {
+			e.breaker.answered()
+		}
+	}
+	e.breaker.probe(ctx, ask, back)
+}
+
+// available returns an error that wraps errUnavailable while the API is known to be away.
+func (e *remoteEmbedder) available() error {
+	open, cause := e.breaker.isOpen()
+	if !open {
+		return nil
+	}
+	return fmt.Errorf("%w: the embedding API does not answer and is asked once a second: %s", errUnavailable, cause)
+}
 
 // check embeds one word. A temporary error wraps errUnavailable; any other error points to the settings.
 func (e *remoteEmbedder) check(ctx context.Context) error {
@@ -117,8 +139,12 @@ func (e *remoteEmbedder) query(ctx context.Context, text string) (_ []float32, e
 // fill asks the API for the vector of a new entry. Requests that already wait for the entry share its error; later ones
 // call again.
 func (e *remoteEmbedder) fill(ctx context.Context, entry *cachedVector) {
-	input := e.cfg.embeddingQueryPrefix + entry.text
-	vectors, err := e.callWithRetry(ctx, []string{input}, maxQueryAttempts)
+	var vectors [][]float32
+	err := e.available()
+	if err == nil {
+		input := e.cfg.embeddingQueryPrefix + entry.text
+		vectors, err = e.callWithRetry(ctx, []string{input}, maxQueryAttempts)
+	}
 	if err != nil {
 		entry.err = err
 		e.queryCache.remove(entry)
@@ -191,22 +217,19 @@ func (e *remoteEmbedder) embedBatch(ctx context.Context, inputs []string, vector
 }
 
 // callWithRetry calls the API until it succeeds. It gives up on an error that is not temporary, after maxAttempts, if
-// ctx would end before the next attempt, and while the breaker is open. Its callers then go on without vectors, and a
+// ctx would end before the next attempt, and when the breaker opens. Its callers then go on without vectors, and a
 // background job embeds the documents later.
 func (e *remoteEmbedder) callWithRetry(
 	ctx context.Context, inputs []string, maxAttempts int,
 ) ([][]float32, error) {
 	backoff := minBackoff
 	for attempt := 1; ; attempt++ {
-		if !e.breaker.allow(time.Now()) {
-			return nil, errBreakerOpen
-		}
-
+		began := time.Now()
 		vectors, err := e.call(ctx, inputs)
 		if errors.Is(ctx.Err(), context.Canceled) {
 			return nil, ctx.Err() // not the API's failure: the breaker must not count it
 		}
-		isOpen := e.countOutcome(err)
+		isOpen := e.countOutcome(began, err)
 		if err == nil {
 			return vectors, nil
 		}
@@ -225,21 +248,32 @@ func (e *remoteEmbedder) callWithRetry(
 	}
 }
 
-// countOutcome tells the breaker how a call ended, and reports whether the breaker is open now. An answer such as 401 or
-// 429 closes it, because it shows that the API works.
-func (e *remoteEmbedder) countOutcome(err error) (isOpen bool) {
-	if isOutage(err) {
-		return e.breaker.failed(time.Now())
+// countOutcome tells the breaker how a call that began at began has ended, and reports whether the breaker is open now. An
+// answer such as 401 or 429 closes it, because it shows that the API works. An answer that comes too late for a search
+// does not close it.
+func (e *remoteEmbedder) countOutcome(began time.Time, err error) (isOpen bool) {
+	_, isAnswer := errors.AsType[apiError](err)
+	isLate := time.Since(began) > queryBudget
+	switch {
+	case isOutage(err) && isTimeout(err):
+		return e.breaker.timedOut(began, queryBudget, err)
+	case isOutage(err):
+		return e.breaker.refused(err)
+	case isLate && (err == nil || isAnswer):
+		e.breaker.heard()
+	default:
+		e.breaker.answered()
 	}
-	e.breaker.succeeded()
-	return false
+	isOpen, _ = e.breaker.isOpen()
+	return isOpen
 }
 
-// retryDelay is how long to wait after err: as long as the API asks for, else backoff with up to 50 % of jitter.
+// retryDelay is how long to wait after err: as long as the API asks for, but at most maxRetryAfter; else backoff with up to
+// 50 % of jitter.
 func retryDelay(err error, backoff time.Duration) time.Duration {
 	apiErr, _ := errors.AsType[apiError](err)
 	if apiErr.retryAfter > 0 {
-		return apiErr.retryAfter
+		return min(apiErr.retryAfter, maxRetryAfter)
 	}
 	return backoff + rand.N(backoff/2)
 }

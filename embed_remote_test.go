@@ -16,7 +16,9 @@ import (
 
 func newTestEmbedder(t testing.TB, f *fakeEmbedder, env ...string) *remoteEmbedder {
 	t.Helper()
-	return newRemoteEmbedder(testSettings(t, f.env(env...)...))
+	e := newRemoteEmbedder(testSettings(t, f.env(env...)...))
+	go e.probe(t.Context(), func() {})
+	return e
 }
 
 // numberedTexts returns n different texts.
@@ -295,15 +297,10 @@ func TestSearchIsLexicalWhileTheEmbedderIsAway(t *testing.T) {
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()
 		f := newFakeEmbedder(t, 64)
-		m := newMemory(&folder{dir: t.TempDir(), observe: quietObserver()}, hashedEmbedder{}, 1, quietObserver())
+		m := newMemory(&folder{roots: []docsRoot{{dir: t.TempDir()}}, observe: quietObserver()}, hashedEmbedder{}, 1, quietObserver())
 		m.embedder = newTestEmbedder(t, f)
 		testEmbedderAway(t, f, m, func() error {
-			for _, e := range m.current.Load().entries {
-				if err := m.embedAgain(t.Context(), e); err != nil {
-					return err
-				}
-			}
-			return nil
+			return m.embedAgain(t.Context(), m.current.Load().entries...)
 		})
 	})
 	t.Run("postgres", func(t *testing.T) {
@@ -374,7 +371,7 @@ func TestStoredDocumentsAreSearchedThoughTheEmbedderIsAwayAtStart(t *testing.T) 
 func TestHangingEmbedderDelaysOnlyTheFirstSearches(t *testing.T) {
 	t.Parallel()
 	f := newFakeEmbedder(t, 6)
-	m := newMemory(&folder{dir: t.TempDir(), observe: quietObserver()}, hashedEmbedder{}, 1, quietObserver())
+	m := newMemory(&folder{roots: []docsRoot{{dir: t.TempDir()}}, observe: quietObserver()}, hashedEmbedder{}, 1, quietObserver())
 	m.embedder = newTestEmbedder(t, f)
 	if err := mark(t.Context(), m, "a.md", "lantern"); err != nil {
 		t.Fatal(err)

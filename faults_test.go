@@ -232,7 +232,7 @@ func TestBreakerSparesADatabaseThatIsAway(t *testing.T) {
 		proxy.cut()
 	})
 	waitFor(t, "the breaker opens", func() bool {
-		_, _, err := p.size(t.Context())
+		_, _, err := p.search(t.Context(), query{text: "lantern", limit: 5})
 		return err != nil && strings.Contains(err.Error(), "probed")
 	})
 
@@ -341,7 +341,7 @@ func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
 				case !errors.Is(err, errUnavailable):
 					t.Errorf("put: %v", err)
 				default:
-					p.breaker.succeeded() // there is no probe to close it
+					p.breaker.answered() // there is no probe to close it
 					time.Sleep(time.Millisecond)
 				}
 			}
@@ -356,12 +356,12 @@ func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
 	cancel()
 	tasks.Wait()
 
-	p.breaker.succeeded()
+	p.breaker.answered()
 	for w := range writers {
 		var d *document
 		waitFor(t, "it has recovered", func() bool {
 			d, err = p.document(t.Context(), fmt.Sprintf("%d.md", w))
-			p.breaker.succeeded()
+			p.breaker.answered()
 			return err == nil
 		})
 		// A put that was not acknowledged may have been committed.
@@ -505,8 +505,8 @@ func TestOneReplicaAtATimeFollowsTheFolder(t *testing.T) {
 	write("a.md", "# One")
 	a := openPostgres(t, url)
 	b := openPostgres(t, url)
-	folderOfA := &folder{dir: dir, observe: quietObserver()}
-	folderOfB := &folder{dir: dir, observe: quietObserver()}
+	folderOfA := &folder{roots: []docsRoot{{dir: dir}}, observe: quietObserver()}
+	folderOfB := &folder{roots: []docsRoot{{dir: dir}}, observe: quietObserver()}
 	scan := func(f *folder, p *postgres) {
 		t.Helper()
 		if err := f.scan(t.Context(), p); err != nil {

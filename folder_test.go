@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -34,7 +37,7 @@ func newScanned(t *testing.T, dir string) *scanned {
 	t.Helper()
 	logs := new(logBuffer)
 	cfg := new(settings)
-	f := &folder{dir: dir, observe: newTestObserver(cfg, newLogger(logs, newLogLevel(0), cfg))}
+	f := &folder{roots: []docsRoot{{dir: dir}}, observe: newTestObserver(cfg, newLogger(logs, newLogLevel(0), cfg))}
 	s := &scanned{
 		t:      t,
 		folder: f,
@@ -71,7 +74,7 @@ func (s *scanned) text(id string) string {
 }
 
 func TestScanFollowsTheFolder(t *testing.T) {
-	dir := folderOf(t, "a.md", "alpha", "sub/b.md", "beta", "c.txt", "no", ".hidden/d.md", "no", ".e.md", "no")
+	dir := folderOf(t, "a.md", "alpha", "sub/b.md", "beta", "c.rst", "no", ".hidden/d.md", "no", ".e.md", "no")
 	s := newScanned(t, dir)
 	s.want("a.md", "sub/b.md")
 
@@ -100,6 +103,7 @@ func TestScanReadsAgainOnlyWhatMayHaveChanged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	time.Sleep(2 * ctimeSlack) // a file that has just changed is read again
 	s := newScanned(t, dir)
 	s.scan()
 	if total := s.folder.total.Load(); total != 0 {
@@ -326,7 +330,7 @@ func TestFolderUnderLoadIsFollowed(t *testing.T) {
 }
 
 func TestProgressIsShownUntilTheFirstScanEnds(t *testing.T) {
-	f := &folder{dir: "none"}
+	f := &folder{roots: []docsRoot{{dir: "none"}}}
 	f.total.Store(10)
 	f.done.Store(3)
 	if problem, detail := f.status(); problem == "" || detail != ": 3/10 files read" {
@@ -347,4 +351,123 @@ func TestFolderScansAreJobsWithTheirOwnRecord(t *testing.T) {
 	if !strings.Contains(a.body, "folder_scan  ok") || !strings.Contains(a.body, "  sync ") {
 		t.Errorf("%d %s", a.status, a.body)
 	}
+}
+
+// TestArchivesWithOldTimesAreRead unpacks archives whose files have the same time and the same length, and deletes and
+// creates files, whose inodes may be used again.
+func TestArchivesWithOldTimesAreRead(t *testing.T) {
+	dir := t.TempDir()
+	archive := filepath.Join(t.TempDir(), "docs.tar")
+	unpack := func(word string) {
+		t.Helper()
+		source := t.TempDir()
+		for i := range 40 {
+			if err := os.WriteFile(filepath.Join(source, fmt.Sprintf("%d.md", i)), []byte(word), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, args := range [][]string{
+			{"--mtime=2020-01-01", "-C", source, "-cf", archive, "."},
+			{"-C", dir, "-xf", archive},
+		} {
+			if out, err := exec.Command("tar", args...).CombinedOutput(); err != nil {
+				t.Fatalf("%v %s", err, out)
+			}
+		}
+	}
+	unpack("alpha")
+	time.Sleep(2 * ctimeSlack)
+	s := newScanned(t, dir)
+	for round, word := range []string{"gamma", "delta", "omega"} {
+		if round == 1 {
+			for i := range 40 {
+				_ = os.Remove(filepath.Join(dir, fmt.Sprintf("%d.md", i)))
+			}
+		}
+		unpack(word)
+		s.scan()
+		for i := range 40 {
+			if got := s.text(fmt.Sprintf("%d.md", i)); got != word {
+				t.Errorf("%d.md is %q after %q was unpacked", i, got, word)
+			}
+		}
+	}
+}
+
+// TestSeveralFoldersAreIndependent loses, empties and replaces one of two folders.
+func TestSeveralFoldersAreIndependent(t *testing.T) {
+	t.Parallel()
+	api := folderOf(t, "a.md", "# Alpha")
+	guide := folderOf(t, "a.md", "# Beta", "sub/b.txt", "beta")
+	ts := openTestServer(t, t.TempDir(), "DOCS_DIR=api="+api+",guide="+guide)
+	ts.serve()
+	wantList := func(want ...string) {
+		t.Helper()
+		waitFor(t, fmt.Sprint(want), func() bool {
+			documents, err := ts.store.folderIDs(t.Context())
+			return err == nil && slices.Equal(documents, want)
+		})
+	}
+	wantList("api/a.md", "guide/a.md", "guide/sub/b.txt")
+
+	if a := ts.put("guide/new/c.md", "# Gamma"); a.status != 201 {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	if text, err := os.ReadFile(filepath.Join(guide, "new/c.md")); string(text) != "# Gamma" {
+		t.Errorf("%q %v", text, err)
+	}
+	for _, id := range []string{"c.md", "other/c.md", "apis/c.md"} {
+		a := ts.put(id, "x")
+		if a.status != 400 || !strings.Contains(a.body, "begin it with api/ or guide/") {
+			t.Errorf("%s: %d %s", id, a.status, a.body)
+		}
+	}
+
+	if err := os.Remove(filepath.Join(api, "a.md")); err != nil { // empty: kept
+		t.Fatal(err)
+	}
+	(&testServer{t: t, dir: guide}).writeFile("d.md", "# Delta")
+	wantList("api/a.md", "guide/a.md", "guide/d.md", "guide/new/c.md", "guide/sub/b.txt")
+	if got := ts.get("/readyz?verbose").body; !strings.Contains(got, api+" no longer contains documents") {
+		t.Errorf("%s", got)
+	}
+
+	if err := os.Remove(api); err != nil { // missing: kept
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(guide, "d.md")); err != nil {
+		t.Fatal(err)
+	}
+	wantList("api/a.md", "guide/a.md", "guide/new/c.md", "guide/sub/b.txt")
+	(&testServer{t: t, dir: api}).writeFile("z.md", "# Zeta")
+	wantList("api/z.md", "guide/a.md", "guide/new/c.md", "guide/sub/b.txt")
+}
+
+func TestMissingFolderIsAStartUpErrorUnlessAwaited(t *testing.T) {
+	t.Parallel()
+	missing := filepath.Join(t.TempDir(), "none")
+	for _, value := range []string{missing, "a=" + t.TempDir() + ",b=" + missing} {
+		err := run(t.Context(), nil, []string{"ADDR=127.0.0.1:0", "DOCS_DIR=" + value}, io.Discard)
+		if !errors.Is(err, errUsage) || !strings.Contains(err.Error(), missing+`": no such folder`) {
+			t.Errorf("%s: %v", value, err)
+		}
+	}
+
+	cfg := testSettings(t, "DOCS_DIR="+missing, "DOCS_WAIT=true")
+	if err := cfg.checkFolders(); err != nil {
+		t.Fatal(err)
+	}
+	f := &folder{roots: cfg.docsDirs, observe: quietObserver()}
+	m := newMemory(f, hashedEmbedder{}, 0.5, quietObserver())
+	go f.follow(t.Context(), m, 10*time.Millisecond)
+	waitFor(t, "the reason", func() bool {
+		problem, detail := f.status()
+		return problem != "" && strings.Contains(detail, missing)
+	})
+	ts := &testServer{t: t, dir: missing}
+	ts.writeFile("a.md", "# A")
+	waitFor(t, "the folder", func() bool {
+		problem, _ := f.status()
+		return problem == ""
+	})
 }

@@ -15,7 +15,8 @@ type gauges struct {
 	documents       int
 	chunks          int
 	// When the index was last known to be in step with the folder.
-	indexed time.Time
+	indexed  time.Time
+	indexAge time.Duration // since then, by the same clock; 0: never
 	// By the name of the check.
 	ready           map[string]bool
 	pool            poolStats
@@ -87,6 +88,11 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		"When the index was last known "+
 			"to be in step with the folder.",
 		seconds(g.indexed))
+	out.gauge("vitrine_index_age_seconds",
+		"Time since the index was last known "+
+			"to be in step with the folder, by the server's own clock; "+
+			"0 before the first scan has ended.",
+		g.indexAge.Seconds())
 	out.gauge("db_client_connection_max",
 		"Most connections that the database pool opens.",
 		float64(g.pool.max))

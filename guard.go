@@ -39,9 +39,10 @@ const noLimit = 0
 type routeKind int
 
 const (
-	short routeKind = iota
-	probe           // machines ask it every few seconds: logged at debug only
-	long            // may take long: never logged as slow, and not in the latency metrics
+	short  routeKind = iota
+	scrape           // machines ask it every few seconds: logged at debug only
+	probe            // as scrape, and answers whatever the Host
+	long             // may take long: never logged as slow, and not in the latency metrics
 )
 
 // guard returns an error if r must not reach the route's handler.
@@ -49,8 +50,10 @@ func (s *server) guard(w http.ResponseWriter, r *http.Request, rt *route) error 
 	if err := s.checkOrigin(w, r); err != nil {
 		return err
 	}
-	if err := s.checkHost(r); err != nil {
-		return err
+	if rt.kind != probe {
+		if err := s.checkHost(r); err != nil {
+			return err
+		}
 	}
 	if rt.access == api || rt.access == admin {
 		if err := s.limit(r); err != nil {
@@ -63,8 +66,12 @@ func (s *server) guard(w http.ResponseWriter, r *http.Request, rt *route) error 
 	return checkBodyType(r.Header)
 }
 
-// checkHost refuses a Host that is not served. This stops DNS rebinding.
+// checkHost refuses a Host that is not served. This stops DNS rebinding. Every browser sends a Host, so a request without
+// one comes from a program that speaks HTTP/1.0, such as the health check of a load balancer.
 func (s *server) checkHost(r *http.Request) error {
+	if r.Host == "" {
+		return nil
+	}
 	host := hostname(r.Host)
 	if allows(s.cfg.allowedHosts, host) || isOwnAddress(r, host) {
 		return nil
@@ -116,7 +123,7 @@ func (s *server) checkOrigin(w http.ResponseWriter, r *http.Request) error {
 
 // Headers that pages of allowed origins may read and send.
 const (
-	exposedHeaders = "ETag, X-Correlation-ID, Retry-After, Server-Timing, " +
+	exposedHeaders = "ETag, X-Correlation-ID, Retry-After, Server-Timing, WWW-Authenticate, " +
 		"Mcp-Session-Id, Mcp-Protocol-Version"
 	allowedHeaders = "Authorization, Content-Type, If-Match, If-None-Match, Last-Event-ID, " +
 		"Mcp-Method, Mcp-Name, Mcp-Protocol-Version, Mcp-Session-Id, " +

@@ -23,7 +23,12 @@ func TestOwnAddressIsServedWhateverTheAllowedHosts(t *testing.T) {
 		"127.0.0.1": 200, "127.0.0.1:99": 200, "[::ffff:127.0.0.1]:99": 200, "docs.example.com": 200,
 		"127.0.0.2": 403, "[::1]": 403, "localhost": 403, "evil.example": 403,
 	} {
-		for _, path := range []string{"/readyz", "/search?q=a", "admin:/livez", "admin:/metrics", "admin:/debug/loglevel"} {
+		for _, path := range []string{"/readyz", "/livez", "admin:/healthz"} {
+			if a := ts.get(path, "Host: "+host); a.status != 200 {
+				t.Errorf("GET %s of %s: %d %s, want 200 of a probe", path, host, a.status, a.body)
+			}
+		}
+		for _, path := range []string{"/", "/search?q=a", "admin:/", "admin:/metrics", "admin:/debug/loglevel"} {
 			if a := ts.get(path, "Host: "+host); a.status != want {
 				t.Errorf("GET %s of %s: %d %s, want %d", path, host, a.status, a.body, want)
 			}

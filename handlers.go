@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	maxQueryBytes = 1000 // of q
+	maxQueryChars = 1000 // of q
 
 	defaultSearchLimit = 5 // documents
 	maxSearchLimit     = 100
@@ -107,11 +107,9 @@ func checkQuery(q query) error {
 	if strings.TrimSpace(q.text) == "" {
 		return userError{http.StatusBadRequest, "missing q: try /search?q=install"}
 	}
-	if len(q.text) > maxQueryBytes {
-		return userError{
-			http.StatusBadRequest,
-			fmt.Sprintf("q is %d bytes long: %d are enough for a question", len(q.text), maxQueryBytes),
-		}
+	if chars := utf8.RuneCountInString(q.text); chars > maxQueryChars {
+		return userErrorf(http.StatusBadRequest,
+			"q has %d characters: %d are enough for a question", chars, maxQueryChars)
 	}
 	if !isPlain(q.text) {
 		return userError{http.StatusBadRequest, "q is not UTF-8 text: percent-encode it as UTF-8"}
@@ -180,13 +178,13 @@ func parseCursor(cursor string) (id string, err error) {
 	return id, nil
 }
 
-// handleGet answers GET /documents/{id} with the Markdown text.
+// handleGet answers GET /documents/{id} with the text as it was written.
 func (s *server) handleGet(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
 	if err := checkID(id); err != nil {
 		return err
 	}
-	d, err := s.store.document(r.Context(), id)
+	d, err := s.document(r.Context(), id)
 	if err != nil {
 		return err
 	}
@@ -200,7 +198,7 @@ func (s *server) handleGet(w http.ResponseWriter, r *http.Request) error {
 	r.Header.Del("If-Match")
 
 	h := w.Header()
-	h.Set("Content-Type", "text/markdown; charset=utf-8")
+	h.Set("Content-Type", mediaType(id)+"; charset=utf-8")
 	h.Set("Cache-Control", "no-cache") // caches may store it, but must revalidate it by its ETag
 	h.Set("ETag", d.etag)
 	h.Set("Last-Modified", d.updated.UTC().Format(http.TimeFormat))
@@ -244,7 +242,7 @@ func (s *server) handlePut(w http.ResponseWriter, r *http.Request) error {
 	}
 	markBodyRead(r.Context())
 
-	d, err := newDocument(r.PathValue("id"), string(body), time.Now())
+	d, err := s.newDocument(r.PathValue("id"), string(body))
 	if err != nil {
 		return err
 	}
@@ -256,6 +254,21 @@ func (s *server) handlePut(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("ETag", d.etag)
 	w.WriteHeader(putStatus(created))
 	return nil
+}
+
+// newDocument returns a document to put. It refuses one that would not be served.
+func (s *server) newDocument(id, text string) (*document, error) {
+	d, err := newDocument(id, text, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	if d.unpublished != "" {
+		return nil, userErrorf(http.StatusUnprocessableEntity,
+			"a page with %q in its front matter is not served: remove that line to publish it, "+
+				"or DELETE the document to withdraw it",
+			d.unpublished)
+	}
+	return d, s.folder.checkTarget(id)
 }
 
 // putStatus returns the HTTP status of a successful put.

@@ -3,11 +3,9 @@ package main
 // Liveness, readiness, and the gauges that /metrics reads from the server.
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -21,7 +19,7 @@ func (s *server) handleLive(w http.ResponseWriter, _ *http.Request) error {
 func (s *server) handleReady(w http.ResponseWriter, r *http.Request) error {
 	status := http.StatusOK
 	var lines strings.Builder
-	for _, c := range s.state(r.Context()).checks {
+	for _, c := range s.state().checks {
 		if c.problem == "" {
 			fmt.Fprintf(&lines, "%s ok%s\n", c.name, c.detail)
 			continue
@@ -45,6 +43,7 @@ type serverState struct {
 	documents int
 	chunks    int
 	indexed   time.Time // when the index was last in step with the folder
+	indexAge  time.Duration
 }
 
 // check is one line of /readyz?verbose.
@@ -54,45 +53,13 @@ type check struct {
 	detail  string
 }
 
-// storeSize caches the size of the store for maxSizeAge.
-type storeSize struct {
-	mu        sync.Mutex
-	asked     time.Time
-	documents int
-	chunks    int
-	err       error
-}
+// slowAnswer is how long the store's own check may take before /readyz says so.
+const slowAnswer = 100 * time.Millisecond
 
-// maxSizeAge bounds the age of a cached size. However many probes and scrapes come, the store is asked once a second.
-const maxSizeAge = time.Second
-
-// ask returns the size of the store. If the store does not answer, it returns the last known size and the error.
-func (z *storeSize) ask(ctx context.Context, st store) (documents, chunks int, err error) {
-	z.mu.Lock()
-	defer z.mu.Unlock()
-	if time.Since(z.asked) <= maxSizeAge {
-		return z.documents, z.chunks, z.err
-	}
-
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	documents, chunks, err = st.size(ctx)
-
-	z.asked = time.Now()
-	z.err = err
-	if err == nil {
-		z.documents = documents
-		z.chunks = chunks
-	}
-	return z.documents, z.chunks, z.err
-}
-
-// state runs the readiness checks and reads the size of the store.
-func (s *server) state(ctx context.Context) serverState {
-	documents, chunks, err := s.size.ask(ctx, s.store)
-
+// state runs the readiness checks. None of them waits: they tell what background work has found.
+func (s *server) state() serverState {
 	serving := check{name: "serving"}
-	if !s.ready.Load() {
+	if !s.ready.Load() || s.observe.closing.Load() {
 		serving.problem = "starting or stopping"
 	}
 
@@ -102,25 +69,36 @@ func (s *server) state(ctx context.Context) serverState {
 		index.problem, index.detail = s.folder.status()
 		indexed = time.UnixMilli(s.folder.synced.Load())
 	}
+	indexAge := max(time.Since(indexed), time.Millisecond)
+	if indexed.UnixMilli() == 0 {
+		indexAge = 0
+	}
 
-	stored := check{name: "store"}
-	if err != nil {
-		stored.problem = err.Error()
-	} else {
-		stored.detail = fmt.Sprintf(": %d documents, %d chunks", documents, chunks)
+	// After the folder: if its first scan has just ended, the status has what it found.
+	status := s.store.status()
+	stored := check{name: "store", problem: status.problem}
+	if stored.problem == "" {
+		stored.detail = fmt.Sprintf(": %d documents, %d chunks", status.documents, status.chunks)
+	}
+	if stored.problem == "" && status.took >= slowAnswer {
+		stored.detail += fmt.Sprintf(", slow: %d ms for an answer", status.took.Milliseconds())
+	}
+	if stored.problem == "" && s.folder != nil && index.problem+index.detail == "" {
+		index.detail = s.folder.contents(status.documents)
 	}
 
 	return serverState{
 		checks:    []check{serving, index, stored},
-		documents: documents,
-		chunks:    chunks,
+		documents: status.documents,
+		chunks:    status.chunks,
 		indexed:   indexed,
+		indexAge:  indexAge,
 	}
 }
 
 // gauges returns what a scrape reads from the server itself.
 func (s *server) gauges() gauges {
-	state := s.state(context.Background())
+	state := s.state()
 	ready := make(map[string]bool, len(state.checks))
 	for _, c := range state.checks {
 		ready[c.name] = c.problem == ""
@@ -132,6 +110,7 @@ func (s *server) gauges() gauges {
 		documents:       state.documents,
 		chunks:          state.chunks,
 		indexed:         state.indexed,
+		indexAge:        state.indexAge,
 		ready:           ready,
 		pool:            s.store.pool(),
 		logLinesDropped: s.logs.dropped.Load(),

@@ -123,7 +123,7 @@ func BenchmarkIndex(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		_, chunks, _ := m.size(b.Context())
+		chunks := m.status().chunks
 		b.ReportMetric(float64(chunks)/time.Since(started).Seconds(), "chunks/s")
 
 		b.StopTimer()
@@ -144,7 +144,7 @@ func BenchmarkSearchDuringPuts(b *testing.B) {
 }
 
 func benchmarkSearchDuringPuts(b *testing.B, writers int) {
-	m := newMemory(&folder{dir: b.TempDir()}, hashedEmbedder{}, 0.5, quietObserver())
+	m := newMemory(&folder{roots: []docsRoot{{dir: b.TempDir()}}}, hashedEmbedder{}, 0.5, quietObserver())
 	documents := syntheticDocuments(1000)
 	if err := m.sync(b.Context(), time.Now(), documents, nil); err != nil {
 		b.Fatal(err)

@@ -5,9 +5,7 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -18,26 +16,36 @@ import (
 
 // message is a JSON-RPC message: a request, a notification, or a response.
 type message struct {
-	JSONRPC string          `json:"jsonrpc"`
-	ID      json.RawMessage `json:"id"` // nil: a notification
-	Method  string          `json:"method"`
-	Params  params          `json:"params"` // nil: none; see newParams
-	Result  json.RawMessage `json:"result"`
-	Error   json.RawMessage `json:"error"`
+	ID     rawValue // empty: a notification or a response
+	Method string
+	Params params // of the type that newParams makes for the method
+
+	isResponse bool // it has a result or an error
+
+	decoding decoding
+	room     [12]member // for most messages, which saves allocations
 }
 
 func (m *message) isRequest() bool {
-	return m.ID != nil && m.Method != ""
+	return m.ID != "" && m.Method != ""
 }
 
-func (m *message) isResponse() bool {
-	return m.Result != nil || m.Error != nil
+func (m *message) isNotification() bool {
+	return m.ID == "" && m.Method != ""
+}
+
+// id returns the id for a response, nil if there is none.
+func (m *message) id() json.RawMessage {
+	if m.ID == "" {
+		return nil
+	}
+	return json.RawMessage(m.ID)
 }
 
 // meta returns the _meta of the params.
-func (m *message) meta() requestMeta {
+func (m *message) meta() *requestMeta {
 	if m.Params == nil {
-		return requestMeta{}
+		return new(requestMeta)
 	}
 	return m.Params.meta()
 }
@@ -51,7 +59,10 @@ func paramsAs[P any](m *message) *P {
 }
 
 // params are the params of one method. Members that the method does not know are ignored.
-type params interface{ meta() requestMeta }
+type params interface {
+	read(f *fields)
+	meta() *requestMeta
+}
 
 // newParams returns a pointer to empty params of the method.
 func newParams(method string) params {
@@ -60,7 +71,7 @@ func newParams(method string) params {
 		return new(initializeParams)
 	case "tools/call", "prompts/get":
 		return new(callParams)
-	case "tools/list", "resources/list":
+	case "tools/list", "resources/list", "resources/templates/list", "prompts/list":
 		return new(listParams)
 	case "resources/read", "resources/subscribe", "resources/unsubscribe":
 		return new(resourceParams)
@@ -76,67 +87,126 @@ func newParams(method string) params {
 
 // baseParams are the members that the params of every method have.
 type baseParams struct {
-	Meta requestMeta `json:"_meta"`
+	Meta requestMeta
 }
 
-func (p *baseParams) meta() requestMeta { return p.Meta }
+func (p *baseParams) meta() *requestMeta { return &p.Meta }
+
+func (p *baseParams) read(f *fields) {
+	meta := f.object("_meta", "params._meta.")
+	if meta.members == nil {
+		return
+	}
+	const (
+		version      = "io.modelcontextprotocol/protocolVersion"
+		capabilities = "io.modelcontextprotocol/clientCapabilities"
+		client       = "io.modelcontextprotocol/clientInfo"
+	)
+	p.Meta.Version = meta.text(version)
+	p.Meta.HasVersion = !meta.get(version).isAbsent()
+	meta.object(capabilities, "")
+	p.Meta.HasCapabilities = !meta.get(capabilities).isAbsent()
+	p.Meta.Client = readClientInfo(meta.object(client, "params._meta."+client+"."))
+	if traceparent := meta.get("traceparent"); traceparent.isString() {
+		p.Meta.Traceparent = traceparent.text()
+	}
+}
 
 // requestMeta is the _meta that a modern client sends with each message.
 type requestMeta struct {
-	Version      *string    `json:"io.modelcontextprotocol/protocolVersion"`
-	Capabilities *struct{}  `json:"io.modelcontextprotocol/clientCapabilities"`
-	Client       clientInfo `json:"io.modelcontextprotocol/clientInfo"`
-	Traceparent  any        `json:"traceparent"`
+	Version         string
+	HasVersion      bool
+	HasCapabilities bool
+	Client          clientInfo
+	Traceparent     string
 }
 
 // clientInfo is the name and version that a client program states.
 type clientInfo struct {
-	Name    string `json:"name"`
-	Version string `json:"version"`
+	Name    string
+	Version string
+}
+
+func readClientInfo(f fields) clientInfo {
+	return clientInfo{f.text("name"), f.text("version")}
 }
 
 // initializeParams name the client and the version that it asks for.
 type initializeParams struct {
 	baseParams
-	ProtocolVersion string     `json:"protocolVersion"`
-	Client          clientInfo `json:"clientInfo"`
+	ProtocolVersion string
+	Client          clientInfo
+}
+
+func (p *initializeParams) read(f *fields) {
+	p.baseParams.read(f)
+	p.ProtocolVersion = f.text("protocolVersion")
+	p.Client = readClientInfo(f.object("clientInfo", "params.clientInfo."))
 }
 
 // callParams name a tool or a prompt.
 type callParams struct {
 	baseParams
-	Name      string         `json:"name"`
-	Arguments map[string]any `json:"arguments"`
+	Name      string
+	Arguments []member
+}
+
+func (p *callParams) read(f *fields) {
+	p.baseParams.read(f)
+	p.Name = f.text("name")
+	p.Arguments = f.object("arguments", "").members
 }
 
 // listParams ask for a page of a list.
 type listParams struct {
 	baseParams
-	Cursor string `json:"cursor"`
+	Cursor string
+}
+
+func (p *listParams) read(f *fields) {
+	p.baseParams.read(f)
+	p.Cursor = f.text("cursor")
 }
 
 // resourceParams name a resource.
 type resourceParams struct {
 	baseParams
-	URI string `json:"uri"`
+	URI string
+}
+
+func (p *resourceParams) read(f *fields) {
+	p.baseParams.read(f)
+	p.URI = f.text("uri")
 }
 
 // completeParams ask for completions of an argument's value.
 type completeParams struct {
 	baseParams
-	Ref struct {
-		URI string `json:"uri"`
-	} `json:"ref"`
-	Argument struct {
-		Name  string `json:"name"`
-		Value string `json:"value"`
-	} `json:"argument"`
+	RefURI string
+	Name   string // of the argument
+	Value  string
+}
+
+func (p *completeParams) read(f *fields) {
+	p.baseParams.read(f)
+	ref := f.object("ref", "params.ref.")
+	p.RefURI = ref.text("uri")
+	argument := f.object("argument", "params.argument.")
+	p.Name = argument.text("name")
+	p.Value = argument.text("value")
 }
 
 // listenParams open a stream of notifications.
 type listenParams struct {
 	baseParams
-	Notifications subscriptions `json:"notifications"`
+	Notifications subscriptions
+}
+
+func (p *listenParams) read(f *fields) {
+	p.baseParams.read(f)
+	wanted := f.object("notifications", "params.notifications.")
+	p.Notifications.ResourcesListChanged = wanted.flag("resourcesListChanged")
+	p.Notifications.ResourceSubscriptions = wanted.texts("resourceSubscriptions")
 }
 
 // subscriptions are the notifications that a client asks for.
@@ -148,68 +218,94 @@ type subscriptions struct {
 // cancelledParams name a request that the client has cancelled.
 type cancelledParams struct {
 	baseParams
-	RequestID json.RawMessage `json:"requestId"`
+	RequestID rawValue
 }
 
+func (p *cancelledParams) read(f *fields) {
+	p.baseParams.read(f)
+	p.RequestID = f.get("requestId")
+}
+
+// byteOrderMark begins the text of some encoders. RFC 8259 lets a parser ignore it.
+const byteOrderMark = "\ufeff"
+
 // parseMessage decodes a message. If it returns an error, the message has the members that could be read, so that the
-// response can have the id.
+// response can have the id. A notification is never answered, so nothing in its params is an error.
 func parseMessage(text []byte) (*message, error) {
-	m, err := decodeMessage(text)
-	typeError, isTypeError := errors.AsType[*json.UnmarshalTypeError](err)
-	if err != nil && !isTypeError || !utf8.Valid(text) {
-		return new(message), rpcErrorf(codeParse,
+	m := new(message)
+	text = bytes.TrimPrefix(text, []byte(byteOrderMark))
+	if !json.Valid(text) || !utf8.Valid(text) {
+		return m, rpcErrorf(codeParse,
 			"not JSON in UTF-8: send a JSON-RPC 2.0 message")
 	}
-	if m.ID != nil && !bytes.ContainsAny(m.ID[:1], `"-0123456789`) {
-		m.ID = nil
+
+	v := rawValue(bytes.Trim(text, " \t\r\n"))
+	if v[0] != '{' && v != "null" {
 		return m, rpcErrorf(codeInvalidRequest,
-			"id must be a string or a number, and absent in a notification")
+			"not a JSON-RPC message: it must not be of type %s", v.kind())
+	}
+	if err := m.readEnvelope(v); err != nil {
+		return m, err
+	}
+	if m.isNotification() {
+		return m, nil
 	}
 
-	field := ""
-	if isTypeError {
-		// encoding/json names the embedded struct, which is not on the wire.
-		field = strings.Replace(typeError.Field, ".baseParams.", ".", 1)
+	if v.hasDuplicates() {
+		return m, errDuplicate
 	}
-	switch {
-	case isTypeError && !strings.HasPrefix(field, "params"):
-		return m, rpcErrorf(codeInvalidRequest,
-			"not a JSON-RPC message: %s must not be of type %s",
-			cmp.Or(field, "it"), typeError.Value)
-	case m.JSONRPC != "2.0":
-		return m, rpcErrorf(codeInvalidRequest,
-			`not a JSON-RPC message: it needs "jsonrpc":"2.0"`)
-	case m.Method == "" && !m.isResponse():
-		return m, rpcErrorf(codeInvalidRequest,
-			"not a JSON-RPC message: it needs a method")
-	case isTypeError:
+	problem := m.decoding.problem
+	if problem.name != "" {
 		return m, rpcErrorf(codeInvalidParams,
-			"%s must not be of type %s",
-			field, typeError.Value)
+			"%s must not be of type %s", problem.name, problem.kind)
 	}
 	return m, nil
 }
 
-// decodeMessage decodes a message with the params of its method. It guesses the method first, so that nearly all
-// messages are decoded in one pass. A second pass over the params would cost 8 % of a tools/call.
-func decodeMessage(text []byte) (*message, error) {
-	guess := guessMethod(text)
-	m := &message{Params: newParams(guess)}
-	err := json.Unmarshal(text, m)
-	if m.Method == guess {
-		return m, err
-	}
-	m = &message{Params: newParams(m.Method)}
-	return m, json.Unmarshal(text, m)
-}
+// errDuplicate refuses a message with two members of the same name: a gateway may have read the other one.
+var errDuplicate = rpcErrorf(codeInvalidRequest,
+	"an object of the message has two members of the same name: send each once")
 
-// guessMethod returns the string after the first "method" in text. The guess is wrong if the params come before the
-// method and have a member of that name too, or if the name is escaped.
-func guessMethod(text []byte) string {
-	_, rest, _ := bytes.Cut(text, []byte(`"method"`))
-	_, rest, _ = bytes.Cut(rest, []byte(`"`))
-	name, _, _ := bytes.Cut(rest, []byte(`"`))
-	return string(name)
+// readEnvelope reads the members of the message itself, and its params without reporting what is wrong with them.
+func (m *message) readEnvelope(v rawValue) error {
+	d := &m.decoding
+	d.members = m.room[:0]
+	f := d.fieldsOf(v, "")
+
+	// Of two ids or methods, neither is the right one.
+	var names nameSet
+	for _, member := range f.members {
+		if !names.add(member.name) {
+			return errDuplicate
+		}
+	}
+	m.ID = f.get("id")
+	if m.ID != "" && !m.ID.isString() && !m.ID.isNumber() {
+		m.ID = ""
+		return rpcErrorf(codeInvalidRequest,
+			"id must be a string or a number, and absent in a notification")
+	}
+	m.Method = f.text("method")
+	m.isResponse = f.get("result") != "" || f.get("error") != ""
+	version := f.text("jsonrpc")
+
+	problem := d.problem
+	switch {
+	case problem.name != "":
+		return rpcErrorf(codeInvalidRequest,
+			"not a JSON-RPC message: %s must not be of type %s", problem.name, problem.kind)
+	case version != "2.0":
+		return rpcErrorf(codeInvalidRequest,
+			`not a JSON-RPC message: it needs "jsonrpc":"2.0"`)
+	case m.Method == "" && !m.isResponse:
+		return rpcErrorf(codeInvalidRequest,
+			"not a JSON-RPC message: it needs a method")
+	}
+
+	m.Params = newParams(m.Method)
+	params := f.object("params", "params.")
+	m.Params.read(&params)
+	return nil
 }
 
 // rpcError is the error object of a JSON-RPC response.
@@ -245,7 +341,8 @@ type errorResponse struct {
 
 // speaksJSONRPC reports whether r's errors must be in JSON-RPC form.
 func speaksJSONRPC(r *http.Request) bool {
-	return r.URL.Path == "/mcp" || r.URL.Path == "/messages"
+	path := strings.TrimSuffix(r.URL.Path, "/")
+	return path == "/mcp" || path == "/messages"
 }
 
 // writeRPCProblem answers a request that failed before its message was read. It therefore reports invalid params as an

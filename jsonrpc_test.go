@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -61,14 +62,67 @@ func FuzzJSONRPC(f *testing.F) {
 		if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil && w.Body.Bytes()[0] != '[' {
 			t.Errorf("%v in %s", err, w.Body)
 		}
-		if m.ID != nil && !bytes.Equal(answer.ID, m.ID) {
+		if m.ID != "" && string(answer.ID) != string(m.ID) {
 			t.Errorf("id %s for %s", answer.ID, m.ID)
 		}
 	})
 }
 
-// TestParseMessageGuessesTheMethod expects the params of the method, wherever that stands and whatever looks like it.
-func TestParseMessageGuessesTheMethod(t *testing.T) {
+// FuzzMemberNames adds to each object of a body a copy of each member under a name in another case, and expects the same
+// message: go test -run '^$' -fuzz FuzzMemberNames -fuzztime 1m .
+func FuzzMemberNames(f *testing.F) {
+	for _, text := range []string{
+		benchmarkRequest,
+		`{"jsonrpc":"2.0","id":"a","method":"initialize","params":{"protocolVersion":"2025-06-18","clientInfo":{"name":"x","version":"1"}}}`,
+		`{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{"resourceSubscriptions":["a","b"]}}}`,
+		`{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"uri":"x"},"argument":{"name":"id","value":"\u0061"}}}`,
+		`{"jsonrpc":"2.0","id":-1e2,"result":[{},[],"]}",{"a":{"b":null}}]}`,
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		want, err := parseMessage(text)
+		if err != nil {
+			return
+		}
+		got, err := parseMessage([]byte(withOtherCases(rawValue(bytes.TrimPrefix(text, []byte(byteOrderMark))))))
+		if want.isNotification() && err == nil {
+			return
+		}
+		if call, ok := want.Params.(*callParams); ok {
+			call.Arguments = nil // all their names count
+			got.Params.(*callParams).Arguments = nil
+		}
+		if err != nil || got.ID != want.ID || got.Method != want.Method || !reflect.DeepEqual(got.Params, want.Params) {
+			t.Errorf("%s\ngot  %+v, %v\nwant %+v", text, got, err, want)
+		}
+	})
+}
+
+// withOtherCases returns v with a copy of each member, in upper case.
+func withOtherCases(v rawValue) string {
+	v = rawValue(strings.TrimSpace(string(v)))
+	if v[0] != '{' {
+		return string(v)
+	}
+	var members []string
+	seen := map[string]bool{}
+	for name := range v.elements {
+		seen[name.text()] = true
+	}
+	for name, value := range v.elements {
+		upper := strings.ToUpper(name.text())
+		if !seen[upper] {
+			seen[upper] = true
+			members = append(members, mustJSON(upper)+":5")
+		}
+		members = append(members, string(name)+":"+withOtherCases(value))
+	}
+	return "{" + strings.Join(members, ",") + "}"
+}
+
+// TestParseMessageFindsTheParams expects the params of the method, wherever that stands and whatever looks like it.
+func TestParseMessageFindsTheParams(t *testing.T) {
 	for _, text := range []string{
 		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x"}}`,
 		`{"jsonrpc": "2.0", "id": 1, "method" : "tools/call", "params": {"name": "x"}}`,
@@ -76,7 +130,6 @@ func TestParseMessageGuessesTheMethod(t *testing.T) {
 		`{"params":{"name":"x","arguments":{"method":"ping"}},"method":"tools/call","id":1,"jsonrpc":"2.0"}`,
 		`{"jsonrpc":"2.0","id":"\"method\":\"ping\"","method":"tools/call","params":{"name":"x"}}`,
 		`{"jsonrpc":"2.0","id":1,"method":"tools\u002fcall","params":{"name":"x"}}`,
-		`{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call","params":{"name":"x"}}`,
 	} {
 		m, err := parseMessage([]byte(text))
 		if err != nil {

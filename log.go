@@ -64,7 +64,7 @@ func (rec *record) appendLogAttrs(attrs []slog.Attr) []slog.Attr {
 
 	attrs = append(attrs, slog.Float64("took_ms", milliseconds(rec.took)))
 
-	// Only two kinds of stages are on the line, because to format a float costs as much as five
+	// Only these kinds of stages are on the line, because to format a float costs as much as five
 	// strings. The waterfall shows all kinds.
 	var room [8]kindDuration
 	for _, d := range rec.durations(room[:0]) {
@@ -72,6 +72,8 @@ func (rec *record) appendLogAttrs(attrs []slog.Attr) []slog.Attr {
 		case d.took < time.Microsecond: // it would be logged as 0
 		case d.kind == stageDB:
 			attrs = append(attrs, slog.Float64("db_ms", milliseconds(d.took)))
+		case d.kind == stagePoolWait && d.took >= time.Millisecond: // a free connection takes microseconds
+			attrs = append(attrs, slog.Float64("pool_wait_ms", milliseconds(d.took)))
 		case d.kind == stageEmbed:
 			attrs = append(attrs, slog.Float64("embed_ms", milliseconds(d.took)))
 		}
@@ -96,10 +98,14 @@ func (rec *record) appendRequestAttrs(attrs []slog.Attr) []slog.Attr {
 	if rec.path != rec.route {
 		attrs = append(attrs, slog.String("path", rec.path))
 	}
+	host, port := rec.clientAddress() // apart, so that lines can be grouped by client
 	attrs = append(attrs,
 		slog.Int("status", rec.status),
 		slog.Int64("bytes", rec.bytes),
-		slog.String("client", rec.client))
+		slog.String("client", host))
+	if port > 0 {
+		attrs = append(attrs, slog.Int("client_port", port))
+	}
 	if rec.userAgent != "" {
 		attrs = append(attrs, slog.String("user_agent", rec.userAgent))
 	}

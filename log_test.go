@@ -22,13 +22,14 @@ func TestEachRequestHasOneLogLine(t *testing.T) {
 		"status":       200.0,
 		"hits":         1.0,
 		"user_agent":   "tester",
+		"client":       "127.0.0.1",
 	} {
 		if line[key] != want {
 			t.Errorf("%s = %v, want %v", key, line[key], want)
 		}
 	}
 	for _, key := range []string{
-		"timestamp", "version", "span_id", "took_ms", "db_ms", "embed_ms", "bytes", "client",
+		"timestamp", "version", "span_id", "took_ms", "db_ms", "embed_ms", "bytes", "client_port",
 	} {
 		if line[key] == nil {
 			t.Errorf("no %s in %v", key, line)

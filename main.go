@@ -87,6 +87,12 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		return checkHealth(ctx, cfg, stdout)
 	}
 
+	if command == "" {
+		if err := cfg.checkFolders(); err != nil {
+			return err
+		}
+	}
+
 	s, err := newServer(cfg, stdout)
 	if err != nil {
 		return err
@@ -226,7 +232,8 @@ func containerMemory() int64 {
 	return limit
 }
 
-// serve opens the listeners and the store, serves until ctx ends, and drains.
+// serve opens the listeners, serves until ctx ends, and drains. It opens the store while it serves, so that the process
+// is alive and heeds a signal from the first moment on.
 func (s *server) serve(ctx context.Context) error {
 	servers := s.httpServers()
 	listeners, err := listen(servers) // before the store: a busy port fails at once
@@ -239,25 +246,32 @@ func (s *server) serve(ctx context.Context) error {
 	background, endBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer tasks.Wait()
 	defer endBackground()
-	err = s.openStore(background, &tasks)
+	err = s.makeStore()
 	if err != nil {
 		return err
 	}
 
-	failures := make(chan error, len(servers))
+	failures := make(chan error, len(servers)+1)
 	for i, hs := range servers {
-		tasks.Go(func() { failures <- hs.Serve(listeners[i]) })
+		tasks.Go(func() { failures <- fmt.Errorf("serving: %w", hs.Serve(listeners[i])) })
 		addr := listeners[i].Addr().String()
 		s.log.Info("serving", "addr", addr, "try", "curl http://"+addr)
 	}
-	s.ready.Store(true)
+	tasks.Go(func() {
+		err := s.openStore(background, &tasks)
+		if err != nil {
+			failures <- err
+			return
+		}
+		s.ready.Store(true)
+	})
 
 	select {
 	case err := <-failures:
 		for _, hs := range servers {
 			_ = hs.Close()
 		}
-		return fmt.Errorf("serving: %w", err)
+		return err
 	case <-ctx.Done():
 		return s.drain(ctx, servers)
 	}
@@ -304,11 +318,11 @@ func (s *server) reindex(ctx context.Context) error {
 	if s.cfg.databaseURL == "" {
 		return fmt.Errorf("-reindex is for a database, the embedded store embeds at each start: set DATABASE_URL; %w", errUsage)
 	}
-	e, err := s.openEmbedder(ctx)
-	if err != nil {
+	s.embedder = newEmbedder(s.cfg)
+	if err := s.checkEmbedder(ctx); err != nil {
 		return err
 	}
-	p, err := newPostgres(s.cfg, e, s.observe)
+	p, err := newPostgres(s.cfg, s.embedder, s.observe)
 	if err != nil {
 		return fmt.Errorf("DATABASE_URL: %w", err)
 	}

@@ -36,9 +36,10 @@ func (s *server) answerPost(w http.ResponseWriter, r *http.Request) (*stream, er
 	if err := readMessage(w, r, buf); err != nil {
 		return nil, err
 	}
-	text := bytes.TrimLeft(buf.Bytes(), " \t\r\n")
+	text := bytes.TrimPrefix(buf.Bytes(), []byte(byteOrderMark))
+	text = bytes.TrimLeft(text, " \t\r\n")
 	if bytes.HasPrefix(text, []byte("[")) {
-		return nil, s.answerBatch(w, r, buf)
+		return nil, s.answerBatch(w, r, buf, text)
 	}
 
 	var st *stream
@@ -48,14 +49,14 @@ func (s *server) answerPost(w http.ResponseWriter, r *http.Request) (*stream, er
 		// It is answered below.
 	case c.isListen():
 		st, err = s.listen(r, c)
-	case !accepts(r, "application/json"):
+	case c.isRequest() && !accepts(r, "application/json") && !wantsEvent(r):
 		err = errNotAcceptable
 	}
 	if st != nil {
 		return st, nil
 	}
 
-	s.respond(r.Context(), w, buf, c, err)
+	s.respond(r.Context(), w, r, buf, c, err)
 	return nil, nil
 }
 
@@ -80,23 +81,34 @@ func readMessage(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer) erro
 
 // respond answers c over HTTP, with err if it is not nil. buf is room for the response.
 func (s *server) respond(
-	ctx context.Context, w http.ResponseWriter, buf *bytes.Buffer, c *call, err error,
+	ctx context.Context, w http.ResponseWriter, r *http.Request,
+	buf *bytes.Buffer, c *call, err error,
 ) {
 	status, p := s.answer(ctx, buf, c, err)
 	if status != p.status {
 		// Headers such as Retry-After do not fit another status than the problem's own.
 		p = problem{}
 	}
-	writeMessage(w, status, p, buf)
+	writeMessage(w, r, status, p, buf)
 }
 
 // writeMessage writes the response in buf with the headers of p, which is zero without a problem. With
-// Content-Length the response needs no chunked encoding.
-func writeMessage(w http.ResponseWriter, status int, p problem, buf *bytes.Buffer) {
+// Content-Length the response needs no chunked encoding. A client that takes only events gets the response as one event.
+// Errors with their own status stay JSON, because clients read the body of such a status as text.
+func writeMessage(w http.ResponseWriter, r *http.Request, status int, p problem, buf *bytes.Buffer) {
 	h := w.Header()
 	p.setHeader(h)
 	if buf.Len() > 0 {
 		h["Content-Type"] = jsonType
+	}
+	if buf.Len() > 0 && status == http.StatusOK && wantsEvent(r) {
+		data := buf.String()
+		buf.Reset()
+		writeEvent(buf, "message", data)
+		h["Cache-Control"] = streamCache
+		h.Set("Content-Type", "text/event-stream")
+	}
+	if buf.Len() > 0 {
 		h.Set("Content-Length", strconv.Itoa(buf.Len()))
 	}
 	w.WriteHeader(status)
@@ -105,11 +117,12 @@ func writeMessage(w http.ResponseWriter, status int, p problem, buf *bytes.Buffe
 	_, _ = w.Write(buf.Bytes())
 }
 
-// answerBatch answers the messages in buf one after the other. Each counts against the rate limit.
-func (s *server) answerBatch(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer) error {
-	texts, err := parseBatch(buf.Bytes(), headerValue(r.Header, versionHeader))
+// answerBatch answers the messages in text one after the other. Each counts against the rate limit. buf is room for the
+// response.
+func (s *server) answerBatch(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer, text []byte) error {
+	texts, err := parseBatch(text, tokenValue(r.Header, versionHeader))
 	if err != nil {
-		s.respond(r.Context(), w, buf, &call{message: new(message)}, err)
+		s.respond(r.Context(), w, r, buf, &call{message: new(message)}, err)
 		return nil
 	}
 
@@ -130,11 +143,11 @@ func (s *server) answerBatch(w http.ResponseWriter, r *http.Request, buf *bytes.
 
 	buf.Reset()
 	if responses == nil {
-		writeMessage(w, http.StatusAccepted, problem{}, buf)
+		writeMessage(w, r, http.StatusAccepted, problem{}, buf)
 		return nil
 	}
 	fmt.Fprintf(buf, "[%s]", bytes.Join(responses, []byte(",")))
-	writeMessage(w, http.StatusOK, problem{}, buf)
+	writeMessage(w, r, http.StatusOK, problem{}, buf)
 	return nil
 }
 
@@ -161,7 +174,7 @@ func parseBatch(text []byte, version string) ([]json.RawMessage, error) {
 // answerInBatch returns the response to one message of a batch, empty for a notification.
 func (s *server) answerInBatch(r *http.Request, text []byte) []byte {
 	c, err := parseCall(text, r.Header)
-	if err == nil && c.Method == "initialize" {
+	if err == nil && c.isRequest() && c.Method == "initialize" {
 		err = rpcErrorf(codeInvalidRequest,
 			"initialize must not be part of a batch")
 	}
@@ -214,20 +227,28 @@ var errListenWithPost = userError{
 	"send requests with POST: subscriptions/listen is the stream of this protocol version",
 }
 
+// errNoStream refuses GET /mcp of a client that would wait in vain on the stream.
+var errNoStream = userError{
+	http.StatusMethodNotAllowed,
+	"send requests with POST: a stream needs Accept: text/event-stream and an " +
+		"MCP-Protocol-Version from 2025-03-26 to 2025-11-25; /sse has that of 2024-11-05",
+}
+
 // handleNotifications answers GET /mcp, the legacy notification stream. It has no session that could subscribe to a
-// document, so it reports only changes of the list.
+// document, so it reports only changes of the list. Many programs ask GET without wanting a stream: probes that follow
+// no events, and clients of 2024-11-05, which wait for an endpoint event. So both headers must ask for it.
 func (s *server) handleNotifications(w http.ResponseWriter, r *http.Request) error {
-	version := headerValue(r.Header, versionHeader)
+	version := tokenValue(r.Header, versionHeader)
 	switch {
 	case version == modernVersion:
 		return headerError{errListenWithPost, "Allow", "POST"}
-	case version != "" && !slices.Contains(legacyVersions, version):
+	case !namesType(r, "text/event-stream"), version == "", version == sseVersion:
+		return headerError{errNoStream, "Allow", "POST"}
+	case !slices.Contains(legacyVersions, version):
 		text := fmt.Sprintf(
 			"protocol version %.40q is not spoken here: use %s",
 			version, legacyVersions[0])
 		return userError{http.StatusBadRequest, text}
-	case !accepts(r, "text/event-stream"):
-		return errNotAcceptable
 	}
 
 	st := newStream(streamableHTTP)
@@ -249,7 +270,7 @@ func (s *server) handleSSE(w http.ResponseWriter, r *http.Request) error {
 	st := newSession()
 	st.lists = true
 	var hello bytes.Buffer
-	writeEvent(&hello, "endpoint", "/messages?sessionId="+st.session)
+	writeEvent(&hello, "endpoint", messagesPath(r.URL.Path)+"?sessionId="+st.session)
 	st.hello = hello.Bytes()
 
 	if err := s.openStream(r, st); err != nil {
@@ -257,6 +278,15 @@ func (s *server) handleSSE(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer st.cancelCalls()
 	return s.serveStream(w, r, st)
+}
+
+// messagesPath returns the path of /messages relative to ssePath, the one of /sse. So a proxy may serve both below a
+// prefix that it strips.
+func messagesPath(ssePath string) string {
+	if strings.HasSuffix(ssePath, "/") {
+		return "../messages"
+	}
+	return "messages"
 }
 
 var (
@@ -290,7 +320,7 @@ func (s *server) handleMessages(w http.ResponseWriter, r *http.Request) error {
 	defer cancel()
 	c, err := parseSessionCall(buf.Bytes(), st, cancel)
 	if err != nil {
-		s.respond(ctx, w, buf, c, err)
+		s.respond(ctx, w, r, buf, c, err)
 		return nil
 	}
 
@@ -311,7 +341,7 @@ func (s *server) handleMessages(w http.ResponseWriter, r *http.Request) error {
 func parseSessionCall(text []byte, st *stream, cancel context.CancelFunc) (*call, error) {
 	m, err := parseMessage(text)
 	c := &call{message: m, version: sseVersion, session: st}
-	if err != nil || c.ID == nil {
+	if err != nil || c.ID == "" {
 		return c, err
 	}
 	return c, st.beginCall(string(c.ID), cancel)

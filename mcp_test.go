@@ -299,7 +299,7 @@ func TestMCPDisconnectReachesStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := strings.TrimSpace(strings.TrimPrefix(events(t, bufio.NewReader(answer.Body), "data: "), "event: endpoint\ndata: "))
+	path := "/" + strings.TrimSpace(strings.TrimPrefix(events(t, bufio.NewReader(answer.Body), "data: "), "event: endpoint\ndata: "))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

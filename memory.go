@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"maps"
 	"slices"
@@ -23,6 +24,7 @@ type memory struct {
 	observe      *observer
 	current      atomic.Pointer[snapshot]
 	corpus       *corpus
+	incomplete   chan struct{} // an entry without all its vectors was stored
 
 	writing sync.Mutex           // serializes writers; guards written
 	written map[string]time.Time // by id: when the API last wrote the file; see sync
@@ -37,14 +39,21 @@ func newMemory(f *folder, e embedder, vectorWeight float64, o *observer) *memory
 		vectorWeight: vectorWeight,
 		observe:      o,
 		corpus:       newCorpus(),
+		incomplete:   make(chan struct{}, 1),
 		written:      make(map[string]time.Time),
 	}
 	m.current.Store(&snapshot{})
 	return m
 }
 
-// start runs the background job that embeds chunks whose vectors are missing.
+// start runs the background jobs: embedding chunks whose vectors are missing, and asking an embedding API that is away.
 func (m *memory) start(ctx context.Context, tasks *sync.WaitGroup) error {
+	tasks.Go(func() {
+		m.embedder.probe(ctx, func() {
+			m.observe.log.InfoContext(ctx, "embedding API answers again")
+			m.wakeEmbedding(m.current.Load().entries)
+		})
+	})
 	tasks.Go(func() { m.embedMissing(ctx) })
 	return nil
 }
@@ -64,7 +73,8 @@ func (m *memory) search(ctx context.Context, q query) (found, error) {
 
 func (m *memory) rank(ctx context.Context, q query, vector []float32) (result found, err error) {
 	s := m.current.Load()
-	r, err := m.legs(ctx, s, q, vector)
+	searching := searcher{s, m.corpus, m.embedder}
+	r, err := searching.legs(ctx, q, vector)
 	if err != nil {
 		return found{}, err
 	}
@@ -77,72 +87,6 @@ func (m *memory) rank(ctx context.Context, q query, vector []float32) (result fo
 		result.corrected = r.question.text
 	}
 	return result, nil
-}
-
-// legs analyzes the query and runs both legs. Each returns at most legSize candidates with the query's
-// prefix, best first. If v is nil, the vector leg is empty.
-func (m *memory) legs(ctx context.Context, s *snapshot, q query, v []float32) (_ *legs, err error) {
-	ctx, end := stage(ctx, stageDB, querySearch.attrs()...)
-	defer end(&err)
-
-	low, high := s.prefixRange(q.prefix)
-	buffer := matchBuffers.Get().(*[]match)
-	defer matchBuffers.Put(buffer)
-
-	asked := newQuestion(q.text, q.partial)
-	m.complete(s, asked)
-	found, err := s.findMatches(ctx, asked, low, high, (*buffer)[:0])
-	if err != nil {
-		return nil, err
-	}
-	if corrected := m.correct(s, asked, found); corrected != nil {
-		asked = corrected
-		if !m.embedder.worthReusing() { // others understand misspelt words
-			v, _ = m.embedder.query(ctx, asked.text)
-		}
-		found, err = s.findMatches(ctx, asked, low, high, found.all[:0])
-		if err != nil {
-			return nil, err
-		}
-	}
-	*buffer = found.all
-
-	r := &legs{
-		question: asked,
-		terms:    found.terms,
-		weights:  found.weights(asked, s.chunks),
-	}
-	r.lexical = s.lexicalLeg(found, r)
-	if len(asked.phrases) > 0 {
-		return r, nil
-	}
-	r.titled = s.titled(asked.title, low, high)
-	r.vector, err = s.vectorLeg(ctx, v, low, high)
-	return r, err
-}
-
-// complete sets the completions of the question's partial word: the most frequent ones.
-func (m *memory) complete(s *snapshot, q *question) {
-	if q.partial == "" {
-		return
-	}
-	all := m.corpus.completions(q.partial)
-	mostFrequent(all, s.frequency)
-	q.complete(all)
-}
-
-// correct returns the question with the words that no chunk has replaced by the nearest that some have,
-// nil if there is nothing to replace.
-func (m *memory) correct(s *snapshot, q *question, found matches) *question {
-	corrections := make(map[string]string)
-	for _, unknown := range q.unknown(found.frequency) {
-		nearest := m.corpus.nearest(unknown)
-		mostFrequent(nearest, s.frequency)
-		if len(nearest) > 0 {
-			corrections[unknown] = nearest[0]
-		}
-	}
-	return q.corrected(corrections)
 }
 
 func (m *memory) document(ctx context.Context, id string) (_ *document, err error) {
@@ -187,7 +131,7 @@ func (m *memory) put(ctx context.Context, d *document, pre precondition) (create
 	if m.folder == nil {
 		return false, errReadOnly
 	}
-	entries, err := m.newEntries(ctx, []*document{d})
+	entries, err := m.newEntries(ctx, []*document{d}, embedNow)
 	if err != nil {
 		return false, err
 	}
@@ -207,6 +151,7 @@ func (m *memory) put(ctx context.Context, d *document, pre precondition) (create
 
 	_, old := m.current.Load().find(d.id)
 	m.commit(entries, nil)
+	m.wakeEmbedding(entries)
 	return old == nil, nil
 }
 
@@ -245,7 +190,7 @@ func (m *memory) sync(ctx context.Context, began time.Time, changed []*document,
 		return old != nil && old.etag == d.etag
 	}
 	changed = slices.DeleteFunc(slices.Clone(changed), isStored)
-	entries, err := m.newEntries(ctx, changed)
+	entries, err := m.newEntries(ctx, changed, embedLater)
 	if err != nil {
 		return err
 	}
@@ -265,6 +210,7 @@ func (m *memory) sync(ctx context.Context, began time.Time, changed []*document,
 	}
 	entries = slices.DeleteFunc(entries, func(e *entry) bool { return isNewer(e.id) })
 	m.commit(entries, slices.DeleteFunc(gone, isNewer))
+	m.wakeEmbedding(entries)
 	return nil
 }
 
@@ -277,9 +223,9 @@ func (m *memory) folderIDs(context.Context) ([]string, error) {
 	return ids, nil
 }
 
-func (m *memory) size(context.Context) (documents, chunks int, err error) {
+func (m *memory) status() storeStatus {
 	s := m.current.Load()
-	return len(s.entries), s.chunks, nil
+	return storeStatus{documents: len(s.entries), chunks: s.chunks}
 }
 
 // pool returns zeros: there is no database.
@@ -291,13 +237,15 @@ func (m *memory) close() {}
 // newEntries embeds and indexes documents. This is the expensive part of a write, so callers do it
 // before they lock m.writing. The only error is that of ctx. If the embedder fails, vectors are
 // missing and embedMissing retries.
-func (m *memory) newEntries(ctx context.Context, documents []*document) ([]*entry, error) {
+func (m *memory) newEntries(
+	ctx context.Context, documents []*document, when embedTime,
+) ([]*entry, error) {
 	var texts []string
 	for _, d := range documents {
 		texts = append(texts, d.inputs()...)
 	}
 
-	vectors, err := embedInTime(ctx, m.embedder, texts)
+	vectors, err := embedInTime(ctx, m.embedder, texts, when)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -357,46 +305,111 @@ func (m *memory) commit(changed []*entry, gone []string) {
 	m.notify(ids)
 }
 
-// embedMissing embeds chunks that have no vector, every recheckInterval until ctx ends.
+// wakeEmbedding lets embedMissing look for work now, if a chunk of the written entries has no vector.
+func (m *memory) wakeEmbedding(written []*entry) {
+	if !slices.ContainsFunc(written, (*entry).isIncomplete) {
+		return
+	}
+	select {
+	case m.incomplete <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// isIncomplete reports whether a chunk of e has no vector.
+func (e *entry) isIncomplete() bool { return slices.Contains(e.scales, noVector) }
+
+// embedMissing embeds chunks that have no vector, when some were stored and every recheckInterval, until
+// ctx ends.
 func (m *memory) embedMissing(ctx context.Context) {
-	for pause(ctx, recheckInterval) {
-		ctx, end := m.observe.job(ctx, "embed_missing")
-		err := m.embedIncomplete(ctx)
-		end(&err)
+	ticker := time.NewTicker(recheckInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.incomplete:
+		case <-ticker.C:
+		}
+		m.embedIncomplete(ctx)
 	}
 }
 
-// embedIncomplete embeds each entry that misses a vector. It stops at the first error: the others
-// would probably fail too.
-func (m *memory) embedIncomplete(ctx context.Context) error {
-	for _, e := range m.current.Load().entries {
-		if !slices.Contains(e.scales, noVector) {
-			continue
+// embedIncomplete is a job that embeds the entries that miss a vector, some entries at a time. It stops at
+// the first error: the others would probably fail too.
+func (m *memory) embedIncomplete(ctx context.Context) {
+	ctx, end := m.observe.job(ctx, "embed_missing")
+	var err error
+	defer end(&err)
+
+	embedded := 0
+	for group := range entryGroups(m.current.Load().entries) {
+		err = m.embedAgain(ctx, group...)
+		if err != nil {
+			return
 		}
-		if err := m.embedAgain(ctx, e); err != nil {
-			return err
+		for _, e := range group {
+			embedded += len(e.scales)
 		}
 	}
-	return nil
+	if embedded > 0 {
+		logAttrs(ctx, slog.Int("chunks", embedded))
+	}
 }
 
-// embedAgain replaces e with a copy that has new vectors, unless a write has replaced e meanwhile.
-// If the embedder returns only some of the vectors, it stores these and returns no error.
-func (m *memory) embedAgain(ctx context.Context, e *entry) error {
-	vectors, err := m.embedder.documents(ctx, e.inputs())
+// entryGroups returns the incomplete ones of entries in groups of about embedGroup chunks.
+func entryGroups(entries []*entry) iter.Seq[[]*entry] {
+	const embedGroup = 256
+	return func(yield func([]*entry) bool) {
+		var group []*entry
+		chunks := 0
+		for _, e := range entries {
+			if !e.isIncomplete() {
+				continue
+			}
+			group = append(group, e)
+			chunks += len(e.scales)
+			if chunks < embedGroup {
+				continue
+			}
+			if !yield(group) {
+				return
+			}
+			group = nil
+			chunks = 0
+		}
+		if len(group) > 0 {
+			yield(group)
+		}
+	}
+}
+
+// embedAgain replaces entries with copies that have new vectors, except those that a write has replaced
+// meanwhile. If the embedder returns only some of the vectors, it stores these and returns no error.
+func (m *memory) embedAgain(ctx context.Context, entries ...*entry) error {
+	var texts []string
+	for _, e := range entries {
+		texts = append(texts, e.inputs()...)
+	}
+	vectors, err := m.embedder.documents(ctx, texts)
 	if err != nil && isEmpty(vectors) {
 		return err
 	}
 
-	embedded := *e
-	embedded.words = e.vocabulary()
-	embedded.scales = make([]float32, len(e.scales))
-	embedded.setVectors(vectors)
-
+	var embedded []*entry
 	m.writing.Lock()
 	defer m.writing.Unlock()
-	if _, current := m.current.Load().find(e.id); current == e {
-		m.commit([]*entry{&embedded}, nil)
+	for _, e := range entries {
+		n := len(e.scales)
+		copied := *e
+		copied.words = e.vocabulary()
+		copied.scales = make([]float32, n)
+		copied.setVectors(vectors[:n])
+		vectors = vectors[n:]
+		if _, current := m.current.Load().find(e.id); current == e {
+			embedded = append(embedded, &copied)
+		}
 	}
+	m.commit(embedded, nil)
 	return nil
 }

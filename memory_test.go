@@ -14,7 +14,7 @@ import (
 // newFilled returns a store with one document.
 func newFilled(t *testing.T, d *document) *memory {
 	t.Helper()
-	m := newMemory(&folder{dir: t.TempDir()}, hashedEmbedder{}, 0.5, quietObserver())
+	m := newMemory(&folder{roots: []docsRoot{{dir: t.TempDir()}}}, hashedEmbedder{}, 0.5, quietObserver())
 	_, err := m.put(t.Context(), d, precondition{})
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +52,7 @@ func TestSearchNeverSeesHalfADocument(t *testing.T) {
 		s := m.current.Load()
 		var counts [2]int
 		for n := range counts {
-			r, err := m.legs(t.Context(), s, query{text: versions[n]}, nil)
+			r, err := searcher{s, m.corpus, m.embedder}.legs(t.Context(), query{text: versions[n]}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -72,7 +73,7 @@ func methodLabel(name string) string {
 	if _, exists := methods[name]; !exists {
 		return "_OTHER"
 	}
-	return name
+	return strings.Clone(name) // the name shares the memory of the whole message
 }
 
 // answer calls c's method and sets buf to the response. If err is not nil, it only answers c with err. It returns the
@@ -106,7 +107,7 @@ func (s *server) answer(
 	p = reportError(ctx, err)
 	response := errorResponse{
 		JSONRPC: "2.0",
-		ID:      c.ID,
+		ID:      c.id(),
 		Error:   rpcError{p.code, p.message, p.data},
 	}
 	_ = encodeJSON(buf, response) // cannot fail: it has only strings and numbers
@@ -136,7 +137,7 @@ func (s *server) callMethod(ctx context.Context, c *call) (any, error) {
 // and a comma replaces the opening brace of result. This works because no modern result is an empty object.
 func (s *server) appendResult(buf *bytes.Buffer, c *call, result any) error {
 	buf.WriteString(`{"jsonrpc":"2.0","id":`)
-	buf.Write(c.ID)
+	buf.WriteString(string(c.ID))
 	buf.WriteString(`,"result":`)
 	if c.isModern() {
 		buf.WriteString(modernResult)

@@ -54,6 +54,7 @@ func TestMetricsAreThereFromTheStart(t *testing.T) {
 		`vitrine_documents 0`,
 		`vitrine_chunks 0`,
 		`vitrine_index_last_success_timestamp_seconds `,
+		`vitrine_index_age_seconds `,
 		`vitrine_ready{check="index"} 1`,
 		`vitrine_ready{check="store"} 1`,
 		`vitrine_log_lines_dropped_total 0`,

@@ -116,11 +116,16 @@ func (o *observer) describe(rec *record, r *http.Request, w *response) {
 	}
 }
 
-// routeOf returns the pattern that r matched, without its method: one of a closed set.
+// routeOf returns the pattern that r matched, without its method: one of a closed set. An endpoint with a slash at its end
+// counts as the one without.
 func routeOf(r *http.Request) string {
 	_, path, _ := strings.Cut(r.Pattern, " ")
 	if path == "" {
 		return "unmatched"
+	}
+	endpoint, hasSlash := strings.CutSuffix(path, "/{$}")
+	if hasSlash && endpoint != "" {
+		return endpoint
 	}
 	return path
 }

@@ -11,6 +11,9 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"path"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -162,6 +165,46 @@ func splitList(list string) []string {
 		}
 	}
 	return items
+}
+
+// docsRoot is one folder of DOCS_DIR.
+type docsRoot struct {
+	prefix string // of the ids of its documents, such as "api/"; "" if it is the only folder
+	dir    string
+}
+
+// namedFolder matches NAME=FOLDER. The name is a segment of ids, so a path with "=" in it is no match.
+var namedFolder = regexp.MustCompile(`^([^/\\.=,][^/\\=,]{0,99})=(.+)$`)
+
+// parseDocsDir parses the path of one folder, or NAME=FOLDER once or more, separated by commas.
+func parseDocsDir(value string) ([]docsRoot, error) {
+	if !namedFolder.MatchString(value) {
+		return []docsRoot{{dir: value}}, nil
+	}
+
+	var roots []docsRoot
+	for _, item := range splitList(value) {
+		match := namedFolder.FindStringSubmatch(item)
+		if match == nil {
+			return nil, fmt.Errorf("%q has no name: write NAME=FOLDER for each of several folders", item)
+		}
+		root := docsRoot{prefix: match[1] + "/", dir: match[2]}
+		isSame := func(other docsRoot) bool { return other.prefix == root.prefix }
+		if slices.ContainsFunc(roots, isSame) {
+			return nil, fmt.Errorf("two folders have the name %q", match[1])
+		}
+		roots = append(roots, root)
+	}
+	return roots, nil
+}
+
+// parsePattern checks a pattern of path.Match. A slash at its end is left out.
+func parsePattern(value string) (string, error) {
+	_, err := path.Match(value, "")
+	if err != nil {
+		return "", fmt.Errorf("%q is not a pattern such as drafts/* (a bracket is not closed)", value)
+	}
+	return strings.TrimSuffix(value, "/"), nil
 }
 
 // parseHost checks a host name or an IP address without brackets.

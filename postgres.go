@@ -20,6 +20,8 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -50,6 +52,9 @@ type postgres struct {
 
 	unavailable atomic.Pointer[string] // why the store is not open; nil once it is
 	breaker     breaker
+	checks      sync.Mutex                  // serializes checkHealth
+	checked     atomic.Pointer[checkResult] // what checkHealth found last
+	checking    atomic.Int64                // when the running check began, in Unix milliseconds; 0: none runs
 	frequencies atomic.Pointer[frequencies]
 
 	users      atomic.Int64 // callers that hold a connection or wait for one
@@ -59,29 +64,37 @@ type postgres struct {
 	incomplete atomic.Bool  // chunks were stored here without their vectors
 }
 
+// checkResult is what checkHealth found.
+type checkResult struct {
+	documents int
+	chunks    int
+	took      time.Duration
+}
+
 // newPostgres prepares the store without connecting.
 func newPostgres(cfg *settings, e embedder, o *observer) (*postgres, error) {
 	connector, err := pq.NewConnector(cfg.databaseURL)
 	if err != nil {
 		return nil, err
 	}
-	connector.Dialer(deadlineDialer{})
 
 	p := &postgres{
 		dsn:          cfg.databaseURL,
-		db:           sql.OpenDB(connector),
 		embedder:     e,
 		vectorWeight: cfg.vectorWeight,
 		exactChunks:  exactChunks,
 		observe:      o,
 		replica:      rand.Text(),
 	}
+	connector.Dialer(deadlineDialer{heard: p.breaker.heard})
+	p.db = sql.OpenDB(connector)
 	p.db.SetMaxOpenConns(cfg.dbMaxConns)
 	p.db.SetMaxIdleConns(cfg.dbMaxConns)
 	p.db.SetConnMaxIdleTime(5 * time.Minute)
 
 	p.setUnavailable("the database has not been opened yet")
 	p.frequencies.Store(&frequencies{})
+	p.checked.Store(&checkResult{})
 	return p, nil
 }
 
@@ -91,21 +104,29 @@ func (p *postgres) setUnavailable(reason string) { p.unavailable.Store(&reason) 
 // may take. Without it, lib/pq waits forever on a network that drops every packet, even for the answer
 // to a cancelled statement.
 type deadlineDialer struct {
-	pq.Dialer // nil: lib/pq calls only DialContext
+	pq.Dialer        // nil: lib/pq calls only DialContext
+	heard     func() // called for everything that the server sends
 }
 
 // DialContext dials like net.Dialer.
-func (deadlineDialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+func (d deadlineDialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	c, err := new(net.Dialer).DialContext(ctx, network, address)
-	return deadlineConn{c}, err
+	return deadlineConn{c, d.heard}, err
 }
 
-type deadlineConn struct{ net.Conn }
+type deadlineConn struct {
+	net.Conn
+	heard func()
+}
 
 func (c deadlineConn) Read(b []byte) (int, error) {
 	// This fails only on a closed connection, where Read fails too.
 	_ = c.SetReadDeadline(time.Now().Add(statementTimeout + time.Second))
-	return c.Conn.Read(b)
+	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.heard()
+	}
+	return n, err
 }
 
 // transact runs do in a transaction, which it commits unless do fails. Telemetry gets the duration, the
@@ -119,55 +140,89 @@ func (p *postgres) transact(
 	if reason := p.unavailable.Load(); reason != nil {
 		return fmt.Errorf("%w: %s", errUnavailable, *reason)
 	}
-	if open, failures := p.breaker.isOpen(); open {
-		return fmt.Errorf("%w: the database has failed %d times in a row and is probed every %v",
-			errUnavailable, failures, probeInterval)
+	if open, cause := p.breaker.isOpen(); open {
+		return fmt.Errorf("%w: the database does not answer and is probed every %v: %s",
+			errUnavailable, probeInterval, cause)
 	}
 	return p.attempt(ctx, name, do)
 }
 
 // attempt is transact without its checks: it asks the database even if the store is not open or the
-// breaker is. open and probe use it to find out whether the database is back.
+// breaker is. open and checkHealth use it to find out whether the database is back.
 func (p *postgres) attempt(
 	ctx context.Context,
 	name queryName,
 	do func(tx *transaction) error,
 ) (err error) {
-	attrs := append(name.attrs(), slog.String("db.system.name", "postgresql"))
-	ctx, end := stage(ctx, stageDB, attrs...)
-	defer end(&err)
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, timeLeft(ctx))
 	defer cancel()
 	p.users.Add(1)
 	defer p.users.Add(-1)
 
-	tx, err := p.begin(ctx)
+	conn, err := p.connection(ctx)
+	attrs := append(name.attrs(), slog.String("db.system.name", "postgresql"))
+	ctx, end := stage(ctx, stageDB, attrs...)
+	defer end(&err)
 	if err != nil {
-		return p.classify(ctx, err)
+		return p.classify(ctx, began, err)
 	}
+
+	tx, err := p.begin(ctx, conn)
+	if err != nil {
+		return p.classify(ctx, began, err)
+	}
+	defer func() { _ = tx.conn.Close() }() // gives the connection back
 
 	err = tx.run(ctx, do)
 	spanAttrs(ctx, slog.Int("db.response.returned_rows", tx.rows))
 	if err != nil {
-		return p.classify(ctx, err)
+		return p.classify(ctx, began, err)
 	}
 
-	p.breaker.succeeded()
+	p.breaker.answered()
 	p.committed(tx)
 	return nil
 }
 
-// begin waits for a connection and begins a transaction on it.
-func (p *postgres) begin(ctx context.Context) (*transaction, error) {
-	begun, err := p.db.BeginTx(ctx, nil)
-	if err != nil {
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			p.timeouts.Add(1)
+// connection waits for a connection of the pool, in a stage of its own. The caller must close it.
+func (p *postgres) connection(ctx context.Context) (_ *sql.Conn, err error) {
+	ctx, end := stage(ctx, stagePoolWait)
+	defer end(&err)
+
+	conn, err := p.db.Conn(ctx)
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		p.timeouts.Add(1)
+	}
+	return conn, err
+}
+
+// begin begins a transaction on conn. A connection that has broken while it was idle is replaced, as
+// sql.DB.BeginTx does. Each try discards one of them. If begin fails, it closes conn.
+func (p *postgres) begin(ctx context.Context, conn *sql.Conn) (*transaction, error) {
+	begun, err := conn.BeginTx(ctx, nil)
+	for range p.db.Stats().MaxOpenConnections {
+		if !errors.Is(err, driver.ErrBadConn) {
+			break
 		}
+		_ = conn.Close()
+		conn, err = p.db.Conn(ctx)
+		if err != nil {
+			return nil, err
+		}
+		begun, err = conn.BeginTx(ctx, nil)
+	}
+	if err != nil {
+		_ = conn.Close()
 		return nil, err
 	}
 
-	return &transaction{Tx: begun, comment: sqlComment(ctx), replica: p.replica}, nil
+	return &transaction{
+		Tx:      begun,
+		conn:    conn,
+		comment: sqlComment(ctx),
+		replica: p.replica,
+	}, nil
 }
 
 // committed counts the chunks that tx has written and notifies the watchers.
@@ -187,7 +242,8 @@ func (p *postgres) committed(tx *transaction) {
 // request. The comment comes first because pg_stat_activity cuts statements off at 1 kB.
 type transaction struct {
 	*sql.Tx
-	comment string // see sqlComment
+	conn    *sql.Conn // on which it runs
+	comment string    // see sqlComment
 	replica string
 	rows    int      // number of rows returned so far
 	stored  int      // number of chunks written so far
@@ -325,7 +381,7 @@ func sqlComment(ctx context.Context) string {
 type databaseError struct {
 	class string // canceled, timeout, connection, an SQLSTATE, or _OTHER
 	err   error
-	kind  error // for the caller: errUnavailable, context.Canceled or nil
+	kind  error // for the caller: errUnavailable, errDiskFull, context.Canceled or nil
 }
 
 func (e *databaseError) Error() string {
@@ -335,29 +391,82 @@ func (e *databaseError) Error() string {
 func (e *databaseError) Unwrap() []error   { return []error{e.err, e.kind} }
 func (e *databaseError) errorType() string { return e.class }
 
-// classify returns the error of a transaction as a databaseError and tells the breaker whether the
-// database works. It does not wrap an error that isAnswer accepts.
-func (p *postgres) classify(ctx context.Context, err error) error {
+// classify returns the error of a transaction that began at began as a databaseError, and tells the
+// breaker what it says about the database. It does not wrap an error that isAnswer accepts.
+func (p *postgres) classify(ctx context.Context, began time.Time, err error) error {
 	if isAnswer(err) {
-		p.breaker.succeeded()
+		p.breaker.answered()
 		return err
 	}
-	if state := pq.As(err); state != nil {
-		spanAttrs(ctx, slog.String("db.response.status_code", string(state.Code)))
-	}
-
 	if errors.Is(ctx.Err(), context.Canceled) {
 		// The caller has gone. That says nothing about the database.
 		return &databaseError{class: "canceled", err: err, kind: context.Canceled}
 	}
 
-	class, isAway := errorClass(ctx, err)
-	if isAway {
-		p.breaker.failed(time.Now())
-		return &databaseError{class: class, err: err, kind: errUnavailable}
+	state := pq.As(err)
+	if state != nil {
+		spanAttrs(ctx, slog.String("db.response.status_code", string(state.Code)))
 	}
-	p.breaker.succeeded()
-	return &databaseError{class: class, err: err}
+	switch {
+	case ctx.Err() != nil: // checked first: a statement that reaches its deadline fails in many ways
+		return p.timedOut(began, &databaseError{class: "timeout", err: err, kind: errUnavailable})
+	case state != nil:
+		return p.refusedStatement(state)
+	case isTimeout(err): // see deadlineConn
+		return p.timedOut(began, &databaseError{class: "connection", err: err, kind: errUnavailable})
+	case isConnectionError(err):
+		failure := &databaseError{class: "connection", err: err, kind: errUnavailable}
+		p.breaker.refused(failure)
+		return failure
+	}
+	p.breaker.answered()
+	return &databaseError{class: "_OTHER", err: err}
+}
+
+func (p *postgres) timedOut(began time.Time, failure *databaseError) error {
+	p.breaker.timedOut(began, statementTimeout, failure)
+	return failure
+}
+
+// refusedStatement returns the error for an SQLSTATE of the server. Only some of them mean that the
+// database cannot be used. The others are answers of a database that works, though the statement failed.
+func (p *postgres) refusedStatement(state *pq.Error) error {
+	failure := &databaseError{class: string(state.Code), err: state}
+	switch {
+	case state.Code == pqerror.DiskFull:
+		failure.kind = errDiskFull
+	case slices.Contains(awayClasses, state.Code.Class()),
+		strings.HasPrefix(string(state.Code), shutdownPrefix):
+		failure.kind = errUnavailable
+		p.breaker.refused(failure)
+		return failure
+	case slices.Contains(retryCodes, state.Code):
+		failure.kind = errUnavailable
+	}
+	p.breaker.answered()
+	return failure
+}
+
+// awayClasses are the classes of SQLSTATE that say that the database cannot be used, by any statement.
+var awayClasses = []pqerror.Class{
+	pqerror.ClassConnectionException,
+	pqerror.ClassInvalidAuthorizationSpecification,
+	pqerror.ClassInvalidCatalogName,
+	pqerror.ClassInsufficientResources,
+	pqerror.ClassSystemError,
+}
+
+// shutdownPrefix begins the SQLSTATEs of a server that starts, stops or has crashed. Others of class 57
+// are about one statement, such as its timeout.
+const shutdownPrefix = "57P"
+
+// retryCodes are the SQLSTATEs of one statement that may succeed later, though others succeed now.
+var retryCodes = []pqerror.Code{
+	pqerror.QueryCanceled, // statement_timeout
+	pqerror.LockNotAvailable,
+	pqerror.TRSerializationFailure,
+	pqerror.TRDeadlockDetected,
+	pqerror.ReadOnlySQLTransaction, // a standby: the primary has moved
 }
 
 // isAnswer reports whether err is a normal result of a working database, such as no rows.
@@ -366,31 +475,6 @@ func isAnswer(err error) bool {
 	return isUserError ||
 		errors.Is(err, sql.ErrNoRows) ||
 		errors.Is(err, errElsewhere)
-}
-
-// errorClass returns the class of err, and whether the database is away, so that the same statement may
-// succeed later. It checks ctx first, because a statement that reaches its deadline fails in many ways.
-func errorClass(ctx context.Context, err error) (class string, isAway bool) {
-	if ctx.Err() != nil {
-		return "timeout", true
-	}
-	if state := pq.As(err); state != nil {
-		isAway = slices.Contains(awayClasses, state.Code.Class()) ||
-			state.Code == pqerror.ReadOnlySQLTransaction // a standby: the primary has moved
-		return string(state.Code), isAway
-	}
-	if isConnectionError(err) {
-		return "connection", true
-	}
-	return "_OTHER", false
-}
-
-// awayClasses are the classes of SQLSTATE that blame the server, not the statement.
-var awayClasses = []pqerror.Class{
-	pqerror.ClassConnectionException,
-	pqerror.ClassInsufficientResources,
-	pqerror.ClassOperatorIntervention,
-	pqerror.ClassSystemError,
 }
 
 func isConnectionError(err error) bool {

@@ -3,10 +3,15 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"os"
 	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -37,10 +42,10 @@ func TestStatementsNameTheirRequest(t *testing.T) {
 		return count(t, url, running) == 0
 	})
 
-	if len(rec.stages) != 1 || rec.stages[0].kind != stageDB {
+	if len(rec.stages) != 2 || rec.stages[0].kind != stagePoolWait || rec.stages[1].kind != stageDB {
 		t.Fatalf("stages are %+v", rec.stages)
 	}
-	st := rec.stages[0]
+	st := rec.stages[1]
 	for _, want := range []string{
 		"db.system.name=postgresql",
 		"db.operation.name=SELECT",
@@ -107,4 +112,86 @@ func TestPendingIsExact(t *testing.T) {
 	close(release)
 	callers.Wait()
 	waitFor(t, "nobody waits", pool(0, 0, 3))
+}
+
+// TestErrorsOfTheDatabase lets the server itself fail with an SQLSTATE. Only some say that nobody can use the database.
+func TestErrorsOfTheDatabase(t *testing.T) {
+	t.Parallel()
+	p := openPostgres(t, newDatabase(t))
+	for _, test := range []struct {
+		state  string
+		status int
+		isAway bool
+	}{
+		{"08000", 503, true},
+		{"08006", 503, true},
+		{"28000", 503, true},
+		{"28P01", 503, true},
+		{"3D000", 503, true},
+		{"53300", 503, true},
+		{"57P01", 503, true},
+		{"57P03", 503, true},
+		{"58030", 503, true},
+		{"53100", 507, false}, // no space: reading still works
+		{"57014", 503, false}, // one statement's timeout
+		{"55P03", 503, false},
+		{"40001", 503, false},
+		{"40P01", 503, false},
+		{"25006", 503, false},
+		{"42P01", 500, false},
+		{"22021", 500, false},
+		{"XX000", 500, false},
+	} {
+		p.breaker.answered()
+		var err error
+		for range breakerFailures {
+			err = p.attempt(t.Context(), querySearch, func(tx *transaction) error {
+				return tx.exec(t.Context(), "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '"+test.state+"'; END $$")
+			})
+		}
+		if got := publicError(err).status; got != test.status {
+			t.Errorf("%s: status %d, want %d: %v", test.state, got, test.status, err)
+		}
+		if kind := errorType(err); kind != test.state {
+			t.Errorf("%s: error.type %q", test.state, kind)
+		}
+		if open, _ := p.breaker.isOpen(); open != test.isAway {
+			t.Errorf("%s: the breaker is open: %v, want %v", test.state, open, test.isAway)
+		}
+	}
+}
+
+// TestLostLoginIsTold takes the role's login away while the server runs.
+func TestLostLoginIsTold(t *testing.T) {
+	t.Parallel()
+	databaseURL := newDatabase(t)
+	role := fmt.Sprintf("reader_%d_%d", os.Getpid(), databases.Add(1))
+	execSQL(t, databaseURL, "CREATE EXTENSION vector", "CREATE ROLE "+role+" LOGIN SUPERUSER")
+	t.Cleanup(func() { execSQL(t, needPostgres(t).url, "DROP ROLE IF EXISTS "+role) })
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.User(role)
+	ts := newTestServer(t, "DOCS_DIR=", "DATABASE_URL="+u.String())
+	execSQL(t, databaseURL, "REASSIGN OWNED BY "+role+" TO CURRENT_USER",
+		"ALTER ROLE "+role+" NOLOGIN",
+		"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '"+role+"'")
+
+	waitFor(t, "it is not ready", func() bool { return ts.get("/readyz").status == http.StatusServiceUnavailable })
+	waitFor(t, "the cause", func() bool { return strings.Contains(ts.get("/readyz").body, "28000") })
+	if a := ts.get("/search?q=lantern"); a.status != http.StatusServiceUnavailable {
+		t.Errorf("search: %d %s", a.status, a.body)
+	}
+}
+
+// TestFullDiskIsTold writes to a store whose folder has no space left.
+func TestFullDiskIsTold(t *testing.T) {
+	f := &folder{roots: []docsRoot{{dir: t.TempDir()}}}
+	for _, cause := range []error{syscall.ENOSPC, syscall.EDQUOT} {
+		err := f.inRoot(t.Context(), "write", "a.md", func(*os.Root, string) error { return &os.PathError{Op: "write", Err: cause} })
+		if got := publicError(err).status; got != http.StatusInsufficientStorage || !errors.Is(err, cause) {
+			t.Errorf("%v: status %d, %v", cause, got, err)
+		}
+	}
 }

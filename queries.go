@@ -66,7 +66,7 @@ func (p *postgres) put(
 	d *document,
 	pre precondition,
 ) (created bool, err error) {
-	vectors, err := p.embed(ctx, []*document{d})
+	vectors, err := p.embed(ctx, []*document{d}, embedNow)
 	if err != nil {
 		return false, err
 	}
@@ -125,7 +125,7 @@ func (p *postgres) sync(
 	changed []*document,
 	gone []string,
 ) error {
-	vectors, err := p.embed(ctx, changed)
+	vectors, err := p.embed(ctx, changed, embedLater)
 	if err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func (p *postgres) sync(
 		}
 	}
 
-	return p.transact(ctx, querySync, func(tx *transaction) error {
+	err = p.transact(ctx, querySync, func(tx *transaction) error {
 		if err := tx.fence(ctx); err != nil {
 			return err
 		}
@@ -151,6 +151,11 @@ func (p *postgres) sync(
 		}
 		return tx.removeGone(ctx, gone)
 	})
+	isLast := len(changed) == 0
+	if err == nil && isLast {
+		p.checkHealth(ctx)
+	}
+	return err
 }
 
 // syncDocument stores d unless it is stored already, or the API has written a document with its id.
@@ -224,9 +229,12 @@ var errFirstScan = userError{
 	"another replica is reading the folder for the first time",
 }
 
-// size reads the counts that recordChange keeps, because counting rows would be slow.
+// size reads the counts that recordChange keeps, because counting rows would be slow. It asks the database
+// even if the breaker is open.
 func (p *postgres) size(ctx context.Context) (documents, chunks int, err error) {
-	err = p.row(ctx, querySize, []any{&documents, &chunks}, `
-		SELECT documents, chunks FROM settings`)
+	err = p.attempt(ctx, querySize, func(tx *transaction) error {
+		return tx.row(ctx, []any{&documents, &chunks}, `
+			SELECT documents, chunks FROM settings`)
+	})
 	return documents, chunks, err
 }

@@ -8,30 +8,47 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 const (
 	defaultAnswerChars = 20_000 // length of an answer of get_document
-	maxAnswerChars     = 200_000
-	maxTitleBytes      = 200 // longer titles and headings are cut
+	maxAnswerChars     = 80_000
 )
 
-// writePart appends, quoted, the lines of d that begin with line number from and fit into maxChars. Then it says how to
-// read on. lines is the number of lines of d.
-func writePart(b *bytes.Buffer, d *document, from, lines, maxChars int) {
+// lineRange is a part of a document: its first and last line, and how many the document has.
+type lineRange struct {
+	from    int
+	to      int
+	total   int
+	heading string // of the section that was asked for, else empty
+}
+
+// writePart appends, quoted, the lines of d in wanted that fit into maxChars. Then it says how to read on, with the
+// headings that follow if there is room for them.
+func writePart(b *bytes.Buffer, d *document, wanted lineRange, maxChars int) {
 	// frame is the most characters around the text. If it leaves too few of a small maxChars, the answer is longer.
 	frame := 3*len(d.id) + 600
 	room := max(maxChars-frame, min(maxChars, frame))
-	part, to, isCut := cutLines(d.text, from, room)
+	from := wanted.from
+	text := d.text
+	if wanted.to < wanted.total {
+		text = firstLines(text, wanted.to)
+	}
+	headings := ""
+	if utf8.RuneCountInString(text) > room {
+		headings, room = followingHeadings(d, text, wanted, room)
+	}
+	part, to, isCut := cutLines(text, from, room)
 
 	// Not Sprintf: this is part of every call.
-	lineRange := "lines " + strconv.Itoa(from) +
+	shown := "lines " + strconv.Itoa(from) +
 		" to " + strconv.Itoa(to) +
-		" of " + strconv.Itoa(lines)
+		" of " + strconv.Itoa(wanted.total)
 	quote(b, source{
 		id:      d.id,
-		heading: cmp.Or(headingAt(d, from), d.title),
-		lines:   lineRange,
+		heading: cmp.Or(wanted.heading, headingAt(d, from), d.title),
+		lines:   shown,
 		hash:    strings.Trim(d.etag, `"`),
 	}, part)
 
@@ -40,11 +57,44 @@ func writePart(b *bytes.Buffer, d *document, from, lines, maxChars int) {
 			"pass a greater max_chars (at most %d) to read it.\n",
 			to, maxAnswerChars)
 	}
-	if to < lines {
+	if headings != "" {
+		b.WriteString("Headings that follow:\n" + headings)
+	}
+	if to < wanted.total {
 		fmt.Fprintf(b, "There is more: go on with "+
 			"get_document {\"id\":%s,\"from_line\":%d}\n",
 			mustJSON(d.id), to+1)
 	}
+}
+
+// followingHeadings returns the headings of d after the part that fits into room, and the room that they leave for the
+// part. They take at most a quarter of it. Only a cut answer lists them.
+func followingHeadings(d *document, text string, wanted lineRange, room int) (headings string, left int) {
+	_, to, _ := cutLines(text, wanted.from, room)
+	if to >= wanted.to {
+		return "", room
+	}
+	for _, s := range sectionsOf(d) {
+		if s.line <= to || s.line > wanted.to {
+			continue
+		}
+		line := headingLabel(s)
+		if utf8.RuneCountInString(headings)+utf8.RuneCountInString(line) > room/4 ||
+			strings.Count(headings, "\n") == maxListedHeadings {
+			return headings + "…\n", room - utf8.RuneCountInString(headings) - 30
+		}
+		headings += line
+	}
+	return headings, room - utf8.RuneCountInString(headings) - 30
+}
+
+// firstLines returns the first n lines of text.
+func firstLines(text string, n int) string {
+	end := 0
+	for range n {
+		end = lineEnd(text, end)
+	}
+	return text[:end]
 }
 
 // cutLines returns the lines of text that begin with line number from and have at most room characters together. to is

@@ -21,6 +21,79 @@ type legs struct {
 	titled   []int // entries whose title is the query
 }
 
+// searcher runs the searches of a snapshot.
+type searcher struct {
+	*snapshot
+	corpus   *corpus
+	embedder embedder
+}
+
+// legs analyzes the query and runs both legs. Each returns at most legSize candidates with the query's
+// prefix, best first. If v is nil, the vector leg is empty.
+func (s searcher) legs(ctx context.Context, q query, v []float32) (_ *legs, err error) {
+	ctx, end := stage(ctx, stageDB, querySearch.attrs()...)
+	defer end(&err)
+
+	low, high := s.prefixRange(q.prefix)
+	buffer := matchBuffers.Get().(*[]match)
+	defer matchBuffers.Put(buffer)
+
+	asked := newQuestion(q.text, q.partial)
+	s.complete(asked)
+	found, err := s.findMatches(ctx, asked, low, high, (*buffer)[:0])
+	if err != nil {
+		return nil, err
+	}
+	if corrected := s.correct(asked, found); corrected != nil {
+		asked = corrected
+		if !s.embedder.worthReusing() { // others understand misspelt words
+			v, _ = s.embedder.query(ctx, asked.text)
+		}
+		found, err = s.findMatches(ctx, asked, low, high, found.all[:0])
+		if err != nil {
+			return nil, err
+		}
+	}
+	*buffer = found.all
+
+	r := &legs{
+		question: asked,
+		terms:    found.terms,
+		weights:  found.weights(asked, s.chunks),
+	}
+	r.lexical = s.lexicalLeg(found, r)
+	if len(asked.phrases) > 0 {
+		return r, nil
+	}
+	r.titled = s.titled(asked.title, low, high)
+	r.vector, err = s.vectorLeg(ctx, v, low, high)
+	return r, err
+}
+
+// complete sets the completions of the question's partial word: the most frequent ones.
+func (s searcher) complete(q *question) {
+	if q.partial == "" {
+		return
+	}
+	all := s.corpus.completions(q.partial)
+	mostFrequent(all, s.frequency)
+	q.complete(all)
+}
+
+// correct returns the question with the words that no chunk has replaced by the nearest that some have,
+// nil if there is nothing to replace.
+func (s searcher) correct(q *question, found matches) *question {
+	corrections := make(map[string]string)
+	for _, unknown := range q.unknown(found.frequency) {
+		nearest := s.corpus.nearest(unknown)
+		mostFrequent(nearest, s.frequency)
+		if len(nearest) > 0 {
+			corrections[unknown] = nearest[0]
+		}
+	}
+	return q.corrected(corrections)
+}
+
 // frequency counts the chunks that contain t.
 func (s *snapshot) frequency(t term) int {
 	n := 0

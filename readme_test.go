@@ -70,8 +70,7 @@ func withoutDatabase(t *testing.T) string {
 		proxy.cut()
 	})
 	waitFor(t, "three failures in a row", func() bool {
-		ts.get("/search?q=install")
-		return strings.Contains(ts.get("/readyz").body, "in a row")
+		return strings.Contains(ts.get("/readyz").body, "does not answer")
 	})
 	return ts.url
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -26,13 +27,14 @@ const maxStages = 64
 type stageKind uint8
 
 const (
-	stageDB     stageKind = iota // an operation of the store
-	stageEmbed                   // turning texts into vectors
-	stageSearch                  // a search from its parameters to its hits
-	stageRank                    // the fusion of the two rankings in memory
-	stageMCP                     // one JSON-RPC message
-	stageTool                    // one call of a tool
-	stageFile                    // reading or writing one file of DOCS_DIR
+	stageDB       stageKind = iota // an operation of the store
+	stageEmbed                     // turning texts into vectors
+	stageSearch                    // a search from its parameters to its hits
+	stageRank                      // the fusion of the two rankings in memory
+	stageMCP                       // one JSON-RPC message
+	stageTool                      // one call of a tool
+	stageFile                      // reading or writing one file of DOCS_DIR
+	stagePoolWait                  // waiting for a connection of the database pool
 )
 
 var stageNames = [...]string{
@@ -43,6 +45,8 @@ var stageNames = [...]string{
 	stageMCP:    "mcp",
 	stageTool:   "tool",
 	stageFile:   "file",
+
+	stagePoolWait: "pool.wait",
 }
 
 // String returns the name that Server-Timing and the waterfall show.
@@ -341,6 +345,15 @@ func (rec *record) isSlow() bool {
 
 // isIdleJob reports whether a record is a job that found nothing to do.
 func (rec *record) isIdleJob() bool { return rec.job != "" && len(rec.attrs) == 0 }
+
+// clientAddress returns the address of the client and its port, 0 behind a proxy.
+func (rec *record) clientAddress() (address string, port int) {
+	peer, err := netip.ParseAddrPort(rec.client)
+	if err != nil {
+		return rec.client, 0
+	}
+	return peer.Addr().String(), int(peer.Port())
+}
 
 // kindDuration is the time that a record's stages of one kind took together.
 type kindDuration struct {

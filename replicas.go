@@ -176,7 +176,7 @@ func advise(err error) error {
 	if !ok {
 		return err
 	}
-	return fmt.Errorf("%w: %s", err, advice)
+	return fmt.Errorf("database: %w: %s", state, advice) // not errUnavailable: waiting does not help
 }
 
 const (
@@ -233,6 +233,9 @@ func (p *postgres) reload(ctx context.Context) error {
 		return err
 	}
 
+	if p.unavailable.Load() != nil {
+		p.checkHealth(ctx) // an open store knows its counts
+	}
 	p.unavailable.Store(nil)
 	p.changes.Store(changes)
 	p.frequencies.Store(f)

@@ -25,8 +25,7 @@ const (
 	// promptHits is how many passages the prompt quotes at most.
 	promptHits = 5
 
-	promptName   = "answer_from_docs"
-	markdownType = "text/markdown"
+	promptName = "answer_from_docs"
 )
 
 // listedResource is a document in the form of resources/list.
@@ -52,7 +51,7 @@ func (s *server) listResources(ctx context.Context, c *call) (any, error) {
 		modified := d.Updated.UTC().Format(time.RFC3339)
 		resources = append(resources, listedResource{
 			Annotations: map[string]string{"lastModified": modified},
-			MIMEType:    markdownType,
+			MIMEType:    mediaType(d.ID),
 			Name:        d.ID,
 			Size:        d.Bytes,
 			Title:       d.Title,
@@ -71,11 +70,13 @@ func (s *server) listResources(ctx context.Context, c *call) (any, error) {
 const templateList = `{"resourceTemplates":[{
 	"uriTemplate":"` + documentScheme + `{+id}",
 	"name":"document","title":"Document",
-	"description":"A Markdown document by its id, such as guide/install.md; completion/complete completes ids",
-	"mimeType":"` + markdownType + `"}]}`
+	"description":"A Markdown document by its id, such as guide/install.md; completion/complete completes ids"}]}`
 
 // listTemplates answers with the only template. It fits the URI of every document.
-func (s *server) listTemplates(context.Context, *call) (any, error) {
+func (s *server) listTemplates(_ context.Context, c *call) (any, error) {
+	if err := checkOnlyPage(c); err != nil {
+		return nil, err
+	}
 	return json.RawMessage(templateList), nil
 }
 
@@ -102,7 +103,7 @@ func (s *server) readResource(ctx context.Context, c *call) (any, error) {
 
 	contents := map[string]string{
 		"uri":      uri,
-		"mimeType": markdownType,
+		"mimeType": mediaType(d.id),
 		"text":     d.text,
 	}
 	return map[string]any{"contents": []map[string]string{contents}}, nil
@@ -138,9 +139,9 @@ func (s *server) complete(ctx context.Context, c *call) (any, error) {
 	params := paramsAs[completeParams](c.message)
 	values := []string{} // not null in JSON
 	hasMore := false
-	isTemplate := strings.HasPrefix(params.Ref.URI, documentScheme)
-	if isTemplate && params.Argument.Name == "id" {
-		page, err := s.list(ctx, params.Argument.Value, "", maxCompletions)
+	isTemplate := strings.HasPrefix(params.RefURI, documentScheme)
+	if isTemplate && params.Name == "id" {
+		page, err := s.list(ctx, params.Value, "", maxCompletions)
 		if err != nil {
 			return nil, err
 		}
@@ -162,7 +163,10 @@ const promptList = `{"prompts":[{
 	"arguments":[{"name":"question","title":"Question","description":"What to answer","required":true}]}]}`
 
 // listPrompts answers with the only prompt.
-func (s *server) listPrompts(context.Context, *call) (any, error) {
+func (s *server) listPrompts(_ context.Context, c *call) (any, error) {
+	if err := checkOnlyPage(c); err != nil {
+		return nil, err
+	}
 	return json.RawMessage(promptList), nil
 }
 
@@ -174,7 +178,7 @@ func (s *server) getPrompt(ctx context.Context, c *call) (any, error) {
 			"no prompt %.60q: prompts/list names them",
 			params.Name)
 	}
-	spanAttrs(ctx, slog.String("gen_ai.prompt.name", params.Name))
+	spanAttrs(ctx, slog.String("gen_ai.prompt.name", promptName))
 
 	// Unlike a tool, a prompt cannot report wrong arguments in its result. It returns a JSON-RPC error.
 	args := arguments{values: params.Arguments}

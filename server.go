@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,18 +27,18 @@ type server struct {
 	observe *observer
 	profile *profiler
 
-	store   store
-	folder  *folder // nil: no folder is followed
-	streams *streams
+	embedder embedder
+	store    store
+	folder   *folder // nil: no folder is followed
+	streams  *streams
 
 	proxies      proxies  // whose X-Forwarded-For is trusted
 	limits       *limiter // requests a second, by client
 	authFailures *limiter // failed tokens on the profiling routes, by client
 
 	scrape   http.Handler  // answers GET /metrics
-	ready    atomic.Bool   // false until the server serves, and again during a drain
+	ready    atomic.Bool   // false until the store is open, and again during a drain
 	stopping chan struct{} // closed when streams must end
-	size     storeSize     // of the store, cached
 }
 
 // newServer returns a server without a store. openStore opens the store. The caller must close the server.
@@ -108,26 +109,34 @@ func (s *server) close() {
 	s.logs.close(2 * time.Second)
 }
 
-// openStore opens the store that the settings name and begins to follow the folder. Background work runs in tasks until
-// ctx ends.
-func (s *server) openStore(ctx context.Context, tasks *sync.WaitGroup) error {
-	e, err := s.openEmbedder(ctx)
-	if err != nil {
-		return err
-	}
-
-	if s.cfg.docsDir != "" {
-		s.folder = &folder{dir: s.cfg.docsDir, observe: s.observe}
+// makeStore makes the store that the settings name, without opening it.
+func (s *server) makeStore() error {
+	s.embedder = newEmbedder(s.cfg)
+	if len(s.cfg.docsDirs) > 0 {
+		s.folder = &folder{
+			roots:   s.cfg.docsDirs,
+			exclude: s.cfg.docsExclude,
+			observe: s.observe,
+		}
 	}
 
 	if s.cfg.databaseURL == "" {
-		s.store = newMemory(s.folder, e, s.cfg.vectorWeight, s.observe)
-	} else {
-		p, err := newPostgres(s.cfg, e, s.observe)
-		if err != nil {
-			return fmt.Errorf("DATABASE_URL: %w", err)
-		}
-		s.store = p
+		s.store = newMemory(s.folder, s.embedder, s.cfg.vectorWeight, s.observe)
+		return nil
+	}
+	p, err := newPostgres(s.cfg, s.embedder, s.observe)
+	if err != nil {
+		return fmt.Errorf("DATABASE_URL: %w", err)
+	}
+	s.store = p
+	return nil
+}
+
+// openStore opens the store and begins to follow the folder. Background work runs in tasks until ctx ends. openStore may
+// wait long for a database or an embedding API. Requests are answered meanwhile.
+func (s *server) openStore(ctx context.Context, tasks *sync.WaitGroup) error {
+	if err := s.checkEmbedder(ctx); err != nil {
+		return err
 	}
 	if err := s.store.start(ctx, tasks); err != nil {
 		return err
@@ -142,21 +151,24 @@ func (s *server) openStore(ctx context.Context, tasks *sync.WaitGroup) error {
 	return nil
 }
 
-// openEmbedder returns the embedder that the settings name. If its API is unavailable, it logs a
-// warning and returns no error.
-func (s *server) openEmbedder(ctx context.Context) (embedder, error) {
-	if s.cfg.embeddingURL == "" {
-		return hashedEmbedder{}, nil
+// newEmbedder returns the embedder that the settings name.
+func newEmbedder(cfg *settings) embedder {
+	if cfg.embeddingURL == "" {
+		return hashedEmbedder{}
 	}
+	return newRemoteEmbedder(cfg)
+}
 
-	e := newRemoteEmbedder(s.cfg)
-	err := e.check(ctx)
+// checkEmbedder returns an error if the settings of the embedder are wrong. If its API is unavailable, it logs a warning
+// and returns no error.
+func (s *server) checkEmbedder(ctx context.Context) error {
+	err := s.embedder.check(ctx)
 	if errors.Is(err, errUnavailable) {
 		s.log.Warn("searches are lexical until the embedding API answers",
 			"error", err)
-		err = nil
+		return nil
 	}
-	return e, err
+	return err
 }
 
 //go:embed README.md RUNBOOK.md
@@ -257,7 +269,7 @@ func (s *server) routes(serves string) []route {
 	if strings.Contains(serves, servesAdmin) {
 		routes = append(routes, []route{
 			// curl :8080/metrics
-			{"GET /metrics", open, small, probe, s.handleMetrics},
+			{"GET /metrics", open, small, scrape, s.handleMetrics},
 			// curl -u :$ADMIN_TOKEN :8080/debug/requests, and the waterfalls of a correlation or trace id
 			{"GET /debug/requests", admin, small, short, s.handleRequests},
 			{"GET /debug/requests/{id}", admin, small, short, s.handleRequest},
@@ -279,11 +291,21 @@ func (s *server) handler(serves string) http.Handler {
 	mux := http.NewServeMux()
 	for _, rt := range s.routes(serves) {
 		mux.Handle(rt.pattern, s.handle(rt))
+		if isEndpoint(rt.pattern) {
+			mux.Handle(rt.pattern+"/{$}", s.handle(rt))
+		}
 	}
 
 	// The fallbacks answer with JSON where the mux would answer in plain text. Without "/documents", the mux would
 	// redirect PUT /documents to /documents/. Without the HEAD patterns, HEAD would open a stream on a GET route.
-	for _, pattern := range []string{"/", "/documents", "HEAD /mcp", "HEAD /sse"} {
+	for _, pattern := range []string{
+		"/",
+		"/documents",
+		"HEAD /mcp",
+		"HEAD /mcp/{$}",
+		"HEAD /sse",
+		"HEAD /sse/{$}",
+	} {
 		fallback := func(w http.ResponseWriter, r *http.Request) error {
 			return unmatched(mux, w, r)
 		}
@@ -291,6 +313,12 @@ func (s *server) handler(serves string) http.Handler {
 	}
 
 	return s.observe.middleware(mux)
+}
+
+// isEndpoint reports whether a pattern is that of an address which people type into the configuration of an MCP client.
+// Some end it with a slash.
+func isEndpoint(pattern string) bool {
+	return slices.Contains([]string{"POST /mcp", "GET /mcp", "GET /sse"}, pattern)
 }
 
 // unmatched answers a request that no route matches. The status is 204 for a CORS preflight, which the guard has let
@@ -311,6 +339,10 @@ func unmatched(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error
 			allowed = append(allowed, method)
 		}
 	}
+	if allowed == nil && isOAuth(r.URL.Path) {
+		writeJSON(w, http.StatusNotFound, noOAuth)
+		return nil
+	}
 	if allowed == nil {
 		return userError{http.StatusNotFound,
 			"no such page: GET / lists the routes"}
@@ -324,12 +356,27 @@ func unmatched(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error
 	}
 }
 
+// noOAuth is the response to MCP clients that look for an authorization server after a 401, in the form of RFC 7591. They
+// show its text to their user.
+var noOAuth = map[string]string{
+	"error":             "invalid_request",
+	"error_description": "no OAuth here: send the header Authorization: Bearer TOKEN",
+}
+
+// isOAuth reports whether path is one under which clients look for an authorization server: the documents of RFC 8414,
+// RFC 9728 and OpenID Connect, and the default endpoints of MCP 2025-03-26.
+func isOAuth(path string) bool {
+	return slices.Contains([]string{"/register", "/authorize", "/token"}, path) ||
+		strings.Contains(path, "/.well-known/oauth-") ||
+		strings.Contains(path, "/.well-known/openid-configuration")
+}
+
 // handle guards a route, calls its handler, and answers with its error or panic.
 func (s *server) handle(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer s.answerPanic(w, r)
 		w.Header()["X-Content-Type-Options"] = nosniff
-		if rt.kind == probe {
+		if rt.kind == scrape || rt.kind == probe {
 			markProbe(r.Context())
 		}
 

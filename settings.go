@@ -17,8 +17,10 @@ type settings struct {
 
 	databaseURL string // with an explicit sslmode; empty: the store is in memory
 	dbMaxConns  int
-	docsDir     string        // empty: no folder is followed
-	docsSync    time.Duration // time between two scans of docsDir
+	docsDirs    []docsRoot    // empty: no folder is followed
+	docsWait    bool          // a folder may be missing at start-up
+	docsExclude []string      // see isExcluded
+	docsSync    time.Duration // time between two scans of docsDirs
 
 	embeddingURL            string // empty: the built-in embedder
 	embeddingModel          string // set if embeddingURL is
@@ -98,10 +100,28 @@ func variables(c *settings) []variable {
 		{
 			name:    "DOCS_DIR",
 			example: "./docs",
-			about: "Folder of Markdown files to serve. Without " +
-				"it and DATABASE_URL, Vitrine serves its own " +
-				"manual.",
-			set: setter(&c.docsDir, parseText),
+			about: "Folder of documents to serve, or several: " +
+				"api=/git/api,guide=/git/guide. Without it and " +
+				"DATABASE_URL, Vitrine serves its own manual.",
+			set: setter(&c.docsDirs, parseDocsDir),
+		},
+
+		{
+			name:         "DOCS_WAIT",
+			defaultValue: "false",
+			about: "true starts without the folder, and is " +
+				"ready once it exists. Otherwise a missing " +
+				"folder is a start-up error.",
+			set: setter(&c.docsWait, parseBool),
+		},
+
+		{
+			name:    "DOCS_EXCLUDE",
+			example: "archive,drafts/*,*.draft.md",
+			about: "Patterns of what is not served, separated " +
+				"by commas. A pattern matches a whole id, or " +
+				"the name of a file or folder.",
+			set: setter(&c.docsExclude, parseList(parsePattern)),
 		},
 
 		{

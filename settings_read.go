@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 )
@@ -82,6 +83,25 @@ func (c *settings) conflicts(env map[string]string) []error {
 		}
 	}
 	return problems
+}
+
+// checkFolders returns an error for each folder of DOCS_DIR that is missing, unless DOCS_WAIT is set.
+func (c *settings) checkFolders() error {
+	var problems []error
+	for _, root := range c.docsDirs {
+		info, err := os.Stat(root.dir)
+		switch {
+		case errors.Is(err, os.ErrNotExist) && !c.docsWait:
+			problems = append(problems, fmt.Errorf("DOCS_DIR=%q: no such folder; "+
+				"create it, or set DOCS_WAIT=true to wait for it", root.dir))
+		case err == nil && !info.IsDir():
+			problems = append(problems, fmt.Errorf("DOCS_DIR=%q: not a folder", root.dir))
+		}
+	}
+	if len(problems) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w\n%w", errors.Join(problems...), errUsage)
 }
 
 // setDependentDefaults sets defaults that depend on other settings.

@@ -104,3 +104,26 @@ func TestCredentialsInURLsAreRedacted(t *testing.T) {
 		}
 	}
 }
+
+func TestSeveralFoldersAreNamed(t *testing.T) {
+	for value, want := range map[string]string{
+		"./docs":            "[{ ./docs}]",
+		"/srv/a=b,c":        "[{ /srv/a=b,c}]",
+		"./a=b":             "[{ ./a=b}]",
+		"api=/x":            "[{api/ /x}]",
+		"api=/x,guide=./y":  "[{api/ /x} {guide/ ./y}]",
+		"api=/x, guide=y=z": "[{api/ /x} {guide/ y=z}]",
+		"api=/x,/y":         "has no name",
+		"api=/x,a/b=/y":     "has no name",
+		"api=/x,.b=/y":      "has no name",
+		"api=/x,api=/y":     "two folders have the name",
+	} {
+		roots, err := parseDocsDir(value)
+		if got := fmt.Sprint(roots, err); !strings.Contains(got, want) {
+			t.Errorf("%s: %s, want %s", value, got, want)
+		}
+	}
+	if _, err := readSettings(map[string]string{"DOCS_EXCLUDE": "ok,[a-"}); err == nil || !strings.Contains(err.Error(), "[a-") {
+		t.Errorf("a bad pattern: %v", err)
+	}
+}

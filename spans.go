@@ -4,11 +4,8 @@ package main
 // (opentelemetry.io/docs/specs/semconv) for HTTP, databases, generative AI and MCP.
 
 import (
-	"cmp"
 	"errors"
 	"log/slog"
-	"net"
-	"strconv"
 	"strings"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -180,14 +177,12 @@ func (rec *record) appendHTTP(attrs []attribute.KeyValue) []attribute.KeyValue {
 	}
 
 	// A client behind a proxy has no port.
-	address, port, _ := net.SplitHostPort(rec.client)
-	address = cmp.Or(address, rec.client)
+	address, port := rec.clientAddress()
 	add("client.address", address)
-	n, err := strconv.Atoi(port)
-	if err != nil {
+	if port == 0 {
 		return attrs
 	}
-	attrs = append(attrs, attribute.Int("client.port", n))
+	attrs = append(attrs, attribute.Int("client.port", port))
 	return attrs
 }
 

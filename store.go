@@ -40,15 +40,15 @@ type store interface {
 
 	// sync applies the results of the folder scan that began at the given time: new and changed
 	// documents, and the ids of removed files. A scan may take several calls. In the last one, and
-	// only there, changed is nil.
+	// only there, changed is nil. After it, status has what the scan stored.
 	sync(ctx context.Context, began time.Time, changed []*document, gone []string) error
 
 	// folderIDs returns the ids of the documents that came from the folder: a scan may remove only
 	// these. It returns errElsewhere if another replica scans the folder.
 	folderIDs(ctx context.Context) ([]string, error)
 
-	// size counts documents and chunks.
-	size(ctx context.Context) (documents, chunks int, err error)
+	// status returns what is known of the store. It never waits, and never asks a database.
+	status() storeStatus
 
 	// pool returns the statistics of the database connections.
 	pool() poolStats
@@ -59,6 +59,14 @@ type store interface {
 
 	// close releases what start opened. Call it after the tasks have ended.
 	close()
+}
+
+// storeStatus is what is known of a store.
+type storeStatus struct {
+	problem   string // why the store cannot answer; empty if it can
+	documents int
+	chunks    int
+	took      time.Duration // of the last answer; how long the running check has waited, if that is longer
 }
 
 // documentInfo describes a document in a list, without its text.

@@ -17,7 +17,7 @@ import (
 func TestMemoryIsAStore(t *testing.T) {
 	t.Parallel()
 	testStore(t, func(t *testing.T) store {
-		f := &folder{dir: t.TempDir(), observe: quietObserver()}
+		f := &folder{roots: []docsRoot{{dir: t.TempDir()}}, observe: quietObserver()}
 		return newMemory(f, hashedEmbedder{}, 0.5, quietObserver())
 	})
 }
@@ -132,10 +132,12 @@ func (st storeTest) wantList(prefix, after string, limit int, want ...string) {
 
 func (st storeTest) wantSize(documents, chunks int) {
 	st.t.Helper()
-	gotDocuments, gotChunks, err := st.size(st.t.Context())
-	if gotDocuments != documents || gotChunks != chunks || err != nil {
-		st.t.Errorf("size = %d documents, %d chunks, %v, want %d and %d",
-			gotDocuments, gotChunks, err, documents, chunks)
+	if p, isPostgres := st.store.(*postgres); isPostgres {
+		p.checkHealth(st.t.Context())
+	}
+	got := st.status()
+	if got.documents != documents || got.chunks != chunks || got.problem != "" {
+		st.t.Errorf("status = %+v, want %d documents and %d chunks", got, documents, chunks)
 	}
 }
 

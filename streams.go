@@ -180,7 +180,7 @@ func (st *stream) subscribe(uris ...string) error {
 				Data:    map[string]string{"uri": uri},
 			}
 		}
-		st.uris[uri] = false
+		st.uris[strings.Clone(uri)] = false // not the memory of the whole message
 	}
 	return nil
 }
@@ -279,7 +279,7 @@ func (s *server) serveStream(w http.ResponseWriter, r *http.Request, st *stream)
 
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
-	h["Cache-Control"] = noStore
+	h["Cache-Control"] = streamCache
 	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
 
 	control := http.NewResponseController(w)

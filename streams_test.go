@@ -41,6 +41,7 @@ func TestMCPNotifiesInAllEras(t *testing.T) {
 		"resourceSubscriptions": []string{"docs:///guide/upgrade.md"}}})
 	get, _ := http.NewRequestWithContext(t.Context(), "GET", s.url+"/mcp", nil)
 	get.Header.Set("Accept", "text/event-stream")
+	get.Header.Set("Mcp-Protocol-Version", "2025-11-25")
 	legacy, err := http.DefaultClient.Do(get)
 	if err != nil {
 		t.Fatal(err)
@@ -111,11 +112,11 @@ func (ts *testServer) openSSE() (stream *bufio.Reader, path string) {
 	ts.t.Cleanup(func() { answer.Body.Close() })
 	stream = bufio.NewReader(answer.Body)
 	first := events(ts.t, stream, "data: ")
-	path, ok := strings.CutPrefix(first, "event: endpoint\ndata: ")
+	path, ok := strings.CutPrefix(first, "event: endpoint\ndata: messages?")
 	if !ok {
 		ts.t.Fatal("no endpoint first:", first)
 	}
-	return stream, strings.TrimSpace(path)
+	return stream, "/messages?" + strings.TrimSpace(path)
 }
 
 // TestSSECancelledIsNotAnswered cancels a request on /sse.
@@ -147,7 +148,7 @@ func TestSlowReaderIsDropped(t *testing.T) {
 	_, path := s.openSSE()
 	c := &mcpClient{testServer: s}
 	for i := range 500 {
-		answer := c.send(t.Context(), path, "tools/call", i, map[string]any{"name": "get_document", "arguments": map[string]any{"id": "big.md", "max_chars": 200_000}})
+		answer := c.send(t.Context(), path, "tools/call", i, map[string]any{"name": "get_document", "arguments": map[string]any{"id": "big.md", "max_chars": 80_000}})
 		if answer.StatusCode == http.StatusNotFound {
 			s.waitForStreams(0)
 			s.waitForLog(`"stream_ended":"slow_reader"`)
@@ -279,7 +280,7 @@ func holdStreams(t *testing.T, address string, n int) {
 		defer conn.Close()
 		head := fmt.Sprintf("X-Forwarded-For: 10.0.%d.%d\r\nHost: localhost\r\nAccept: text/event-stream\r\n", i>>8, i&255)
 		_, err = io.WriteString(conn, []string{
-			"GET /mcp HTTP/1.1\r\n" + head + "\r\n",
+			"GET /mcp HTTP/1.1\r\nMcp-Protocol-Version: 2025-11-25\r\n" + head + "\r\n",
 			"GET /sse HTTP/1.1\r\n" + head + "\r\n",
 			fmt.Sprintf("POST /mcp HTTP/1.1\r\n%sContent-Type: application/json\r\nMcp-Protocol-Version: 2026-07-28\r\nMcp-Method: subscriptions/listen\r\nContent-Length: %d\r\n\r\n%s", head, len(body), body),
 		}[i%3])

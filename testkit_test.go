@@ -164,6 +164,9 @@ func openTestServer(t testing.TB, dir string, env ...string) *testServer {
 		tasks.Wait()
 		s.close()
 	})
+	if err := s.makeStore(); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.openStore(ctx, &tasks); err != nil {
 		t.Fatal(err)
 	}
@@ -379,4 +382,14 @@ func readFile(t *testing.T, name string) string {
 func newTestObserver(cfg *settings, log *slog.Logger) *observer {
 	clientName := func(r *http.Request) string { return r.RemoteAddr }
 	return newObserver(cfg, log, newMetrics(cfg, labelsFor(cfg)), clientName)
+}
+
+// rpc calls a method of the initialize era and returns the answer. params may be nil.
+func (ts *testServer) rpc(method string, params map[string]any) answer {
+	ts.t.Helper()
+	message := map[string]any{"jsonrpc": "2.0", "id": 1, "method": method}
+	if params != nil {
+		message["params"] = params
+	}
+	return ts.do("POST", "/mcp", mustJSON(message), "Content-Type: application/json", "MCP-Protocol-Version: 2025-06-18")
 }

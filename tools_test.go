@@ -166,3 +166,59 @@ func TestToolSurvivesBrokenStore(t *testing.T) {
 		}
 	}
 }
+
+// TestGetDocumentAnswersASection asks for sections by their headings.
+func TestGetDocumentAnswersASection(t *testing.T) {
+	const text = "# Manual\n\nIntro.\n\n## Install\n\nFirst.\n\n### Docker\n\nRun it.\n\n### Linux\n\nUnpack it.\n\n## Use\n\n### Docker\n\nOther.\n\n## Empty\n\n### Inside\n\nDeep.\n"
+	c := &mcpClient{testServer: newMCPServer(t, map[string]string{"m.md": text}, nil), version: modernVersion}
+	for heading, want := range map[string]string{
+		"Install > Docker":   "### Docker\n\nRun it.\n\n",
+		"install  >  docker": "### Docker\n\nRun it.\n\n",
+		"Install":            "## Install\n\nFirst.\n\n### Docker\n\nRun it.\n\n### Linux\n\nUnpack it.\n\n",
+		"Linux":              "### Linux\n\nUnpack it.\n\n",
+		"Docker":             "### Docker\n\nRun it.\n\n",
+		"Use > Docker":       "### Docker\n\nOther.\n\n",
+		"Empty > Inside":     "### Inside\n\nDeep.\n",
+	} {
+		answer, result := c.call("get_document", map[string]any{"id": "m.md", "heading": heading})
+		if result.IsError {
+			t.Errorf("%s: %s", heading, answer)
+			continue
+		}
+		if last := heading[strings.LastIndex(heading, " ")+1:]; !strings.Contains(strings.ToLower(answer[:60]), strings.ToLower(last)) {
+			t.Errorf("%s: quoted as %.80s", heading, answer)
+		}
+		if got := quoted(t, answer); got != want {
+			t.Errorf("%s: %q, want %q", heading, got, want)
+		}
+	}
+	answer, result := c.call("get_document", map[string]any{"id": "m.md", "heading": "Windows"})
+	if !result.IsError || !strings.Contains(answer, "line 9: Install > Docker\n") {
+		t.Error(answer)
+	}
+}
+
+// TestCutAnswerListsTheHeadingsThatFollow reads the beginning of a long document.
+func TestCutAnswerListsTheHeadingsThatFollow(t *testing.T) {
+	var text strings.Builder
+	text.WriteString("# Long\n\n")
+	for i := range 60 {
+		fmt.Fprintf(&text, "## Part %d\n\n%s\n\n", i, strings.Repeat("word ", 200))
+	}
+	c := &mcpClient{testServer: newMCPServer(t, map[string]string{"long.md": text.String()}, nil), version: modernVersion}
+	for _, maxChars := range []int{2000, 5000, 20_000} {
+		answer, _ := c.call("get_document", map[string]any{"id": "long.md", "max_chars": maxChars})
+		_, list, ok := strings.Cut(answer, "Headings that follow:\n")
+		if !ok || utf8.RuneCountInString(answer) > maxChars {
+			t.Fatalf("%d: %d characters: %s", maxChars, len(answer), answer)
+		}
+		var line, part int
+		if _, err := fmt.Sscanf(list, "line %d: Part %d\n", &line, &part); err != nil || line != 3+4*part {
+			t.Errorf("%d: %v: %s", maxChars, err, list)
+		}
+	}
+	whole, _ := c.call("get_document", map[string]any{"id": "long.md", "max_chars": 80_000})
+	if strings.Contains(whole, "Headings that follow") {
+		t.Error("a whole answer lists headings")
+	}
+}

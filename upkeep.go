@@ -1,7 +1,7 @@
 package main
 
 // The PostgreSQL store's start and its background jobs: missing vectors, statistics, indexes, and
-// probing a database that is away. Also reindex, for vitrine -reindex.
+// the check of the database's health. Also reindex, for vitrine -reindex.
 //
 // A lease makes sure that only one replica at a time does a job.
 
@@ -38,10 +38,16 @@ func (p *postgres) start(ctx context.Context, tasks *sync.WaitGroup) error {
 	}
 
 	tasks.Go(func() {
+		p.embedder.probe(ctx, func() {
+			p.observe.log.InfoContext(ctx, "embedding API answers again")
+			p.incomplete.Store(true)
+		})
+	})
+	tasks.Go(func() {
 		p.retryOpen(ctx, err)
 		tasks.Go(func() { p.listen(ctx) })
 		tasks.Go(func() { p.maintain(ctx) })
-		tasks.Go(func() { p.probe(ctx) })
+		tasks.Go(func() { p.watchHealth(ctx) })
 	})
 	return nil
 }
@@ -58,25 +64,63 @@ func (p *postgres) retryOpen(ctx context.Context, err error) {
 	}
 }
 
-// probe runs until ctx ends. Every probeInterval, if the breaker is open, it asks whether the database
-// answers again.
-func (p *postgres) probe(ctx context.Context) {
-	for pause(ctx, probeInterval) {
-		if open, _ := p.breaker.isOpen(); !open {
-			continue
+// watchHealth checks the database at once and then every probeInterval, until ctx ends. While the breaker
+// is open, only this asks the database.
+func (p *postgres) watchHealth(ctx context.Context) {
+	for {
+		wasOpen, _ := p.breaker.isOpen()
+		p.checkHealth(ctx)
+		isOpen, _ := p.breaker.isOpen()
+		if wasOpen && !isOpen {
+			p.observe.log.InfoContext(ctx, "database answers again")
 		}
-		if p.ping(ctx) != nil {
-			continue
+		if !pause(ctx, probeInterval) {
+			return
 		}
-		p.observe.log.InfoContext(ctx, "database answers again")
 	}
 }
 
-// ping runs an empty transaction. An answer closes the breaker.
-func (p *postgres) ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, probeInterval)
+// checkHealth counts documents and chunks. The time that this takes is a statement's own, so that a slow
+// database is not taken for one that is away. An answer closes the breaker. One check runs at a time, so
+// that an older count never replaces a newer one.
+func (p *postgres) checkHealth(ctx context.Context) {
+	p.checks.Lock()
+	defer p.checks.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
-	return p.attempt(ctx, queryMaintain, func(*transaction) error { return nil })
+
+	began := time.Now()
+	p.checking.Store(began.UnixMilli())
+	defer p.checking.Store(0)
+	documents, chunks, err := p.size(ctx)
+
+	found := *p.checked.Load()
+	found.took = time.Since(began)
+	if err == nil {
+		found.documents = documents
+		found.chunks = chunks
+	}
+	p.checked.Store(&found)
+}
+
+// status tells what checkHealth found last. It does not wait for the database.
+func (p *postgres) status() storeStatus {
+	found := p.checked.Load()
+	s := storeStatus{
+		documents: found.documents,
+		chunks:    found.chunks,
+		took:      found.took,
+	}
+	if began := p.checking.Load(); began > 0 {
+		s.took = max(s.took, time.Since(time.UnixMilli(began)))
+	}
+
+	if reason := p.unavailable.Load(); reason != nil {
+		s.problem = *reason
+	} else if open, cause := p.breaker.isOpen(); open {
+		s.problem = "the database does not answer and is asked once a second: " + cause
+	}
+	return s
 }
 
 // maintain runs the background jobs one after the other until ctx ends.

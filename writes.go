@@ -22,6 +22,7 @@ import (
 func (p *postgres) embed(
 	ctx context.Context,
 	documents []*document,
+	when embedTime,
 ) (map[string][][]float32, error) {
 	documents, err := p.unstored(ctx, documents)
 	if err != nil {
@@ -36,7 +37,7 @@ func (p *postgres) embed(
 	if err != nil {
 		return nil, err
 	}
-	if err := p.fillVectors(ctx, texts, vectors); err != nil {
+	if err := p.fillVectors(ctx, texts, vectors, when); err != nil {
 		return nil, err
 	}
 
@@ -115,7 +116,12 @@ func (p *postgres) storedVectors(ctx context.Context, texts []string) ([][]float
 
 // fillVectors embeds the texts whose vector is nil and sets those vectors. If the embedder fails, it
 // logs the error and leaves them nil.
-func (p *postgres) fillVectors(ctx context.Context, texts []string, vectors [][]float32) error {
+func (p *postgres) fillVectors(
+	ctx context.Context,
+	texts []string,
+	vectors [][]float32,
+	when embedTime,
+) error {
 	var missing []string
 	var places []int
 	for i, v := range vectors {
@@ -125,7 +131,7 @@ func (p *postgres) fillVectors(ctx context.Context, texts []string, vectors [][]
 		}
 	}
 
-	embedded, err := embedInTime(ctx, p.embedder, missing)
+	embedded, err := embedInTime(ctx, p.embedder, missing, when)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

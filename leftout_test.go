@@ -1,0 +1,154 @@
+package main
+
+// What is left out of the index, and where it is said.
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestLeftOutFilesAreCountedByReason(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		files   []string
+		exclude []string
+		want    string
+	}{
+		{"all are served", []string{"a.md", "b.MDX", "c.Txt", "d.markdown"}, nil, ""},
+		{"suffixes, the most frequent first", []string{"a.md", "b.rst", "c.RST", "d.adoc", "sub/e.rst"}, nil, "3 .rst, 1 .adoc"},
+		{"no suffix, strange suffixes", []string{"a.md", "Makefile", "b.what is this", "c.ä"}, nil, "2 of other suffixes, 1 without a suffix"},
+		{"hidden files and folders", []string{"a.md", ".git/b.md", ".git/c.md", ".d.md", "sub/.e.txt"}, nil, "3 hidden"},
+		{"generated folders", []string{"a.md", "node_modules/b.md", "sub/vendor/c.md", "_site/d.md", "vendor.md"}, nil, "1 _site, 1 node_modules, 1 vendor"},
+		{"a pattern for a folder", []string{"a.md", "old/b.md", "old/sub/c.md", "x/old/d.md"}, []string{"old"}, "3 by DOCS_EXCLUDE"},
+		{"a pattern for a whole id", []string{"a.md", "old/b.md", "x/old/b.md"}, []string{"old/*"}, "1 by DOCS_EXCLUDE"},
+		{"a pattern for a folder below", []string{"a.md", "x/old/b.md", "x/old/sub/c.md", "old/d.md"}, []string{"x/old"}, "2 by DOCS_EXCLUDE"},
+		{"patterns for names", []string{"a.md", "b.draft.md", "sub/c.draft.md", "TODO.md"}, []string{"*.draft.md", "TODO.md"}, "3 by DOCS_EXCLUDE"},
+		{"one reason each", []string{"a.md", "old/b.rst", "old/.c"}, []string{"old"}, "1 by DOCS_EXCLUDE, 1 hidden"},
+		{"not text", []string{"a.md", "latin1\xff.md", "bad\nname.md"}, nil, "2 with a bad id"},
+		{"many suffixes", []string{"x.md", "a.a", "a.b", "a.c", "a.d", "a.e", "a.f", "a.g", "a.h", "a.i", "b.i", "a.j"}, nil,
+			"2 .i, 1 .a, 1 .b, 1 .c, 1 .d, 1 .e, 1 .f, 1 .g, 2 of other suffixes"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var files []string
+			for _, id := range test.files {
+				files = append(files, id, "text")
+			}
+			f := &folder{roots: []docsRoot{{dir: folderOf(t, files...)}}, exclude: test.exclude, observe: quietObserver()}
+			if err := f.scan(t.Context(), newMemory(f, hashedEmbedder{}, 0.5, quietObserver())); err != nil {
+				t.Fatal(err)
+			}
+			if got := f.leftOut.Load().String(); got != test.want {
+				t.Errorf("left out %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestLeftOutFilesAreSaidWhereOneLooks(t *testing.T) {
+	t.Parallel()
+	ts := openTestServer(t, folderOf(t, "a.md", "# A", "b.rst", "B", "c.rst", "C", "old/d.md", "D", "latin1.md", "caf\xe9"), "DOCS_EXCLUDE=old")
+	ts.serve()
+	const want = "index ok: 1 documents; left out 2 .rst, 1 by DOCS_EXCLUDE, 1 not UTF-8 text\n"
+	if got := ts.get("/readyz?verbose").body; !strings.Contains(got, want) {
+		t.Errorf("/readyz has %q, want %q", got, want)
+	}
+	indexed := ts.lines.find(t, "indexed", "")
+	if indexed["documents"] != 1.0 || indexed["passages"] != 1.0 || indexed["took_ms"] == nil {
+		t.Errorf("%v", indexed)
+	}
+	ts.lines.find(t, "files left out", "")
+
+	ts.writeFile(".swp", "x") // editors come and go: no warning
+	ts.writeFile("e.adoc", "E")
+	waitFor(t, "the new file", func() bool {
+		return strings.Contains(ts.get("/readyz?verbose").body, "left out 2 .rst, 1 .adoc, 1 by DOCS_EXCLUDE, 1 not UTF-8 text, 1 hidden")
+	})
+	waitFor(t, "one more warning", func() bool { return strings.Count(ts.lines.String(), "files left out") == 2 })
+	for _, id := range []string{"old/new.md", "node_modules/x.md", "a/vendor/x.md"} {
+		if a := ts.put(id, "x"); a.status != http.StatusConflict {
+			t.Errorf("PUT %s: %d %s", id, a.status, a.body)
+		}
+	}
+}
+
+func TestFolderWithNothingToServeSaysSo(t *testing.T) {
+	t.Parallel()
+	ts := openTestServer(t, folderOf(t, "a.rst", "A", "b.adoc", "B"))
+	ts.serve()
+	for _, got := range []string{ts.get("/readyz?verbose").body, ts.lines.String()} {
+		if !strings.Contains(got, "0 documents; left out 1 .adoc, 1 .rst; documents end in .md, .markdown, .mdx or .txt") {
+			t.Errorf("got %s", got)
+		}
+	}
+	ts.put("new.md", "# New")
+	if got := ts.get("/readyz?verbose").body; !strings.Contains(got, "index ok: 1 documents; left out 1 .adoc, 1 .rst\n") {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestReadinessCountsWhatIsThereNow(t *testing.T) {
+	t.Parallel()
+	for range 8 {
+		s := firstReadiness(t, folderOf(t, "a.md", "# A"))
+		if !strings.Contains(s, "1 documents") {
+			t.Errorf("ready with %s", s)
+		}
+	}
+}
+
+// firstReadiness asks for readiness all the time while a server reads dir, and returns the first answer
+// that the index is ready.
+func firstReadiness(t *testing.T, dir string) string {
+	s := newServerOf(t, map[string]string{"DOCS_DIR": dir}, new(logBuffer))
+	m := newMemory(nil, hashedEmbedder{}, 0.5, quietObserver())
+	s.store = m
+	s.folder = &folder{roots: s.cfg.docsDirs, observe: s.observe}
+	t.Cleanup(s.close)
+	go s.folder.follow(t.Context(), m, time.Hour)
+	for {
+		state := s.state()
+		if state.checks[1].problem == "" {
+			return state.checks[1].detail + state.checks[2].detail
+		}
+	}
+}
+
+// TestPipesAreNotWaitedFor has a named pipe where a document could be.
+func TestPipesAreNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	ts := openTestServer(t, folderOf(t, "a.md", "# A"))
+	ts.serve()
+	if err := syscall.Mkfifo(filepath.Join(ts.dir, "x.md"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, header := range []string{"X-None: x", "If-None-Match: *", `If-Match: "x"`} {
+		if a := ts.put("x.md", "text", header); a.status != http.StatusConflict {
+			t.Errorf("PUT with %s: %d %s", header, a.status, a.body)
+		}
+	}
+	waitFor(t, "the pipe is left out", func() bool {
+		return strings.Contains(ts.get("/readyz?verbose").body, "left out 1 not a regular file")
+	})
+	ts.writeFile("b.md", "# B")
+	waitFor(t, "the scans go on", func() bool { return ts.get("/documents/b.md").status == http.StatusOK })
+}
+
+func TestReadRegularIsBounded(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "a.md"), make([]byte, maxDocumentBytes+100), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if text, err := readRegular(root, "a.md"); err != nil || len(text) != maxDocumentBytes+1 {
+		t.Errorf("%d bytes, %v", len(text), err)
+	}
+}

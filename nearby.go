@@ -1,0 +1,96 @@
+package main
+
+// Hints for who asks for a document that is not there: the documents whose ids are most alike.
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+const (
+	maxNearby = 3 // documents in a hint
+
+	// maxNearbyIDs is how many ids are compared. In a larger set, the hint may miss the nearest.
+	maxNearbyIDs = 5000
+)
+
+// document returns the document with this id. If there is none, the error has status 404 and names the nearest ids.
+func (s *server) document(ctx context.Context, id string) (*document, error) {
+	d, err := s.store.document(ctx, id)
+	if !errors.Is(err, errNotFound) {
+		return d, err
+	}
+	near, err := s.nearbyIDs(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if len(near) == 0 {
+		return nil, errNotFound
+	}
+	return nil, userErrorf(http.StatusNotFound,
+		"no document %.80q: did you mean %s?", id, strings.Join(near, ", "))
+}
+
+// nearbyIDs returns the ids that share most words of their path with id, the nearest first.
+func (s *server) nearbyIDs(ctx context.Context, id string) ([]string, error) {
+	page, err := s.store.list(ctx, "", "", maxNearbyIDs)
+	if err != nil {
+		return nil, err
+	}
+
+	type candidate struct {
+		id    string
+		score float64
+	}
+	wanted := pathWords(id)
+	var found []candidate
+	for _, d := range page {
+		score := alikeness(wanted, pathWords(d.ID))
+		if score > 0 {
+			found = append(found, candidate{d.ID, score})
+		}
+	}
+	slices.SortFunc(found, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.id, b.id))
+	})
+
+	var near []string
+	for _, c := range found[:min(len(found), maxNearby)] {
+		near = append(near, c.id)
+	}
+	return near, nil
+}
+
+// pathWords returns the words of an id without its suffix, in lower case.
+func pathWords(id string) []string {
+	name := strings.TrimSuffix(id, path.Ext(id))
+	return strings.FieldsFunc(strings.ToLower(name), func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	})
+}
+
+// alikeness returns the share of words that two ids have in common. A word that begins with the other one, such as
+// deployment and deploy, counts half.
+func alikeness(a, b []string) float64 {
+	shared := 0.0
+	for _, word := range a {
+		best := 0.0
+		for _, other := range b {
+			switch {
+			case word == other:
+				best = 1
+			case len(word) >= 3 && strings.HasPrefix(other, word),
+				len(other) >= 3 && strings.HasPrefix(word, other):
+				best = max(best, 0.5)
+			}
+		}
+		shared += best
+	}
+	return 2 * shared / float64(max(1, len(a)+len(b)))
+}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestUnknownIDNamesTheNearest asks for ids that are nearly those of documents.
+func TestUnknownIDNamesTheNearest(t *testing.T) {
+	ts := newMCPServer(t, map[string]string{
+		"team/deploy.md": "# D", "team/rollback.md": "# R", "api/auth.md": "# A", "api/auth-tokens.md": "# T", "readme.md": "# M",
+	}, nil)
+	c := &mcpClient{testServer: ts, version: modernVersion}
+	for id, want := range map[string]string{
+		"deploy.md":            "did you mean team/deploy.md?",
+		"Team/Deploy.md":       "did you mean team/deploy.md, team/rollback.md?",
+		"team/deployment.md":   "did you mean team/deploy.md, team/rollback.md?",
+		"api/authenticate.md":  "did you mean api/auth.md, api/auth-tokens.md?",
+		"guide/auth_tokens.md": "did you mean api/auth-tokens.md, api/auth.md?",
+		"README2.md":           "did you mean readme.md?",
+		"zzz.md":               "no",
+	} {
+		if a := ts.get("/documents/" + id); a.status != 404 || !strings.Contains(a.body, want) || want == "no" && strings.Contains(a.body, "did you mean") {
+			t.Errorf("%s: %d %s", id, a.status, a.body)
+		}
+		if text, result := c.call("get_document", map[string]any{"id": id}); !result.IsError || !strings.Contains(text, want) {
+			t.Errorf("get_document %s: %s", id, text)
+		}
+	}
+}
+
+// TestNothingFoundNamesWhatIsOutsideThePrefix searches below a prefix that has nothing.
+func TestNothingFoundNamesWhatIsOutsideThePrefix(t *testing.T) {
+	ts := newMCPServer(t, map[string]string{
+		"guide/a.md": "# A\n\nOther.", "api/auth.md": "# Auth\n\nrotate tokens", "b.md": "# B\n\nrotate tokens", "c.md": "# C\n\nrotate tokens", "d.md": "# D\n\nrotate tokens",
+	}, nil)
+	c := &mcpClient{testServer: ts, version: modernVersion}
+	text, _ := c.call("search_docs", map[string]any{"query": "rotate tokens", "prefix": "guide/"})
+	if !strings.Contains(text, "4 outside guide/: ") || !strings.Contains(text, " …") || strings.Contains(text, "guide/a.md") {
+		t.Error(text)
+	}
+	text, _ = c.call("search_docs", map[string]any{"query": "xylophone", "prefix": "guide/"})
+	if !strings.Contains(text, "nothing found: try other") {
+		t.Error(text)
+	}
+}

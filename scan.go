@@ -1,0 +1,263 @@
+package main
+
+// One pass over the folders of DOCS_DIR: listing them, choosing the files to read, and reading these.
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	// mtimeSlack is the coarsest clock of a file system, FAT's: a file that changes twice within it
+	// may keep its modification time.
+	mtimeSlack = 2 * time.Second
+
+	// ctimeSlack is the same for the time that the kernel sets. Its clock ticks every 10 ms or faster.
+	ctimeSlack = 100 * time.Millisecond
+)
+
+// folderScan is one pass over the folders.
+type folderScan struct {
+	roots      []openRoot
+	exclude    []string
+	began      time.Time
+	files      map[string]*fileState // by id
+	leftOut    leftOut               // by name; those left out for their text are in files
+	unreadable []string              // beginnings of the ids below folders that could not be listed
+	failures   []error               // one for each root that could not be scanned
+}
+
+// openRoot is a root of DOCS_DIR that is open.
+type openRoot struct {
+	docsRoot
+	*os.Root
+}
+
+// fileState is the state of a file as a scan found it.
+type fileState struct {
+	info    fs.FileInfo // nil if the file cannot be examined
+	seen    time.Time   // when the scan that examined the file began
+	problem string      // why the file is skipped, "" if it is not
+	reason  string      // see leftOut, "" if the file is served
+}
+
+// skip records that the file is skipped. Its document, if there is one, stays as it is.
+func (s *fileState) skip(reason, problem string) {
+	s.reason = reason
+	s.problem = problem
+}
+
+// isDraft reports whether the file is readable and must not be served.
+func (s *fileState) isDraft() bool { return s.reason == leftOutDraft }
+
+// isSame reports whether the file with this info is certainly unchanged since s was recorded. An equal
+// size and modification time do not prove it: archives are unpacked with the times that they name, and
+// another file may have taken its place.
+func (s *fileState) isSame(info fs.FileInfo) bool {
+	if s == nil || s.info == nil || info == nil || !os.SameFile(s.info, info) {
+		return false
+	}
+
+	changed := changeTime(info)
+	isEqual := s.info.Size() == info.Size() &&
+		s.info.ModTime().Equal(info.ModTime()) &&
+		changeTime(s.info).Equal(changed)
+	isOld := s.seen.Sub(info.ModTime()) > mtimeSlack && s.seen.Sub(changed) > ctimeSlack
+	return isEqual && isOld
+}
+
+// open opens the roots. It fails only if none of them can be opened. The caller must close the scan.
+func (s *folderScan) open(roots []docsRoot) error {
+	for _, root := range roots {
+		opened, err := os.OpenRoot(root.dir)
+		if err != nil {
+			s.fail(root, fmt.Errorf("opening DOCS_DIR: %w", err))
+			continue
+		}
+		s.roots = append(s.roots, openRoot{root, opened})
+	}
+	if s.roots == nil {
+		return errors.Join(s.failures...)
+	}
+	return nil
+}
+
+func (s *folderScan) close() {
+	for _, root := range s.roots {
+		root.Close()
+	}
+}
+
+// fail records that a root cannot be scanned. Its documents stay.
+func (s *folderScan) fail(root docsRoot, err error) {
+	s.failures = append(s.failures, err)
+	s.unreadable = append(s.unreadable, root.prefix)
+}
+
+// walk lists the files of all roots. stored are the ids of the documents that the store has from them. A
+// root that suddenly has no documents fails.
+func (s *folderScan) walk(stored []string) {
+	for _, root := range s.roots {
+		before := len(s.files)
+		if err := s.walkRoot(root); err != nil {
+			s.fail(root.docsRoot, fmt.Errorf("reading DOCS_DIR: %w", err))
+			continue
+		}
+
+		isStored := func(id string) bool { return strings.HasPrefix(id, root.prefix) }
+		if len(s.files) == before && slices.ContainsFunc(stored, isStored) {
+			s.fail(root.docsRoot, fmt.Errorf("DOCS_DIR %s no longer contains documents: "+
+				"those that it had are kept until it does, or until a restart", root.dir))
+		}
+	}
+}
+
+// walkRoot lists the files of a root. It follows links to files, but not out of the root, and no links
+// to folders. On its way it removes stale temporary files.
+func (s *folderScan) walkRoot(root openRoot) error {
+	return fs.WalkDir(root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
+		if name == "." {
+			return err
+		}
+		id := root.prefix + name
+		if err != nil {
+			s.unreadable = append(s.unreadable, id+"/")
+			s.files[id] = &fileState{reason: "unreadable", problem: err.Error()}
+			return fs.SkipDir
+		}
+
+		reason := nameReason(id, entry, s.exclude)
+		switch {
+		case reason != "" && isTemporaryName(name):
+			removeStale(root.Root, name)
+		case reason != "" && entry.IsDir():
+			s.leftOut[reason]++
+			return fs.SkipDir
+		case reason != "":
+			s.leftOut[reason]++
+		case !entry.IsDir():
+			s.inspect(root, name, entry)
+		}
+		return nil
+	})
+}
+
+// inspect records the state of a file. It does not if name is a link to a folder, or if the file was
+// removed after the folder was listed.
+func (s *folderScan) inspect(root openRoot, name string, entry fs.DirEntry) {
+	id := root.prefix + name
+	isLink := entry.Type()&fs.ModeSymlink != 0
+	stat := entry.Info // without a system call: os.Root examines what it lists
+	if isLink {
+		stat = func() (fs.FileInfo, error) { return root.Stat(name) }
+	}
+
+	info, err := stat()
+	state := &fileState{info: info, seen: s.began}
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !isLink:
+		return
+	case err != nil:
+		state.skip("unreadable", err.Error())
+	case info.IsDir():
+		s.leftOut[leftOutLink]++
+		return
+	case !info.Mode().IsRegular():
+		state.skip("not a regular file", errNotRegular.Error())
+	case info.Size() > maxDocumentBytes:
+		state.skip("larger than 8 MiB", "larger than 8 MiB")
+	default:
+		if err := checkID(id); err != nil {
+			state.skip("with a bad id", err.Error())
+		}
+	}
+	s.files[id] = state
+}
+
+// compare returns the sorted ids of the files to read: those without a problem that may have changed
+// since the last scan. before holds the files of that scan. An unchanged file keeps its old
+// state, with any problem that reading it had.
+func (s *folderScan) compare(before map[string]*fileState) (changed []string) {
+	for id, state := range s.files {
+		old := before[id]
+		switch {
+		case old.isSame(state.info):
+			s.files[id] = old
+		case state.problem == "":
+			changed = append(changed, id)
+		}
+	}
+	slices.Sort(changed)
+	return changed
+}
+
+// read returns the documents in the files with these ids. It records the problem of each file that it
+// cannot read, and which are drafts. It may run in parallel for different files.
+func (s *folderScan) read(ids []string) []*document {
+	var documents []*document
+	for _, id := range ids {
+		state := s.files[id]
+		d, err := s.readDocument(id, state)
+		user, isText := errors.AsType[userError](err)
+		switch {
+		case isText && user.status == http.StatusBadRequest:
+			state.skip("not UTF-8 text", err.Error())
+		case isText:
+			state.skip("larger than 8 MiB", err.Error())
+		case err != nil:
+			state.skip("unreadable", err.Error())
+		case d.unpublished != "":
+			state.reason = leftOutDraft
+		default:
+			documents = append(documents, d)
+		}
+	}
+	return documents
+}
+
+// readDocument reads a file whose state has no problem. The document gets the file's time.
+func (s *folderScan) readDocument(id string, state *fileState) (*document, error) {
+	for _, root := range s.roots {
+		name, isInside := strings.CutPrefix(id, root.prefix)
+		if !isInside {
+			continue
+		}
+		text, err := readRegular(root.Root, name)
+		if err != nil {
+			return nil, err
+		}
+		return newDocument(id, text, state.info.ModTime())
+	}
+	return nil, fs.ErrNotExist
+}
+
+// gone returns the stored ids that have no file, or only a draft. Files below an unreadable folder count
+// as existing.
+func (s *folderScan) gone(stored []string) []string {
+	var ids []string
+	for _, id := range stored {
+		isBelow := func(dir string) bool { return strings.HasPrefix(id, dir) }
+		state, exists := s.files[id]
+		isServed := exists && !state.isDraft()
+		if !isServed && !slices.ContainsFunc(s.unreadable, isBelow) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// countLeftOut returns how many files are left out, by their names or by what is in them.
+func (s *folderScan) countLeftOut() leftOut {
+	for _, state := range s.files {
+		if state.reason != "" {
+			s.leftOut[state.reason]++
+		}
+	}
+	return s.leftOut
+}

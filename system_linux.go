@@ -1,0 +1,18 @@
+package main
+
+// What only the operating system can tell of a file. There is one such file for each system.
+
+import (
+	"io/fs"
+	"syscall"
+	"time"
+)
+
+// changeTime returns when the file's inode last changed. No program can set it back.
+func changeTime(info fs.FileInfo) time.Time {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return time.Time{}
+	}
+	return time.Unix(stat.Ctim.Unix())
+}
