@@ -232,7 +232,7 @@ func TestBreakerSparesADatabaseThatIsAway(t *testing.T) {
 		proxy.cut()
 	})
 	waitFor(t, "the breaker opens", func() bool {
-		_, _, err := p.search(t.Context(), query{text: "lantern", limit: 5})
+		_, err := p.search(t.Context(), query{text: "lantern", limit: 5})
 		return err != nil && strings.Contains(err.Error(), "probed")
 	})
 

@@ -208,7 +208,7 @@ func TestHurriedCallersDoNotOpenTheBreaker(t *testing.T) {
 	x.toxic("latency", "downstream", map[string]any{"latency": 300})
 	for range 12 {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		_, _, err := p.search(ctx, query{text: "lantern", limit: 5})
+		_, err := p.search(ctx, query{text: "lantern", limit: 5})
 		cancel()
 		if err == nil {
 			t.Error("answered in time")
@@ -217,7 +217,7 @@ func TestHurriedCallersDoNotOpenTheBreaker(t *testing.T) {
 	if open, cause := p.breaker.isOpen(); open {
 		t.Errorf("open: %s", cause)
 	}
-	if _, _, err := p.search(t.Context(), query{text: "lantern", limit: 5}); err != nil {
+	if _, err := p.search(t.Context(), query{text: "lantern", limit: 5}); err != nil {
 		t.Error(err)
 	}
 }
