@@ -27,8 +27,8 @@ var errReadOnly = userError{
 // document is a Markdown text and what is derived from it. Stores share documents between
 // requests, so nothing changes one after newDocument has returned it.
 type document struct {
-	id      string
-	title   string
+	id string
+	metadata
 	text    string
 	etag    string // see entityTag
 	updated time.Time
@@ -45,18 +45,18 @@ func newDocument(id, text string, updated time.Time) (*document, error) {
 		return nil, err
 	}
 
-	title, chunks := chunkMarkdown(text)
-	if title == "" {
-		title = strings.TrimSuffix(path.Base(id), ".md")
+	m, chunks := chunkMarkdown(text)
+	if m.title == "" {
+		m.title = strings.TrimSuffix(path.Base(id), ".md")
 	}
 
 	return &document{
-		id:      id,
-		title:   title,
-		text:    text,
-		etag:    entityTag(text),
-		updated: updated,
-		chunks:  chunks,
+		id:       id,
+		metadata: m,
+		text:     text,
+		etag:     entityTag(text),
+		updated:  updated,
+		chunks:   chunks,
 	}, nil
 }
 

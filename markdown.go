@@ -25,11 +25,11 @@ type chunk struct {
 // maxChunkRunes characters. The title comes from the front matter, else from the first heading of
 // level 1, else it is "". Chunks do not overlap, and leave out only front matter, headings and blank
 // text. If nothing else is there, the whole text is cut into chunks.
-func chunkMarkdown(text string) (title string, chunks []chunk) {
-	title, start := frontMatter(text)
+func chunkMarkdown(text string) (m metadata, chunks []chunk) {
+	m, start := frontMatter(text)
 	found := headings(text, start)
-	if title == "" {
-		title = firstTitle(found)
+	if m.title == "" {
+		m.title = firstTitle(found)
 	}
 
 	c := chunker{text: text, line: 1}
@@ -38,7 +38,7 @@ func chunkMarkdown(text string) (title string, chunks []chunk) {
 		c.add(headingPath(levels), start, h.start)
 		levels[h.level-1] = h.text
 		clear(levels[h.level:])
-		if levels[0] == title {
+		if levels[0] == m.title {
 			levels[0] = "" // a hit shows the title separately
 		}
 		start = h.end
@@ -48,7 +48,7 @@ func chunkMarkdown(text string) (title string, chunks []chunk) {
 	if len(c.chunks) == 0 {
 		c.add("", 0, len(text))
 	}
-	return title, slices.Clip(c.chunks)
+	return m, slices.Clip(c.chunks)
 }
 
 // firstTitle returns the text of the first heading of level 1, or "".
@@ -65,28 +65,6 @@ func firstTitle(found []heading) string {
 func headingPath(levels [6]string) string {
 	isEmpty := func(text string) bool { return text == "" }
 	return strings.Join(slices.DeleteFunc(levels[:], isEmpty), " > ")
-}
-
-// frontMatter returns the title in the YAML block at the start of text, and the offset at which the
-// Markdown begins: after the block and a byte order mark.
-func frontMatter(text string) (title string, start int) {
-	start = len(text) - len(strings.TrimPrefix(text, "\ufeff"))
-	at := lineEnd(text, start)
-	if strings.TrimSpace(text[start:at]) != "---" {
-		return "", start
-	}
-
-	for line := range strings.Lines(text[at:]) {
-		at += len(line)
-		line = strings.TrimSpace(line)
-		if line == "---" {
-			return title, at
-		}
-		if value, ok := strings.CutPrefix(line, "title:"); ok {
-			title = strings.Trim(strings.TrimSpace(value), `"'`)
-		}
-	}
-	return "", start // the block never ends: it is a thematic break
 }
 
 // heading is an ATX heading ("## A") or a setext heading (a line underlined with "===" or "---").
@@ -304,24 +282,4 @@ func lastEnd(text string, marks ...string) int {
 		}
 	}
 	return last
-}
-
-// lineEnd returns the offset after the line that contains offset at. The line includes its newline.
-func lineEnd(text string, at int) int {
-	if i := strings.IndexByte(text[at:], '\n'); i >= 0 {
-		return at + i + 1
-	}
-	return len(text)
-}
-
-// runeOffset returns the offset of the nth rune of text, counted from 0, or len(text) if text is
-// shorter.
-func runeOffset(text string, n int) int {
-	for i := range text {
-		if n == 0 {
-			return i
-		}
-		n--
-	}
-	return len(text)
 }

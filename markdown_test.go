@@ -38,9 +38,9 @@ func TestChunkMarkdown(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			title, got := chunkMarkdown(test.text)
-			if title != test.title || !slices.Equal(got, test.want) {
-				t.Errorf("title %q chunks %+v\nwant  %q chunks %+v", title, got, test.title, test.want)
+			m, got := chunkMarkdown(test.text)
+			if m.title != test.title || !slices.Equal(got, test.want) {
+				t.Errorf("title %q chunks %+v\nwant  %q chunks %+v", m.title, got, test.title, test.want)
 			}
 		})
 	}
