@@ -33,7 +33,7 @@ var layers = []layer{
 	{"views", []string{"log", "outcomes", "families", "metrics", "spans", "traces", "gauges", "waterfall", "recorder"}, []string{"foundation", "record"}},
 	{"observability", []string{"observe", "pprof"}, []string{"foundation", "record", "views"}},
 	{"text", []string{"stem", "terms", "embed", "embed_api", "embed_remote"}, []string{"foundation", "record"}},
-	{"documents", []string{"lines", "fields", "yaml", "toml", "frontmatter", "tree", "leaves", "blocks", "markdown", "documents", "store", "durable", "folder"}, []string{"foundation", "record", "observability"}},
+	{"documents", []string{"lines", "fields", "yaml", "toml", "frontmatter", "tree", "leaves", "blocks", "inline", "pieces", "markdown", "documents", "store", "durable", "folder"}, []string{"foundation", "record", "observability"}},
 	{"memory", []string{"index", "ranking", "memory"}, []string{"foundation", "record", "observability", "text", "documents"}},
 	{"database", []string{"frequencies", "postgres", "replicas", "writes", "queries", "upkeep"}, []string{"foundation", "record", "observability", "text", "documents"}},
 	{"service", []string{"guard", "health", "handlers", "bulk", "page"}, []string{"foundation", "record", "views", "observability", "documents"}},

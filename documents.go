@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
-	"path"
 	"strings"
 	"time"
 	"unicode"
@@ -35,8 +34,7 @@ type document struct {
 	chunks  []chunk
 }
 
-// newDocument checks id and text and cuts the text into chunks. A document without a title is named
-// after its file. An error is a userError with status 400 or 413.
+// newDocument checks id and text and parses the text. An error is a userError with status 400 or 413.
 func newDocument(id, text string, updated time.Time) (*document, error) {
 	if err := checkID(id); err != nil {
 		return nil, err
@@ -45,11 +43,7 @@ func newDocument(id, text string, updated time.Time) (*document, error) {
 		return nil, err
 	}
 
-	m, chunks := chunkMarkdown(text)
-	if m.title == "" {
-		m.title = strings.TrimSuffix(path.Base(id), ".md")
-	}
-
+	m, chunks := parseMarkdown(id, text)
 	return &document{
 		id:       id,
 		metadata: m,

@@ -246,6 +246,9 @@ func (p *blockParser) startItem(begin func(*block) *block, container *block) boo
 // rawTags are the elements whose content is no Markdown, up to their end tag.
 var rawTags = regexp.MustCompile(`(?i)^<(?:script|pre|style|textarea)(?:[\s>]|$)`)
 
+// rawScript are those of them that have no text.
+var rawScript = regexp.MustCompile(`(?i)^\s*<(?:script|style)\b`)
+
 var rawTagEnds = regexp.MustCompile(`(?i)</(?:script|pre|style|textarea)>`)
 
 // blockTags are the elements that interrupt a paragraph.
