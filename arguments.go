@@ -28,7 +28,7 @@ func (a *arguments) fail(format string, args ...any) {
 
 // get returns the value of an argument.
 func (a *arguments) get(name string) rawValue {
-	given := fields{members: a.values}
+	given := objectMembers{members: a.values}
 	return given.get(name)
 }
 

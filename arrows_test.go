@@ -34,7 +34,7 @@ var layers = []layer{
 	{"views", []string{"log", "outcomes", "families", "metrics", "spans", "traces", "gauges", "waterfall", "recorder"}, []string{"foundation", "record"}},
 	{"observability", []string{"observe", "pprof"}, []string{"foundation", "record", "views"}},
 	{"text", []string{"stem", "fold", "runs", "words", "terms", "spelling", "question", "embed", "embed_api", "embed_remote"}, []string{"foundation", "record"}},
-	{"documents", []string{"markdown", "documents", "store", "leftout", "durable", "system_linux", "scan", "folder"}, []string{"foundation", "record", "observability", "text"}},
+	{"documents", []string{"lines", "fields", "yaml", "toml", "frontmatter", "tree", "leaves", "blocks", "inline", "pieces", "markdown", "documents", "store", "leftout", "durable", "system_linux", "scan", "folder"}, []string{"foundation", "record", "observability", "text"}},
 	{"memory", []string{"index", "corpus", "ranking", "fusion", "memory"}, []string{"foundation", "record", "observability", "text", "documents"}},
 	{"database", []string{"frequencies", "postgres", "replicas", "writes", "rank_sql", "search", "queries", "upkeep"}, []string{"foundation", "record", "observability", "text", "documents"}},
 	{"service", []string{"guard", "health", "nearby", "handlers", "bulk", "page"}, []string{"foundation", "record", "views", "observability", "documents"}},

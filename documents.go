@@ -27,20 +27,15 @@ var errReadOnly = userError{
 // document is a Markdown text and what is derived from it. Stores share documents between
 // requests, so nothing changes one after newDocument has returned it.
 type document struct {
-	id      string
-	title   string
+	id string
+	metadata
 	text    string
 	etag    string // see entityTag
 	updated time.Time
 	chunks  []chunk
-
-	// unpublished says which mark in the front matter keeps the page from being served, such as
-	// "draft: true". It is "" for a page that is served.
-	unpublished string
 }
 
-// newDocument checks id and text and cuts the text into chunks. A document without a title is named
-// after its file. An error is a userError with status 400 or 413.
+// newDocument checks id and text and parses the text. An error is a userError with status 400 or 413.
 func newDocument(id, text string, updated time.Time) (*document, error) {
 	if err := checkID(id); err != nil {
 		return nil, err
@@ -49,18 +44,14 @@ func newDocument(id, text string, updated time.Time) (*document, error) {
 		return nil, err
 	}
 
-	title, chunks := chunkMarkdown(text)
-	if title == "" {
-		title = path.Base(withoutSuffix(id))
-	}
-
+	m, chunks := parseMarkdown(id, text)
 	return &document{
-		id:      id,
-		title:   title,
-		text:    text,
-		etag:    entityTag(text),
-		updated: updated,
-		chunks:  chunks,
+		id:       id,
+		metadata: m,
+		text:     text,
+		etag:     entityTag(text),
+		updated:  updated,
+		chunks:   chunks,
 	}, nil
 }
 
@@ -73,13 +64,13 @@ func (d *document) inputs() []string {
 	return texts
 }
 
-// passage returns what the index knows of a chunk. The words of the id find the first one: people look for
-// INC-4711 whatever the title says.
+// passage returns what the index knows of a chunk. The words of the id and of the front matter find the first
+// one: people look for INC-4711 whatever the title says.
 func (d *document) passage(i int) passage {
 	c := d.chunks[i]
 	tags := ""
 	if i == 0 {
-		tags = strings.TrimSuffix(d.id, path.Ext(d.id))
+		tags = withoutSuffix(d.id) + "\n" + d.keywords
 	}
 	return passage{d.title, c.heading, c.text, tags}
 }

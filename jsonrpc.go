@@ -60,7 +60,7 @@ func paramsAs[P any](m *message) *P {
 
 // params are the params of one method. Members that the method does not know are ignored.
 type params interface {
-	read(f *fields)
+	read(f *objectMembers)
 	meta() *requestMeta
 }
 
@@ -92,7 +92,7 @@ type baseParams struct {
 
 func (p *baseParams) meta() *requestMeta { return &p.Meta }
 
-func (p *baseParams) read(f *fields) {
+func (p *baseParams) read(f *objectMembers) {
 	meta := f.object("_meta", "params._meta.")
 	if meta.members == nil {
 		return
@@ -127,7 +127,7 @@ type clientInfo struct {
 	Version string
 }
 
-func readClientInfo(f fields) clientInfo {
+func readClientInfo(f objectMembers) clientInfo {
 	return clientInfo{f.text("name"), f.text("version")}
 }
 
@@ -138,7 +138,7 @@ type initializeParams struct {
 	Client          clientInfo
 }
 
-func (p *initializeParams) read(f *fields) {
+func (p *initializeParams) read(f *objectMembers) {
 	p.baseParams.read(f)
 	p.ProtocolVersion = f.text("protocolVersion")
 	p.Client = readClientInfo(f.object("clientInfo", "params.clientInfo."))
@@ -151,7 +151,7 @@ type callParams struct {
 	Arguments []member
 }
 
-func (p *callParams) read(f *fields) {
+func (p *callParams) read(f *objectMembers) {
 	p.baseParams.read(f)
 	p.Name = f.text("name")
 	p.Arguments = f.object("arguments", "").members
@@ -163,7 +163,7 @@ type listParams struct {
 	Cursor string
 }
 
-func (p *listParams) read(f *fields) {
+func (p *listParams) read(f *objectMembers) {
 	p.baseParams.read(f)
 	p.Cursor = f.text("cursor")
 }
@@ -174,7 +174,7 @@ type resourceParams struct {
 	URI string
 }
 
-func (p *resourceParams) read(f *fields) {
+func (p *resourceParams) read(f *objectMembers) {
 	p.baseParams.read(f)
 	p.URI = f.text("uri")
 }
@@ -187,7 +187,7 @@ type completeParams struct {
 	Value  string
 }
 
-func (p *completeParams) read(f *fields) {
+func (p *completeParams) read(f *objectMembers) {
 	p.baseParams.read(f)
 	ref := f.object("ref", "params.ref.")
 	p.RefURI = ref.text("uri")
@@ -202,7 +202,7 @@ type listenParams struct {
 	Notifications subscriptions
 }
 
-func (p *listenParams) read(f *fields) {
+func (p *listenParams) read(f *objectMembers) {
 	p.baseParams.read(f)
 	wanted := f.object("notifications", "params.notifications.")
 	p.Notifications.ResourcesListChanged = wanted.flag("resourcesListChanged")
@@ -221,7 +221,7 @@ type cancelledParams struct {
 	RequestID rawValue
 }
 
-func (p *cancelledParams) read(f *fields) {
+func (p *cancelledParams) read(f *objectMembers) {
 	p.baseParams.read(f)
 	p.RequestID = f.get("requestId")
 }

@@ -1,327 +1,257 @@
 package main
 
-// Parsing of Markdown into a title and chunks, each under its headings. It follows CommonMark 0.31 as
-// far as a search needs: it finds headings and code, and ignores inline markup. Every chunk is a
-// substring of the text.
+// Markdown into a title and chunks: each is a part of a section, under the headings above it, without
+// what no reader sees.
 
 import (
-	"cmp"
+	"path"
+	"regexp"
 	"slices"
 	"strings"
-	"unicode"
+	"unicode/utf8"
 )
-
-// maxChunkRunes is the most characters that a chunk has. Longer sections are cut.
-const maxChunkRunes = 1200
 
 // chunk is the part of a document that a search ranks and shows.
 type chunk struct {
 	heading string // path of headings above it, "Install > Docker", without the document's title
+	slug    string // GitHub's slug of the nearest heading above it, "" before the first
 	line    int    // where its text begins in the document, from 1
-	text    string
+	text    string // cleaned; the words of the heading if a section has no text
 }
 
-// chunkMarkdown cuts text into sections at its headings, and sections into chunks of at most
-// maxChunkRunes characters. The title comes from the front matter, else from the first heading of
-// level 1, else it is "". Chunks do not overlap, and leave out only front matter, headings and blank
-// text. If nothing else is there, the whole text is cut into chunks.
-func chunkMarkdown(text string) (title string, chunks []chunk) {
-	title, start := frontMatter(text)
-	found := headings(text, start)
-	if title == "" {
-		title = firstTitle(found)
-	}
-
-	c := chunker{text: text, line: 1}
-	var levels [6]string // by level: the headings above the current section
-	for _, h := range found {
-		c.add(headingPath(levels), start, h.start)
-		levels[h.level-1] = h.text
-		clear(levels[h.level:])
-		if levels[0] == title {
-			levels[0] = "" // a hit shows the title separately
-		}
-		start = h.end
-	}
-	c.add(headingPath(levels), start, len(text))
-
-	if len(c.chunks) == 0 {
-		c.add("", 0, len(text))
-	}
-	return title, slices.Clip(c.chunks)
-}
-
-// firstTitle returns the text of the first heading of level 1, or "".
-func firstTitle(found []heading) string {
-	for _, h := range found {
-		if h.level == 1 {
-			return h.text
-		}
-	}
-	return ""
-}
-
-// headingPath returns the path of the headings in levels, without the empty ones.
-func headingPath(levels [6]string) string {
-	isEmpty := func(text string) bool { return text == "" }
-	return strings.Join(slices.DeleteFunc(levels[:], isEmpty), " > ")
-}
-
-// frontMatter returns the title in the YAML block at the start of text, and the offset at which the
-// Markdown begins: after the block and a byte order mark.
-func frontMatter(text string) (title string, start int) {
-	start = len(text) - len(strings.TrimPrefix(text, "\ufeff"))
-	at := lineEnd(text, start)
-	if strings.TrimSpace(text[start:at]) != "---" {
-		return "", start
-	}
-
-	for line := range strings.Lines(text[at:]) {
-		at += len(line)
-		line = strings.TrimSpace(line)
-		if line == "---" {
-			return title, at
-		}
-		if value, ok := strings.CutPrefix(line, "title:"); ok {
-			title = strings.Trim(strings.TrimSpace(value), `"'`)
-		}
-	}
-	return "", start // the block never ends: it is a thematic break
-}
-
-// heading is an ATX heading ("## A") or a setext heading (a line underlined with "===" or "---").
+// heading is a heading at the top level of a document.
 type heading struct {
 	level int // 1 to 6
-	text  string
-	start int // offset of its first line
-	end   int // offset after its last line
+	words string
+	slug  string
+	line  int
 }
 
-// headings returns the headings of text from offset at to the end. It skips headings in code, and
-// setext headings of more than one line.
-func headings(text string, at int) []heading {
-	var found []heading
-	fence := ""        // the opening fence of the current code block, "" outside code
-	paragraph := -1    // offset of the previous line if it begins a paragraph, else -1
-	afterText := false // the previous line has text, so this one does not begin a paragraph
+// htmlHeading is a heading of level 1 in HTML.
+var htmlHeading = regexp.MustCompile(`(?is)<h1\b[^>]*>(.*?)</h1>`)
 
-	for at < len(text) {
-		end := lineEnd(text, at)
-		line := strings.TrimSpace(text[at:end])
+// parseMarkdown returns the metadata of a document, with its title, and its chunks. The title is that of the front
+// matter, else the first heading of level 1, in Markdown or HTML, else the first heading, else the name of
+// the file, or of its folder for an index. Chunks do not overlap.
+func parseMarkdown(id, text string) (m metadata, chunks []chunk) {
+	m, start := frontMatter(text)
+	root := parseBlocks(text, start)
+	found := headings(root, text)
 
-		inCode := fence != ""
-		fence = nextFence(fence, line)
-		inCode = inCode || fence != ""
+	m.title = firstRunes(m.title, maxHeadingRunes)
+	if m.title == "" {
+		m.title = documentTitle(id, text, root, found)
+	}
+	c := chunker{
+		text:  text,
+		title: m.title,
+	}
+	c.addSections(root, found)
+	return m, slices.Clip(c.chunks)
+}
 
-		above := paragraph
-		begins := !afterText && beginsParagraph(line)
-		paragraph = -1
-		afterText = false
-
-		level, title := atxHeading(text[at:end])
-		underline := setextLevel(line)
-		switch {
-		case inCode:
-		case level > 0:
-			found = append(found, heading{level, title, at, end})
-		case underline > 0 && above >= 0:
-			title = strings.TrimSpace(text[above:at])
-			found = append(found, heading{underline, title, above, end})
-		case begins:
-			paragraph = at
-			afterText = true
-		default:
-			afterText = line != ""
+// headings returns the headings at the top level that have words, by their block.
+func headings(root *block, text string) map[*block]heading {
+	found := make(map[*block]heading)
+	slugs := make(slugger)
+	for _, b := range root.children {
+		if b.kind != blockHeading {
+			continue
 		}
-		at = end
+		source := text[b.lines[0].start:b.lines[len(b.lines)-1].end]
+		words := plainWords(source)
+		if words != "" {
+			tail := source[max(0, len(source)-1000):]
+			found[b] = heading{int(b.level), words, slugs.slug(tail, words), int(b.line)}
+		}
 	}
 	return found
 }
 
-// beginsParagraph reports whether line can begin a paragraph: it is not blank, and does not begin a
-// list, a quote, a table or HTML. line has no indentation.
-func beginsParagraph(line string) bool {
-	return line != "" && !strings.ContainsRune("-*+>|<", rune(line[0]))
-}
-
-// nextFence returns the opening fence of the code block that line leaves open, or "" if there is none.
-// open is the fence that is open before line. A closing fence is at least as long as the opening one.
-func nextFence(open, line string) string {
-	fence := line[:len(line)-len(strings.TrimLeft(line, "`"))]
-	if fence == "" {
-		fence = line[:len(line)-len(strings.TrimLeft(line, "~"))]
-	}
-	info := line[len(fence):]
-
-	opens := open == "" && len(fence) >= 3 && !strings.Contains(info, "`")
-	closes := open != "" && info == "" && strings.HasPrefix(fence, open)
-	switch {
-	case opens:
-		return fence
-	case closes:
-		return ""
-	}
-	return open
-}
-
-// atxHeading returns the level and text of the ATX heading in line, or 0 and "". A heading without
-// text does not count.
-func atxHeading(line string) (level int, text string) {
-	if strings.HasPrefix(line, "    ") || strings.HasPrefix(line, "\t") {
-		return 0, "" // indented code
-	}
-
-	line = strings.TrimSpace(line)
-	text = strings.TrimLeft(line, "#")
-	level = len(line) - len(text)
-	isSpaced := text != strings.TrimLeft(text, " \t")
-	if level == 0 || level > 6 || !isSpaced {
-		return 0, ""
-	}
-
-	text = strings.TrimSpace(text)
-	withoutClosing := strings.TrimRight(text, "#")
-	if withoutClosing == "" || strings.HasSuffix(withoutClosing, " ") {
-		text = strings.TrimSpace(withoutClosing)
-	}
-	if text == "" {
-		return 0, ""
-	}
-	return level, text
-}
-
-// setextLevel returns the level of the heading that line underlines, or 0. A single "-" would be a
-// list item.
-func setextLevel(line string) int {
-	switch {
-	case line != "" && strings.Trim(line, "=") == "":
-		return 1
-	case len(line) > 1 && strings.Trim(line, "-") == "":
-		return 2
-	}
-	return 0
-}
-
-// chunker collects the chunks of text in order.
-type chunker struct {
-	text    string
-	chunks  []chunk
-	line    int // number of the line at offset counted
-	counted int // offset up to which lines are counted
-}
-
-// add cuts text[start:end] into chunks under heading. Blank text gives no chunk.
-func (c *chunker) add(heading string, start, end int) {
-	for {
-		rest := strings.TrimLeftFunc(c.text[start:end], unicode.IsSpace)
-		if rest == "" {
-			return
+// documentTitle returns the title of a document whose front matter has none.
+func documentTitle(id, text string, root *block, found map[*block]heading) string {
+	first := ""
+	for _, b := range root.children {
+		h, isHeading := found[b]
+		if isHeading && h.level == 1 {
+			return h.words
 		}
-		blank := c.text[start : end-len(rest)]
-		start += strings.LastIndexByte(blank, '\n') + 1 // the first line keeps its indentation
-		cut := start + chunkLength(c.text[start:end])
-
-		c.line += strings.Count(c.text[c.counted:start], "\n")
-		c.counted = start
-
-		c.chunks = append(c.chunks, chunk{
-			heading: heading,
-			line:    c.line,
-			text:    strings.TrimRightFunc(c.text[start:cut], unicode.IsSpace),
-		})
-		start = cut
-	}
-}
-
-// chunkLength returns the length in bytes of the first chunk of text. Text that is too long is cut at
-// the last boundary of the best kind: a paragraph, a line outside code, a line of code, a sentence, a
-// word. A boundary in the first third would make a tiny chunk. It is used only to keep code whole.
-func chunkLength(text string) int {
-	limit := runeOffset(text, maxChunkRunes)
-	if limit == len(text) {
-		return limit
-	}
-	text = text[:limit]
-	minLength := limit / 3
-
-	last := lastBoundaries(text)
-	switch {
-	case last.paragraph > minLength:
-		return last.paragraph
-	case last.line > minLength:
-		return last.line
-	case last.code > 0:
-		return cmp.Or(last.line, last.code)
-	}
-
-	sentence := lastEnd(text, ". ", "! ", "? ", "。", "！", "？")
-	if sentence > minLength {
-		return sentence
-	}
-	word := lastEnd(text, " ", "\t")
-	if word > minLength {
-		return word
-	}
-	return limit
-}
-
-// boundaries are the offsets after the last line of each kind, 0 if there is none.
-type boundaries struct {
-	paragraph int // a blank line outside code
-	line      int // any line outside code
-	code      int // a line inside fenced code
-}
-
-// lastBoundaries returns the boundaries among the complete lines of text. text must begin outside code.
-func lastBoundaries(text string) boundaries {
-	var last boundaries
-	fence := ""
-	at := 0
-
-	complete := text[:strings.LastIndexByte(text, '\n')+1]
-	for full := range strings.Lines(complete) {
-		at += len(full)
-		line := strings.TrimSpace(full)
-		fence = nextFence(fence, line)
-		if fence != "" {
-			last.code = at
+		if isHeading && first == "" {
+			first = h.words
+		}
+		if b.kind != blockHTML {
 			continue
 		}
-		last.line = at
-		if line == "" {
-			last.paragraph = at
+		if match := htmlHeading.FindStringSubmatch(text[b.start:b.end]); match != nil {
+			if words := plainWords(match[1]); words != "" {
+				return words
+			}
 		}
 	}
-	return last
+	if first != "" {
+		return first
+	}
+	return fileTitle(id)
 }
 
-// lastEnd returns the offset after the last mark in text, or 0 if text has none of the marks.
-func lastEnd(text string, marks ...string) int {
-	last := 0
-	for _, mark := range marks {
-		if i := strings.LastIndex(text, mark); i >= 0 {
-			last = max(last, i+len(mark))
+// fileTitle returns the name of a file without its suffix, or that of its folder if it is an index.
+func fileTitle(id string) string {
+	name := strings.TrimSuffix(path.Base(id), path.Ext(id))
+	switch strings.ToLower(name) {
+	case "index", "_index", "readme":
+		if folder := path.Base(path.Dir(id)); folder != "." && folder != "/" {
+			return folder
 		}
 	}
-	return last
+	return name
 }
 
-// lineEnd returns the offset after the line that contains offset at. The line includes its newline.
-func lineEnd(text string, at int) int {
-	if i := strings.IndexByte(text[at:], '\n'); i >= 0 {
-		return at + i + 1
-	}
-	return len(text)
+// chunker collects the chunks of a document in order.
+type chunker struct {
+	text   string
+	title  string
+	chunks []chunk
+
+	levels  [6]string // by level: the words of the headings above the current section
+	current chunk     // without its text
+	lines   []string  // the text of the current chunk
+	runes   int       // the length of lines, with their newlines
+	last    int       // number of the last source line in the current chunk
 }
 
-// runeOffset returns the offset of the nth rune of text, counted from 0, or len(text) if text is
-// shorter.
-func runeOffset(text string, n int) int {
-	for i := range text {
-		if n == 0 {
-			return i
+// addSections adds the chunks of all sections.
+func (c *chunker) addSections(root *block, found map[*block]heading) {
+	var above heading // the heading of the current section
+	begun := 0        // the number of chunks before it
+	for _, b := range root.children {
+		h, isHeading := found[b]
+		if !isHeading {
+			c.addBlock(b)
+			continue
 		}
-		n--
+		c.flush()
+		isOuter := h.level > above.level // its words are in the paths of the sections inside
+		if !isOuter {
+			c.addEmptySection(above, begun)
+		}
+		above = h
+		begun = len(c.chunks)
+		c.enter(h)
 	}
-	return len(text)
+	c.flush()
+	c.addEmptySection(above, begun)
+	if len(c.chunks) == 0 && hasWords(c.title) && strings.TrimSpace(c.text) != "" {
+		c.chunks = []chunk{{line: max(1, above.line), slug: above.slug, text: c.title}}
+	}
+}
+
+// enter begins the section of a heading.
+func (c *chunker) enter(h heading) {
+	c.levels[h.level-1] = h.words
+	clear(c.levels[h.level:])
+	if c.levels[0] == c.title {
+		c.levels[0] = "" // a hit shows the title separately
+	}
+	c.current.heading = headingPath(c.levels)
+	c.current.slug = h.slug
+}
+
+// headingPath returns the path of the headings in levels, without the empty ones. Of a long path it returns
+// the innermost headings that fit.
+func headingPath(levels [6]string) string {
+	path := ""
+	for _, words := range slices.Backward(levels[:]) {
+		if words == "" {
+			continue
+		}
+		longer := words
+		if path != "" {
+			longer += " > " + path
+		}
+		if utf8.RuneCountInString(longer) > maxHeadingRunes {
+			break
+		}
+		path = longer
+	}
+	return path
+}
+
+// addEmptySection adds a chunk for a heading without text, so that it is found.
+func (c *chunker) addEmptySection(h heading, begun int) {
+	if len(c.chunks) > begun || h.words == "" || h.words == c.title {
+		return
+	}
+	c.chunks = append(c.chunks, chunk{
+		heading: c.current.heading,
+		slug:    h.slug,
+		line:    h.line,
+		text:    h.words,
+	})
+}
+
+// addBlock adds a block to the current section. A list or quote that fits into a chunk is not cut, a longer
+// one is cut between its items.
+func (c *chunker) addBlock(b *block) {
+	isLong := int(b.end-b.start) > maxChunkRunes
+	switch {
+	case b.kind.isContainer() && isLong:
+		for _, child := range b.children {
+			c.addBlock(child)
+		}
+	case b.kind == blockFence:
+		c.addPiece(fencePiece(b, c.text))
+	case b.kind == blockTable:
+		c.addPiece(tablePiece(b, c.text))
+	default:
+		c.addPiece(piece{
+			lines:   blockLines(b, c.text),
+			isWhole: b.kind.isContainer(),
+		})
+	}
+}
+
+// addPiece adds a piece to the current chunk, or begins another one. A piece that has no room is cut.
+func (c *chunker) addPiece(p piece) {
+	if len(p.lines) == 0 {
+		return
+	}
+	if n := p.runes(); c.runes+n+2 > maxChunkRunes && (c.runes > maxChunkRunes/3 || p.isWhole && n <= maxChunkRunes) {
+		c.flush()
+	}
+	for len(p.lines) > 0 {
+		room := maxChunkRunes - c.runes - 2
+		if c.runes == 0 {
+			room = maxChunkRunes
+		}
+		c.addLines(p.cut(room))
+		if len(p.lines) > 0 {
+			c.flush()
+		}
+	}
+}
+
+// addLines adds lines to the current chunk.
+func (c *chunker) addLines(lines []sourceLine) {
+	if len(c.lines) == 0 {
+		c.current.line = lines[0].number
+	} else if lines[0].number > c.last+1 {
+		c.lines = append(c.lines, "")
+		c.runes++
+	}
+	for _, line := range lines {
+		c.lines = append(c.lines, line.text)
+		c.runes += utf8.RuneCountInString(line.text) + 1
+		c.last = line.number
+	}
+}
+
+// flush ends the current chunk.
+func (c *chunker) flush() {
+	text := strings.TrimRight(strings.Join(c.lines, "\n"), " \t\r\n")
+	if hasWords(text) {
+		c.current.text = text
+		c.chunks = append(c.chunks, c.current)
+	}
+	c.lines = c.lines[:0]
+	c.runes = 0
 }

@@ -224,14 +224,14 @@ func skipValue(v rawValue, at int) int {
 	return at
 }
 
-// fields are the members of an object. A member that is absent or null has the zero value.
-type fields struct {
+// objectMembers are the members of an object. A member that is absent or null has the zero value.
+type objectMembers struct {
 	path    string // of the object in the message, with a dot at its end
 	members []member
 	shared  *decoding
 }
 
-// decoding is what all fields of a message share.
+// decoding is what all members of a message share.
 type decoding struct {
 	problem typeProblem // the first member of a wrong type
 	members []member    // of all objects, so that a message needs no slice for each
@@ -244,14 +244,14 @@ type typeProblem struct {
 }
 
 // fieldsOf returns the members of an object, none of another value.
-func (d *decoding) fieldsOf(v rawValue, path string) fields {
+func (d *decoding) fieldsOf(v rawValue, path string) objectMembers {
 	begin := len(d.members)
 	d.members = appendMembers(d.members, v)
-	return fields{path, d.members[begin:], d}
+	return objectMembers{path, d.members[begin:], d}
 }
 
 // get returns the value of a member.
-func (f *fields) get(name string) rawValue {
+func (f *objectMembers) get(name string) rawValue {
 	for _, m := range f.members {
 		if m.name == name {
 			return m.value
@@ -261,14 +261,14 @@ func (f *fields) get(name string) rawValue {
 }
 
 // fail keeps the first problem.
-func (f *fields) fail(name string, v rawValue) {
+func (f *objectMembers) fail(name string, v rawValue) {
 	if f.shared.problem.name == "" {
 		f.shared.problem = typeProblem{f.path + name, v.kind()}
 	}
 }
 
 // text returns the value of a string.
-func (f *fields) text(name string) string {
+func (f *objectMembers) text(name string) string {
 	v := f.get(name)
 	if v.isAbsent() {
 		return ""
@@ -281,7 +281,7 @@ func (f *fields) text(name string) string {
 }
 
 // flag returns the value of a boolean.
-func (f *fields) flag(name string) bool {
+func (f *objectMembers) flag(name string) bool {
 	v := f.get(name)
 	if !v.isAbsent() && v != "true" && v != "false" {
 		f.fail(name, v)
@@ -290,7 +290,7 @@ func (f *fields) flag(name string) bool {
 }
 
 // texts returns the values of an array of strings.
-func (f *fields) texts(name string) []string {
+func (f *objectMembers) texts(name string) []string {
 	v := f.get(name)
 	if v.isAbsent() {
 		return nil
@@ -312,7 +312,7 @@ func (f *fields) texts(name string) []string {
 }
 
 // object returns the members of an object. path is that of its members.
-func (f *fields) object(name, path string) fields {
+func (f *objectMembers) object(name, path string) objectMembers {
 	v := f.get(name)
 	if !v.isAbsent() && !v.isObject() {
 		f.fail(name, v)

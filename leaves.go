@@ -1,0 +1,419 @@
+package main
+
+// How blocks begin, and the blocks without children: headings, code, HTML, tables, and what MDX, Jekyll and Hugo add to Markdown.
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// startBlock begins a block at the place of the current line, after the first *matched open blocks. It
+// reports whether it did, and whether it has consumed the line.
+func (p *blockParser) startBlock(matched *int) (started, isDone bool) {
+	tip := p.open[len(p.open)-1]
+	container := p.open[*matched-1]
+	if p.isBlank() {
+		return false, false
+	}
+	if p.indentation() >= 4 {
+		canStart := tip.kind != blockParagraph && container.kind != blockTable
+		if canStart {
+			p.closeTo(*matched)
+			p.skipColumns(4)
+			p.push(&block{kind: blockIndented})
+			*matched = len(p.open)
+		}
+		return false, false
+	}
+
+	if container.kind == blockParagraph && *matched == len(p.open) {
+		if p.underline(container) || p.tableHead(container) {
+			return true, true
+		}
+	}
+	return p.startNew(matched, container)
+}
+
+// startNew begins a block that the next character announces.
+func (p *blockParser) startNew(matched *int, container *block) (started, isDone bool) {
+	rest := p.rest()
+	begin := func(b *block) *block {
+		p.closeTo(*matched)
+		b = p.push(b)
+		*matched = len(p.open)
+		return b
+	}
+	isDeep := len(p.open) >= maxBlockDepth
+
+	switch c := rest[0]; c {
+	case '>':
+		if isDeep {
+			return false, false
+		}
+		begin(&block{kind: blockQuote})
+		p.skipQuoteMark()
+		return true, false
+	case '#':
+		return p.startHeading(begin)
+	case '`', '~':
+		return p.startFence(begin)
+	case '<':
+		return p.startHTML(begin, container)
+	case '{':
+		return p.startTemplate(begin)
+	case 'i', 'e':
+		isTop := *matched == 1 && container.kind == blockDocument
+		if isTop && moduleLine.MatchString(rest) {
+			p.balance = 0
+			begin(&block{kind: blockModule})
+			p.closeModuleLine()
+			return true, true
+		}
+	}
+	if isRule(rest) {
+		begin(&block{kind: blockRule})
+		p.closeTo(len(p.open) - 1)
+		return true, true
+	}
+	if isDeep {
+		return false, false
+	}
+	return p.startItem(begin, container), false
+}
+
+// closeModuleLine adds the first line of a module.
+func (p *blockParser) closeModuleLine() {
+	p.addVerbatim(p.open[len(p.open)-1])
+}
+
+// addVerbatim adds the rest of the line to a verbatim block, and closes one that ends with it.
+func (p *blockParser) addVerbatim(b *block) {
+	b.lines = append(b.lines, p.span())
+	b.end = int32(p.next)
+	line := p.text[p.at:p.end]
+	isEnd := false
+	switch b.kind {
+	case blockHTML:
+		isEnd = b.level < 6 && endsHTML(b.level, line)
+	case blockModule:
+		for _, c := range []byte(line) {
+			switch c {
+			case '(', '[', '{':
+				p.balance++
+			case ')', ']', '}':
+				p.balance--
+			}
+		}
+	case blockTemplate:
+		isEnd = p.next >= p.until
+	default: // code ends otherwise
+	}
+	if isEnd {
+		p.closeTo(len(p.open) - 1)
+	}
+}
+
+// startHeading begins an ATX heading.
+func (p *blockParser) startHeading(begin func(*block) *block) (started, isDone bool) {
+	rest := p.rest()
+	text := strings.TrimLeft(rest, "#")
+	level := len(rest) - len(text)
+	if level > 6 || text != "" && text[0] != ' ' && text[0] != '\t' {
+		return false, false
+	}
+
+	b := begin(&block{
+		kind:  blockHeading,
+		level: uint8(level),
+	})
+	p.skipMark(level)
+	s := p.textSpan()
+	text = p.text[s.start:s.end]
+	withoutMarks := strings.TrimRight(text, "#")
+	if withoutMarks == "" || strings.HasSuffix(withoutMarks, " ") || strings.HasSuffix(withoutMarks, "\t") {
+		s.end = s.start + int32(len(strings.TrimRight(withoutMarks, " \t")))
+	}
+	b.lines = []span{s}
+	p.closeTo(len(p.open) - 1)
+	return true, true
+}
+
+// underline turns a paragraph into a setext heading if the line underlines it.
+func (p *blockParser) underline(paragraph *block) bool {
+	rest := strings.TrimRight(p.rest(), " \t")
+	level := uint8(1)
+	if rest[0] == '-' {
+		level = 2
+	}
+	if rest[0] != '=' && rest[0] != '-' || strings.Trim(rest, rest[:1]) != "" {
+		return false
+	}
+
+	parent := p.open[len(p.open)-2]
+	p.takeDefinitions(paragraph, parent)
+	if len(paragraph.lines) == 0 { // only definitions: the line is text
+		p.open = p.open[:len(p.open)-1]
+		return false
+	}
+	paragraph.kind = blockHeading
+	paragraph.level = level
+	paragraph.end = int32(p.next)
+	p.closeTo(len(p.open) - 1)
+	return true
+}
+
+// startFence begins fenced code.
+func (p *blockParser) startFence(begin func(*block) *block) (started, isDone bool) {
+	rest := p.rest()
+	info := strings.TrimLeft(rest, rest[:1])
+	length := len(rest) - len(info)
+	if length < 3 || rest[0] == '`' && strings.Contains(info, "`") {
+		return false, false
+	}
+	indent := p.indentation()
+	begin(&block{
+		kind:   blockFence,
+		mark:   rest[0],
+		length: int32(length),
+		indent: int32(indent),
+		info:   strings.TrimSpace(info),
+	})
+	return true, true
+}
+
+// continueFence reports whether the line is the closing fence of b. Else it skips the indentation of
+// the opening one.
+func (p *blockParser) continueFence(b *block) bool {
+	rest := strings.TrimRight(p.rest(), " \t")
+	isClosing := p.indentation() < 4 && len(rest) >= int(b.length) && strings.Trim(rest, string(b.mark)) == ""
+	if !isClosing {
+		p.skipColumns(int(b.indent))
+		return false
+	}
+	b.closed = true
+	b.end = int32(p.next)
+	p.closeTo(len(p.open) - 1)
+	return true
+}
+
+// isRule reports whether a line is a thematic break.
+func isRule(line string) bool {
+	if strings.IndexByte("*-_", line[0]) < 0 || strings.Trim(line, line[:1]+" \t") != "" {
+		return false
+	}
+	return strings.Count(line, line[:1]) >= 3
+}
+
+var listMark = regexp.MustCompile(`^(?:[-+*]|(\d{1,9})[.)])(?:[ \t]|$)`)
+
+// startItem begins an item, and a list if there is none with its mark.
+func (p *blockParser) startItem(begin func(*block) *block, container *block) bool {
+	rest := p.rest()
+	found := listMark.FindStringSubmatch(rest[:min(len(rest), 12)])
+	if found == nil || len(rest) > 12 && len(found[0]) == 12 {
+		return false
+	}
+	number, _ := strconv.ParseInt(found[1], 10, 32)
+	isOrdered := found[1] != ""
+	width := max(len(found[1])+1, 1)
+	isEmpty := isBlankText(rest[width:])
+	if container.kind == blockParagraph && (isEmpty || isOrdered && number != 1) {
+		return false
+	}
+
+	mark := rest[width-1]
+	if container.kind != blockList || container.mark != mark {
+		begin(&block{
+			kind:    blockList,
+			mark:    mark,
+			ordered: isOrdered,
+			length:  int32(number),
+		})
+	}
+	outer := p.indentation()
+	item := begin(&block{kind: blockItem})
+	p.skipMark(width)
+	inner := p.indentation()
+	if inner > 4 || inner < 1 || isEmpty {
+		inner = 1
+	}
+	p.skipColumns(inner)
+	item.indent = int32(outer + width + inner)
+	return true
+}
+
+// rawTags are the elements whose content is no Markdown, up to their end tag.
+var rawTags = regexp.MustCompile(`(?i)^<(?:script|pre|style|textarea)(?:[\s>]|$)`)
+
+// rawScript are those of them that have no text.
+var rawScript = regexp.MustCompile(`(?i)^\s*<(?:script|style)\b`)
+
+var rawTagEnds = regexp.MustCompile(`(?i)</(?:script|pre|style|textarea)>`)
+
+// blockTags are the elements that interrupt a paragraph.
+var blockTags = regexp.MustCompile(`(?i)^</?(?:address|article|aside|base|basefont|blockquote|body|caption|` +
+	`center|col|colgroup|dd|details|dialog|dir|div|dl|dt|fieldset|figcaption|figure|footer|form|frame|frameset|` +
+	`h[1-6]|head|header|hr|html|iframe|legend|li|link|main|menu|menuitem|nav|noframes|ol|optgroup|option|p|param|` +
+	`search|section|summary|table|tbody|td|tfoot|th|thead|title|tr|track|ul)(?:\s|/?>|$)`)
+
+// anyTag is a whole tag on a line of its own. Values in braces are those of JSX.
+var anyTag = regexp.MustCompile(`^<(?:/[A-Za-z][\w.-]*\s*|[A-Za-z][\w.-]*` +
+	`(?:\s+(?:[A-Za-z_:][\w.:-]*(?:\s*=\s*(?:[^\s"'=<>` + "`" + `{}]+|'[^']*'|"[^"]*"|\{.*\}))?|\{.*\}))*\s*/?)>\s*$`)
+
+// fragmentTag is a tag of JSX without a name.
+var fragmentTag = regexp.MustCompile(`^</?>\s*$`)
+
+// htmlKind returns the kind of HTML block that a line begins, 1 to 7, or 0.
+func htmlKind(line string) uint8 {
+	switch {
+	case rawTags.MatchString(line):
+		return 1
+	case strings.HasPrefix(line, "<!--"):
+		return 2
+	case strings.HasPrefix(line, "<?"):
+		return 3
+	case strings.HasPrefix(line, "<![CDATA["):
+		return 5
+	case len(line) > 2 && line[1] == '!' && (line[2]|0x20) >= 'a' && (line[2]|0x20) <= 'z':
+		return 4
+	case blockTags.MatchString(line):
+		return 6
+	case anyTag.MatchString(line), fragmentTag.MatchString(line):
+		return 7
+	}
+	return 0
+}
+
+// endsHTML reports whether a line ends an HTML block of a kind from 1 to 5.
+func endsHTML(kind uint8, line string) bool {
+	switch kind {
+	case 1:
+		return rawTagEnds.MatchString(line)
+	case 2:
+		return strings.Contains(line, "-->")
+	case 3:
+		return strings.Contains(line, "?>")
+	case 4:
+		return strings.Contains(line, ">")
+	}
+	return strings.Contains(line, "]]>")
+}
+
+// startHTML begins an HTML block.
+func (p *blockParser) startHTML(begin func(*block) *block, container *block) (started, isDone bool) {
+	kind := htmlKind(p.rest())
+	isParagraph := container.kind == blockParagraph || p.open[len(p.open)-1].kind == blockParagraph
+	if kind == 0 || kind == 7 && isParagraph {
+		return false, false
+	}
+	b := begin(&block{
+		kind:  blockHTML,
+		level: kind,
+	})
+	p.addVerbatim(b)
+	return true, true
+}
+
+// moduleLine is a line of MDX that imports or exports.
+var moduleLine = regexp.MustCompile(`^(?:import\s+(?:['"{*]|\w+\s*(?:,\s*[{*].*)?\s+from\s+['"]|\w+\s*,\s*\{)|` +
+	`export\s+(?:(?:const|let|var)\s+[\w{\[]|(?:default\s+)?(?:async\s+)?function\b|(?:default\s+)?class\s+\w+\s*[{e]|` +
+	`default\s.*[({;=]|[{*]))`)
+
+// templateTag is a tag of Jekyll or Hugo whose content is code, or no text at all.
+var templateTag = regexp.MustCompile(`^\{[{%][%<]?-?\s*(highlight|raw|comment|mermaid)\b`)
+
+// templateEnds are the end tags of these, up to the end of the line.
+var templateEnds = map[string]*regexp.Regexp{
+	"highlight": templateEnd("highlight"),
+	"raw":       templateEnd("raw"),
+	"comment":   templateEnd("comment"),
+	"mermaid":   templateEnd("mermaid"),
+}
+
+func templateEnd(name string) *regexp.Regexp {
+	return regexp.MustCompile(`\{[{%][%<]?-?\s*(?:end|/)` + name + `\b[^\n]*`)
+}
+
+// startTemplate begins a template block, if its end tag follows.
+func (p *blockParser) startTemplate(begin func(*block) *block) (started, isDone bool) {
+	found := templateTag.FindStringSubmatch(p.rest())
+	if found == nil || p.unclosed[found[1]] {
+		return false, false
+	}
+	end := templateEnds[found[1]].FindStringIndex(p.text[p.nonspace:])
+	if end == nil {
+		p.unclosed[found[1]] = true
+		return false, false
+	}
+
+	p.until = p.nonspace + end[1]
+	b := begin(&block{
+		kind: blockTemplate,
+		info: found[1],
+	})
+	p.addVerbatim(b)
+	return true, true
+}
+
+// tableHead turns the last line of a paragraph into the head of a table if the line is a delimiter row
+// with as many cells.
+func (p *blockParser) tableHead(paragraph *block) bool {
+	row := p.rest()
+	if !isDelimiterRow(row) {
+		return false
+	}
+	n := len(paragraph.lines)
+	head := paragraph.lines[n-1]
+	cells := len(tableCells(p.text[head.start:head.end]))
+	if cells != len(tableCells(row)) || strings.IndexByte(p.text[head.start:head.end]+row, '|') < 0 {
+		return false
+	}
+
+	delimiter := p.textSpan()
+	if n > 1 {
+		paragraph.lines = paragraph.lines[:n-1]
+		paragraph.end = head.start
+		table := p.push(&block{kind: blockTable})
+		table.line--
+		table.start = head.start
+		table.lines = []span{head, delimiter}
+		return true
+	}
+	paragraph.kind = blockTable
+	paragraph.lines = append(paragraph.lines, delimiter)
+	paragraph.end = int32(p.next)
+	return true
+}
+
+// isDelimiterRow reports whether a line is like "|:--|--:|".
+func isDelimiterRow(line string) bool {
+	if strings.Trim(line, "|:- \t") != "" {
+		return false
+	}
+	for _, cell := range tableCells(line) {
+		dashes := strings.TrimPrefix(strings.TrimSuffix(cell, ":"), ":")
+		if dashes == "" || strings.Trim(dashes, "-") != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// tableCells splits a row of a table at its "|" that have no backslash before them.
+func tableCells(row string) []string {
+	row = strings.TrimSpace(row)
+	row = strings.TrimPrefix(row, "|")
+	var cells []string
+	begin := 0
+	for i := range len(row) {
+		if row[i] == '|' && (i == 0 || row[i-1] != '\\') {
+			cells = append(cells, strings.TrimSpace(row[begin:i]))
+			begin = i + 1
+		}
+	}
+	if last := strings.TrimSpace(row[begin:]); last != "" || len(cells) == 0 {
+		cells = append(cells, last)
+	}
+	return cells
+}

@@ -1,0 +1,220 @@
+package main
+
+// Pieces of a section: the lines of a block, cleaned, and how they are cut so that each part can be read
+// alone.
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// maxChunkRunes is the most characters that a chunk has. Longer sections are cut.
+const maxChunkRunes = 1200
+
+// sourceLine is a cleaned line of a document, and its number there.
+type sourceLine struct {
+	text   string
+	number int
+}
+
+// piece is a block, or a part of one.
+type piece struct {
+	head    []string // lines that each part begins with: the head of a table, the opening fence
+	foot    string   // line that each part ends with: the closing fence
+	lines   []sourceLine
+	isWhole bool // it is not cut if it fits into a chunk
+}
+
+// runes returns the number of characters of p, with its newlines.
+func (p piece) runes() int {
+	n := p.frame()
+	for _, line := range p.lines {
+		n += utf8.RuneCountInString(line.text) + 1
+	}
+	return n
+}
+
+// frame returns the number of characters of head and foot.
+func (p piece) frame() int {
+	n := utf8.RuneCountInString(p.foot)
+	if p.foot != "" {
+		n++
+	}
+	for _, line := range p.head {
+		n += utf8.RuneCountInString(line) + 1
+	}
+	return n
+}
+
+// cut takes the lines from p that have room characters together with head and foot, at least a part
+// of one. A long head is not repeated.
+func (p *piece) cut(room int) []sourceLine {
+	frame := p.frame()
+	if frame > maxChunkRunes/2 {
+		p.lines = append(p.headLines(), p.lines...)
+		p.head, p.foot, frame = nil, "", 0
+	}
+	room = max(room-frame, 1)
+
+	n := 0
+	runes := 0
+	for n < len(p.lines) {
+		runes += utf8.RuneCountInString(p.lines[n].text) + 1
+		if runes > room+1 {
+			break
+		}
+		n++
+	}
+
+	var taken []sourceLine
+	if n == 0 {
+		first := &p.lines[0]
+		length := lineCut(first.text, room)
+		taken = []sourceLine{{first.text[:length], first.number}}
+		first.text = strings.TrimLeft(first.text[length:], " \t")
+		if first.text == "" {
+			p.lines = p.lines[1:]
+		}
+	} else {
+		taken = p.lines[:n:n]
+		p.lines = p.lines[n:]
+	}
+
+	framed := append(p.headLinesAt(taken[0].number), taken...)
+	if p.foot != "" {
+		framed = append(framed, sourceLine{p.foot, taken[len(taken)-1].number + 1})
+	}
+	return framed
+}
+
+// headLines returns the head as lines before the first one.
+func (p *piece) headLines() []sourceLine { return p.headLinesAt(p.lines[0].number) }
+
+func (p *piece) headLinesAt(number int) []sourceLine {
+	lines := make([]sourceLine, len(p.head), len(p.head)+1)
+	for i, text := range p.head {
+		lines[i] = sourceLine{text, max(1, number-len(p.head)+i)}
+	}
+	return lines
+}
+
+// lineCut returns where a line that has more than room characters is cut: after a sentence, else after
+// a word, unless that leaves a tiny part.
+func lineCut(line string, room int) int {
+	limit := runeOffset(line, room)
+	minLength := limit / 3
+	if sentence := lastEnd(line[:limit], ". ", "! ", "? ", "。", "！", "？"); sentence > minLength {
+		return sentence
+	}
+	if word := lastEnd(line[:limit], " ", "\t"); word > minLength {
+		return word
+	}
+	return limit
+}
+
+// lastEnd returns the offset after the last mark in text, or 0 if text has none of the marks.
+func lastEnd(text string, marks ...string) int {
+	last := 0
+	for _, mark := range marks {
+		if i := strings.LastIndex(text, mark); i >= 0 {
+			last = max(last, i+len(mark))
+		}
+	}
+	return last
+}
+
+// sourceOf returns the whole source lines of b.
+func sourceOf(b *block, text string) string {
+	begin := strings.LastIndexByte(text[:b.start], '\n') + 1
+	return strings.TrimRight(text[begin:b.end], "\r\n")
+}
+
+// splitLines splits source, whose first line has a number, and leaves out data.
+func splitLines(source string, number int) []sourceLine {
+	var lines []sourceLine
+	for line := range strings.SplitSeq(source, "\n") {
+		line = strings.TrimRight(line, "\r")
+		cleaned := withoutData(line)
+		if cleaned != "" || line == "" {
+			lines = append(lines, sourceLine{cleaned, number})
+		}
+		number++
+	}
+	return lines
+}
+
+// fencePiece returns fenced code.
+func fencePiece(b *block, text string) piece {
+	lines := splitLines(sourceOf(b, text), int(b.line))
+	if len(lines) == 0 {
+		return piece{}
+	}
+	opening := lines[0].text
+	indentation := opening[:len(opening)-len(strings.TrimLeft(opening, " \t"))]
+	p := piece{
+		head:  []string{opening},
+		foot:  indentation + strings.Repeat(string(b.mark), int(b.length)),
+		lines: lines[1:],
+	}
+	if b.closed && len(p.lines) > 0 {
+		p.lines = p.lines[:len(p.lines)-1]
+	}
+	return p
+}
+
+// tablePiece returns a table.
+func tablePiece(b *block, text string) piece {
+	lines := splitLines(withoutMarkup(sourceOf(b, text)), int(b.line))
+	if len(lines) < 3 {
+		return piece{lines: lines}
+	}
+	return piece{
+		head:  []string{lines[0].text, lines[1].text},
+		lines: lines[2:],
+	}
+}
+
+// blockLines returns the cleaned lines of b and of the blocks in it.
+func blockLines(b *block, text string) []sourceLine {
+	if b.kind.isContainer() {
+		var lines []sourceLine
+		for _, child := range b.children {
+			more := blockLines(child, text)
+			if len(lines) > 0 && len(more) > 0 && more[0].number > lines[len(lines)-1].number+1 {
+				lines = append(lines, sourceLine{"", more[0].number - 1})
+			}
+			lines = append(lines, more...)
+		}
+		return lines
+	}
+
+	source := sourceOf(b, text)
+	switch b.kind {
+	case blockFence, blockIndented:
+		return splitLines(source, int(b.line))
+	case blockTemplate:
+		if b.info == "comment" {
+			return nil
+		}
+	case blockHTML:
+		isScript := b.level == 1 && rawScript.MatchString(source)
+		if isScript || b.level > 1 && b.level < 6 && b.level != 2 {
+			return nil
+		}
+	case blockDefinition, blockModule, blockRule:
+		return nil
+	default:
+	}
+	return withoutBlank(splitLines(withoutMarkup(source), int(b.line)))
+}
+
+// withoutBlank returns lines without those that have nothing to read.
+func withoutBlank(lines []sourceLine) []sourceLine {
+	kept := lines[:0]
+	for _, line := range lines {
+		if hasWords(line.text) {
+			kept = append(kept, line)
+		}
+	}
+	return kept
+}
