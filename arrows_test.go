@@ -29,14 +29,14 @@ type layer struct {
 
 // layers are those of ARCHITECTURE.md, the lowest first.
 var layers = []layer{
-	{"foundation", []string{"limits", "breaker", "build", "parsers", "settings", "settings_read", "answers"}, nil},
+	{"foundation", []string{"limits", "breaker", "build", "cgroup", "parsers", "settings", "settings_read", "answers"}, nil},
 	{"record", []string{"record", "propagate"}, []string{"foundation"}},
 	{"views", []string{"log", "outcomes", "families", "metrics", "spans", "traces", "gauges", "waterfall", "recorder"}, []string{"foundation", "record"}},
 	{"observability", []string{"observe", "pprof"}, []string{"foundation", "record", "views"}},
 	{"text", []string{"stem", "terms", "embed", "embed_api", "embed_remote"}, []string{"foundation", "record"}},
 	{"documents", []string{"markdown", "documents", "store", "leftout", "durable", "system_linux", "scan", "folder"}, []string{"foundation", "record", "observability"}},
 	{"memory", []string{"index", "ranking", "memory"}, []string{"foundation", "record", "observability", "text", "documents"}},
-	{"database", []string{"frequencies", "postgres", "replicas", "writes", "queries", "upkeep"}, []string{"foundation", "record", "observability", "text", "documents"}},
+	{"database", []string{"frequencies", "dberrors", "postgres", "dbhealth", "replicas", "writes", "queries", "upkeep"}, []string{"foundation", "record", "observability", "text", "documents"}},
 	{"service", []string{"guard", "health", "nearby", "handlers", "bulk", "page"}, []string{"foundation", "record", "views", "observability", "documents"}},
 	{"agents", []string{"members", "jsonrpc", "streams", "call", "arguments", "sections", "quote", "tools", "resources", "methods", "mcp"}, []string{"foundation", "record", "observability", "documents", "service"}},
 	{"entry", []string{"server", "main"}, []string{"foundation", "record", "views", "observability", "text", "documents", "memory", "database", "service", "agents"}},
