@@ -69,22 +69,32 @@ func withoutMarkup(text string) string {
 	}
 	var out strings.Builder
 	unclosed := make(map[string]bool) // marks that no other one ends
+	hasGap := false                   // a tag that separates words has been left out
+	write := func(part string) {
+		if hasGap && endsInWord(out.String()) && beginsWithWord(part) {
+			out.WriteByte(' ')
+		}
+		hasGap = hasGap && part == ""
+		out.WriteString(part)
+	}
 	for at := 0; at < len(text); {
 		next := strings.IndexAny(text[at:], "<{`\\")
 		if next < 0 {
-			out.WriteString(text[at:])
+			write(text[at:])
 			break
 		}
-		out.WriteString(text[at : at+next])
+		write(text[at : at+next])
 		at += next
 
 		if n := codeLength(text[at:], unclosed); n > 0 {
-			out.WriteString(text[at : at+n])
+			write(text[at : at+n])
 			at += n
 			continue
 		}
 		if n := invisibleLength(text[at:], unclosed); n > 0 {
-			out.WriteString(visible(text[at : at+n]))
+			tag := text[at : at+n]
+			write(visible(tag))
+			hasGap = hasGap || separatesWords(tag)
 			at += n
 			continue
 		}
@@ -92,10 +102,33 @@ func withoutMarkup(text string) string {
 		if text[at] == '\\' {
 			n = min(2, len(text)-at)
 		}
-		out.WriteString(text[at : at+n])
+		write(text[at : at+n])
 		at += n
 	}
 	return out.String()
+}
+
+// separatesWords reports whether tag is that of an element between words, such as a cell of a table.
+func separatesWords(tag string) bool {
+	isNameRune := func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
+	name := strings.TrimPrefix(strings.TrimPrefix(tag, "<"), "/")
+	name = name[:len(name)-len(strings.TrimLeftFunc(name, isNameRune))]
+	if name == "" || tag[0] != '<' {
+		return false
+	}
+	return strings.EqualFold(name, "br") || !inlineTags.MatchString("<"+name+">")
+}
+
+// endsInWord reports whether the last rune of text belongs to a word.
+func endsInWord(text string) bool {
+	r, _ := utf8.DecodeLastRuneInString(text)
+	return isWordRune(r)
+}
+
+// beginsWithWord reports whether the first rune of text, or of the code in it, belongs to a word.
+func beginsWithWord(text string) bool {
+	r, _ := utf8.DecodeRuneInString(text)
+	return isWordRune(r)
 }
 
 // codeLength returns the length of the code span, or of its unmatched marks, that text begins with, or 0.

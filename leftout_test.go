@@ -101,6 +101,21 @@ func TestReadinessCountsWhatIsThereNow(t *testing.T) {
 	}
 }
 
+// TestReplicasCountWhatIsThereNow asks the replica that scans and one that does not, as soon as each is ready.
+func TestReplicasCountWhatIsThereNow(t *testing.T) {
+	t.Parallel()
+	dir := folderOf(t, "a.md", "# A")
+	env := "DATABASE_URL=" + newDatabase(t)
+	for _, name := range []string{"the one that scans", "another"} {
+		state := openTestServer(t, dir, env, "DOCS_SYNC_INTERVAL=1h").state()
+		for _, c := range state.checks[1:] {
+			if !strings.HasPrefix(c.detail, ": 1 documents") {
+				t.Errorf("%s: %+v", name, c)
+			}
+		}
+	}
+}
+
 // firstReadiness asks for readiness all the time while a server reads dir, and returns the first answer
 // that the index is ready.
 func firstReadiness(t *testing.T, dir string) string {

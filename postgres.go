@@ -1,7 +1,7 @@
 package main
 
-// The PostgreSQL store, for several replicas and large collections: its connection pool, its
-// transactions and the classes of its errors.
+// The PostgreSQL store, for several replicas and large collections: its connection pool and its
+// transactions.
 //
 // All statements run in transactions, through transact, except the few in execLong that may take
 // minutes. None relies on session state, so the store works behind a transaction pooler. A pooler
@@ -14,29 +14,20 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/lib/pq"
-	"github.com/lib/pq/pqerror"
 )
 
-const (
-	// statementTimeout ends a statement on the server, well before the caller's own deadline.
-	statementTimeout = handlerBudget / 2
-
-	// exactChunks is the most chunks that a search scores one by one. For no more than these, that is
-	// faster than the indexes.
-	exactChunks = 20_000
-)
+// exactChunks is the most chunks that a search scores one by one. For no more than these, that is faster
+// than the indexes.
+const exactChunks = 20_000
 
 // postgres is the store in a PostgreSQL database. Until open has succeeded, every operation returns
 // errUnavailable.
@@ -53,7 +44,7 @@ type postgres struct {
 	unavailable atomic.Pointer[string] // why the store is not open; nil once it is
 	breaker     breaker
 	checks      sync.Mutex                  // serializes checkHealth
-	checked     atomic.Pointer[checkResult] // what checkHealth found last
+	checked     atomic.Pointer[storeStatus] // what checkHealth found last
 	checking    atomic.Int64                // when the running check began, in Unix milliseconds; 0: none runs
 	frequencies atomic.Pointer[frequencies]
 
@@ -62,13 +53,6 @@ type postgres struct {
 	changes    atomic.Int64 // the value of settings.changes that the watchers know
 	modified   atomic.Int64 // chunks written here since the last ANALYZE
 	incomplete atomic.Bool  // chunks were stored here without their vectors
-}
-
-// checkResult is what checkHealth found.
-type checkResult struct {
-	documents int
-	chunks    int
-	took      time.Duration
 }
 
 // newPostgres prepares the store without connecting.
@@ -94,7 +78,7 @@ func newPostgres(cfg *settings, e embedder, o *observer) (*postgres, error) {
 
 	p.setUnavailable("the database has not been opened yet")
 	p.frequencies.Store(&frequencies{})
-	p.checked.Store(&checkResult{})
+	p.checked.Store(&storeStatus{})
 	return p, nil
 }
 
@@ -375,114 +359,6 @@ func sqlComment(ctx context.Context) string {
 	}
 	return "/*correlation_id='" + h.Get("X-Correlation-Id") + "'," +
 		"traceparent='" + h.Get("Traceparent") + "'*/ "
-}
-
-// databaseError is an error of the database with the class that telemetry reports.
-type databaseError struct {
-	class string // canceled, timeout, connection, an SQLSTATE, or _OTHER
-	err   error
-	kind  error // for the caller: errUnavailable, errDiskFull, context.Canceled or nil
-}
-
-func (e *databaseError) Error() string {
-	return "database: " + e.class + ": " + e.err.Error()
-}
-
-func (e *databaseError) Unwrap() []error   { return []error{e.err, e.kind} }
-func (e *databaseError) errorType() string { return e.class }
-
-// classify returns the error of a transaction that began at began as a databaseError, and tells the
-// breaker what it says about the database. It does not wrap an error that isAnswer accepts.
-func (p *postgres) classify(ctx context.Context, began time.Time, err error) error {
-	if isAnswer(err) {
-		p.breaker.answered()
-		return err
-	}
-	if errors.Is(ctx.Err(), context.Canceled) {
-		// The caller has gone. That says nothing about the database.
-		return &databaseError{class: "canceled", err: err, kind: context.Canceled}
-	}
-
-	state := pq.As(err)
-	if state != nil {
-		spanAttrs(ctx, slog.String("db.response.status_code", string(state.Code)))
-	}
-	switch {
-	case ctx.Err() != nil: // checked first: a statement that reaches its deadline fails in many ways
-		return p.timedOut(began, &databaseError{class: "timeout", err: err, kind: errUnavailable})
-	case state != nil:
-		return p.refusedStatement(state)
-	case isTimeout(err): // see deadlineConn
-		return p.timedOut(began, &databaseError{class: "connection", err: err, kind: errUnavailable})
-	case isConnectionError(err):
-		failure := &databaseError{class: "connection", err: err, kind: errUnavailable}
-		p.breaker.refused(failure)
-		return failure
-	}
-	p.breaker.answered()
-	return &databaseError{class: "_OTHER", err: err}
-}
-
-func (p *postgres) timedOut(began time.Time, failure *databaseError) error {
-	p.breaker.timedOut(began, statementTimeout, failure)
-	return failure
-}
-
-// refusedStatement returns the error for an SQLSTATE of the server. Only some of them mean that the
-// database cannot be used. The others are answers of a database that works, though the statement failed.
-func (p *postgres) refusedStatement(state *pq.Error) error {
-	failure := &databaseError{class: string(state.Code), err: state}
-	switch {
-	case state.Code == pqerror.DiskFull:
-		failure.kind = errDiskFull
-	case slices.Contains(awayClasses, state.Code.Class()),
-		strings.HasPrefix(string(state.Code), shutdownPrefix):
-		failure.kind = errUnavailable
-		p.breaker.refused(failure)
-		return failure
-	case slices.Contains(retryCodes, state.Code):
-		failure.kind = errUnavailable
-	}
-	p.breaker.answered()
-	return failure
-}
-
-// awayClasses are the classes of SQLSTATE that say that the database cannot be used, by any statement.
-var awayClasses = []pqerror.Class{
-	pqerror.ClassConnectionException,
-	pqerror.ClassInvalidAuthorizationSpecification,
-	pqerror.ClassInvalidCatalogName,
-	pqerror.ClassInsufficientResources,
-	pqerror.ClassSystemError,
-}
-
-// shutdownPrefix begins the SQLSTATEs of a server that starts, stops or has crashed. Others of class 57
-// are about one statement, such as its timeout.
-const shutdownPrefix = "57P"
-
-// retryCodes are the SQLSTATEs of one statement that may succeed later, though others succeed now.
-var retryCodes = []pqerror.Code{
-	pqerror.QueryCanceled, // statement_timeout
-	pqerror.LockNotAvailable,
-	pqerror.TRSerializationFailure,
-	pqerror.TRDeadlockDetected,
-	pqerror.ReadOnlySQLTransaction, // a standby: the primary has moved
-}
-
-// isAnswer reports whether err is a normal result of a working database, such as no rows.
-func isAnswer(err error) bool {
-	_, isUserError := errors.AsType[userError](err)
-	return isUserError ||
-		errors.Is(err, sql.ErrNoRows) ||
-		errors.Is(err, errElsewhere)
-}
-
-func isConnectionError(err error) bool {
-	_, isNetwork := errors.AsType[net.Error](err)
-	return isNetwork ||
-		errors.Is(err, driver.ErrBadConn) ||
-		errors.Is(err, io.EOF) ||
-		errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // execLong runs statements without a deadline, on a connection of their own. Behind a transaction

@@ -228,13 +228,3 @@ var errFirstScan = userError{
 	http.StatusServiceUnavailable,
 	"another replica is reading the folder for the first time",
 }
-
-// size reads the counts that recordChange keeps, because counting rows would be slow. It asks the database
-// even if the breaker is open.
-func (p *postgres) size(ctx context.Context) (documents, chunks int, err error) {
-	err = p.attempt(ctx, querySize, func(tx *transaction) error {
-		return tx.row(ctx, []any{&documents, &chunks}, `
-			SELECT documents, chunks FROM settings`)
-	})
-	return documents, chunks, err
-}

@@ -148,7 +148,8 @@ var varying = []rule{
 
 // ofAnotherServer are the parts that differ because RUNBOOK.md shows a server with more documents and traffic.
 var ofAnotherServer = []rule{
-	{`\d+ documents, \d+ chunks`, "N documents, N chunks"},
+	{`store ok: \d+ documents, \d+ chunks`, "store ok: N documents, N chunks"},
+	{`index ok: \d+ documents`, "index ok: N documents"},
 	{`(?m)^slowest: \d+|hits = \d+$|failed \d+ times`, "COUNT"},
 	{`(?m)^([a-z_]+(?:\{.*\})?) [-+.\de]+$`, "$1 N"}, // a metric's value
 }

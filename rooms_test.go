@@ -17,14 +17,14 @@ import (
 // TestImportsKeepTheWalls fails if a file imports what belongs in another room.
 func TestImportsKeepTheWalls(t *testing.T) {
 	rooms := map[string][]string{ // import: the files that may have it
-		"database/sql":                         {"postgres.go", "queries.go", "rank_sql.go", "replicas.go", "search.go", "writes.go"},
-		"github.com/lib/pq":                    {"postgres.go", "queries.go", "rank_sql.go", "replicas.go", "search.go", "upkeep.go", "writes.go"},
+		"database/sql":                         {"dberrors.go", "postgres.go", "queries.go", "rank_sql.go", "replicas.go", "search.go", "writes.go"},
+		"github.com/lib/pq":                    {"dberrors.go", "postgres.go", "queries.go", "rank_sql.go", "replicas.go", "search.go", "upkeep.go", "writes.go"},
 		"os/signal":                            {"main.go"},
-		"net":                                  {"guard.go", "main.go", "observe.go", "postgres.go", "parsers.go"},
+		"net":                                  {"dberrors.go", "guard.go", "main.go", "observe.go", "postgres.go", "parsers.go"},
 		"io/fs":                                {"leftout.go", "scan.go", "system_darwin.go", "system_linux.go", "system_other.go"},
 		"encoding/json":                        {"answers.go", "bulk.go", "embed_api.go", "frontmatter.go", "jsonrpc.go", "mcp.go", "members.go", "resources.go", "tools.go"},
 		"math/rand/v2":                         {"embed_remote.go", "record.go"},
-		"runtime/debug":                        {"main.go", "server.go", "build.go"},
+		"runtime/debug":                        {"cgroup.go", "server.go", "build.go"},
 		"runtime/pprof":                        {"pprof.go"},
 		"runtime/trace":                        {"pprof.go"},
 		"crypto/subtle":                        {"guard.go"},

@@ -387,11 +387,7 @@ func (s *server) getDocument(ctx context.Context, a *arguments) (toolResult, err
 	}
 	d, err := s.document(ctx, id)
 	if errors.Is(err, errNotFound) {
-		folder := id[:strings.LastIndexByte(id, '/')+1]
-		return toolResult{}, toolErrorf(
-			"no document %.80q: look for it with search_docs, "+
-				"or list_documents {\"prefix\":%s}",
-			id, mustJSON(folder))
+		return toolResult{}, noDocument(id)
 	}
 	if err != nil {
 		return toolResult{}, err
@@ -417,4 +413,12 @@ func (s *server) getDocument(ctx context.Context, a *arguments) (toolResult, err
 	}
 	writePart(a.answer, d, wanted, maxChars)
 	return textResult(a.answer.Bytes()), nil
+}
+
+// noDocument is the error for an id that is like no other.
+func noDocument(id string) error {
+	folder := id[:strings.LastIndexByte(id, '/')+1]
+	return toolErrorf("no document %.80q: look for it with search_docs, "+
+		"or list_documents {\"prefix\":%s}",
+		id, mustJSON(folder))
 }

@@ -80,49 +80,6 @@ func (p *postgres) watchHealth(ctx context.Context) {
 	}
 }
 
-// checkHealth counts documents and chunks. The time that this takes is a statement's own, so that a slow
-// database is not taken for one that is away. An answer closes the breaker. One check runs at a time, so
-// that an older count never replaces a newer one.
-func (p *postgres) checkHealth(ctx context.Context) {
-	p.checks.Lock()
-	defer p.checks.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
-	defer cancel()
-
-	began := time.Now()
-	p.checking.Store(began.UnixMilli())
-	defer p.checking.Store(0)
-	documents, chunks, err := p.size(ctx)
-
-	found := *p.checked.Load()
-	found.took = time.Since(began)
-	if err == nil {
-		found.documents = documents
-		found.chunks = chunks
-	}
-	p.checked.Store(&found)
-}
-
-// status tells what checkHealth found last. It does not wait for the database.
-func (p *postgres) status() storeStatus {
-	found := p.checked.Load()
-	s := storeStatus{
-		documents: found.documents,
-		chunks:    found.chunks,
-		took:      found.took,
-	}
-	if began := p.checking.Load(); began > 0 {
-		s.took = max(s.took, time.Since(time.UnixMilli(began)))
-	}
-
-	if reason := p.unavailable.Load(); reason != nil {
-		s.problem = *reason
-	} else if open, cause := p.breaker.isOpen(); open {
-		s.problem = "the database does not answer and is asked once a second: " + cause
-	}
-	return s
-}
-
 // maintain runs the background jobs one after the other until ctx ends.
 func (p *postgres) maintain(ctx context.Context) {
 	var embeddedAt time.Time

@@ -1,0 +1,56 @@
+package main
+
+// What is known of the database: a check in the background counts what it has, and status tells it.
+
+import (
+	"context"
+	"time"
+)
+
+// checkHealth counts documents and chunks. The time that this takes is a statement's own, so that a slow
+// database is not taken for one that is away. An answer closes the breaker. One check runs at a time, so
+// that an older count never replaces a newer one.
+func (p *postgres) checkHealth(ctx context.Context) {
+	p.checks.Lock()
+	defer p.checks.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+
+	began := time.Now()
+	p.checking.Store(began.UnixMilli())
+	defer p.checking.Store(0)
+	documents, chunks, err := p.size(ctx)
+
+	found := *p.checked.Load()
+	found.took = time.Since(began)
+	if err == nil {
+		found.documents = documents
+		found.chunks = chunks
+	}
+	p.checked.Store(&found)
+}
+
+// status tells what checkHealth found last. It does not wait for the database.
+func (p *postgres) status() storeStatus {
+	s := *p.checked.Load()
+	if began := p.checking.Load(); began > 0 {
+		s.took = max(s.took, time.Since(time.UnixMilli(began)))
+	}
+
+	if reason := p.unavailable.Load(); reason != nil {
+		s.problem = *reason
+	} else if open, cause := p.breaker.isOpen(); open {
+		s.problem = "the database does not answer and is asked once a second: " + cause
+	}
+	return s
+}
+
+// size reads the counts that recordChange keeps, because counting rows would be slow. It asks the database
+// even if the breaker is open.
+func (p *postgres) size(ctx context.Context) (documents, chunks int, err error) {
+	err = p.attempt(ctx, querySize, func(tx *transaction) error {
+		return tx.row(ctx, []any{&documents, &chunks}, `
+			SELECT documents, chunks FROM settings`)
+	})
+	return documents, chunks, err
+}
