@@ -370,8 +370,13 @@ func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
 			t.Errorf("document %d is %q, acknowledged was word%d, attempted word%d",
 				w, d.title, acknowledged[w], attempted[w])
 		}
-		hits, _, err := p.search(t.Context(), query{text: d.title, prefix: d.id, limit: 1})
-		if err != nil || len(hits) != 1 || hits[0].Title != hits[0].Text {
+		var hits []hit
+		waitFor(t, "searches have recovered", func() bool { // the server may end all connections only now
+			hits, _, err = p.search(t.Context(), query{text: d.title, prefix: d.id, limit: 1})
+			p.breaker.answered()
+			return err == nil
+		})
+		if len(hits) != 1 || hits[0].Title != hits[0].Text {
 			t.Errorf("document %d is found as %+v, %v", w, hits, err)
 		}
 	}
