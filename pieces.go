@@ -59,10 +59,11 @@ func (p *piece) cut(room int) []sourceLine {
 	n := 0
 	runes := 0
 	for n < len(p.lines) {
-		runes += utf8.RuneCountInString(p.lines[n].text) + 1
-		if runes > room+1 {
+		line := p.lines[n].text
+		if runes > room || runeOffset(line, room-runes) < len(line) {
 			break
 		}
+		runes += utf8.RuneCountInString(line) + 1
 		n++
 	}
 

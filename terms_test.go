@@ -130,7 +130,7 @@ func TestSpeller(t *testing.T) {
 		"kubernets":   "kubernetes",
 		"kubrenetse":  "kubernetes", // two swaps
 		"bakcup":      "backup",
-		"frm":         "form from",
+		"fomr":        "form",
 		"postgersql":  "postgresql",
 		"certificate": "",
 		"zebra":       "",

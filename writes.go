@@ -233,9 +233,6 @@ func (tx *transaction) insertChunks(ctx context.Context, d *document, vectors []
 		if err := tx.insertRows(ctx, d, &columns); err != nil {
 			return err
 		}
-		if err := tx.insertWords(ctx, columns.words); err != nil {
-			return err
-		}
 	}
 
 	tx.stored += len(d.chunks)
@@ -275,11 +272,25 @@ func (cc *chunkColumns) add(position int, d *document, embedding pq.Float32Array
 
 // insertRows inserts chunks of d. embeddings.input is the SHA-256 of what document.inputs returns for a
 // chunk: storedVectors looks for it.
+//
+// New words go into the table of words in alphabetical order, so that two writers wait for each other in
+// the same order.
 func (tx *transaction) insertRows(ctx context.Context, d *document, cc *chunkColumns) error {
+	words := slices.Sorted(maps.Keys(cc.words))
+	terms := make([]int64, len(words))
+	for i, w := range words {
+		terms[i] = int64(newTerm(w))
+	}
+
 	return tx.exec(ctx, `
 		WITH new AS (
 			SELECT * FROM unnest($3::int[], $4::text[], $5::int[], $6::text[], $7::text[], $8::text[], $9::text[])
 				AS new (position, heading, line, text, slots, lex, embedding)
+		), vocabulary AS (
+			INSERT INTO words (word, term)
+			SELECT word, term FROM unnest($10::text[], $11::int[]) AS new (word, term)
+			WHERE NOT EXISTS (SELECT FROM words AS w WHERE w.word = new.word)
+			ORDER BY word COLLATE "C" ON CONFLICT DO NOTHING
 		), stored AS (
 			INSERT INTO chunks (document, position, heading, line, text, slots, lex)
 			SELECT $1, position, heading, line, text, slots::int[], lex::sparsevec FROM new
@@ -296,23 +307,8 @@ func (tx *transaction) insertRows(ctx context.Context, d *document, cc *chunkCol
 		pq.Array(cc.texts),
 		pq.Array(cc.slots),
 		pq.Array(cc.lex),
-		pq.Array(cc.embeddings))
-}
-
-// insertWords adds words to the table of words. They are sorted, so that two writers wait for each other
-// in the same order.
-func (tx *transaction) insertWords(ctx context.Context, words vocabulary) error {
-	sorted := slices.Sorted(maps.Keys(words))
-	terms := make([]int64, len(sorted))
-	for i, w := range sorted {
-		terms[i] = int64(newTerm(w))
-	}
-	return tx.exec(ctx, `
-		INSERT INTO words (word, term)
-		SELECT word, term FROM unnest($1::text[], $2::int[]) AS new (word, term)
-		WHERE NOT EXISTS (SELECT FROM words AS w WHERE w.word = new.word)
-		ORDER BY word COLLATE "C" ON CONFLICT DO NOTHING`,
-		pq.Array(sorted),
+		pq.Array(cc.embeddings),
+		pq.Array(words),
 		pq.Array(terms))
 }
 
