@@ -129,7 +129,7 @@ func TestOneIDLeadsThroughAllPlaces(t *testing.T) {
 		t.Error("no exemplar of the trace on the query's latency")
 	}
 	spans := tree(waitForSpans(t, exporter, traceID, 4))
-	if !strings.Contains(spans, "search (client) db.operation.name=SELECT db.query.summary=search db.response.returned_rows=1 db.system.name=postgresql") {
+	if !strings.Contains(spans, "search (client) db.operation.name=SELECT db.query.summary=search db.response.returned_rows=2 db.system.name=postgresql") {
 		t.Errorf("spans:\n%s", spans)
 	}
 	if profile := ts.get("/debug/pprof/goroutine?debug=1").body; !strings.Contains(profile, `"route":"GET /debug/pprof/goroutine"`) {

@@ -35,7 +35,7 @@ CREATE TABLE documents (
 CREATE INDEX documents_title ON documents (title_key);
 CREATE INDEX documents_etag ON documents (etag); -- finds documents with the same text
 
--- The words of all documents, for corrections and completions. Those of removed documents stay until the next ANALYZE.
+-- The words of all documents, for corrections and completions. Those of removed documents stay until vitrine -reindex.
 CREATE TABLE words (
 	word text COLLATE "C" PRIMARY KEY,
 	term int              NOT NULL

@@ -161,7 +161,7 @@ func (p *postgres) nearest(ctx context.Context, tx *transaction, word string) ([
 }
 
 // mostFrequent returns the words that chunks contain, sorted by mostFrequent. The words table also has
-// words of documents that have gone since the last ANALYZE.
+// words of documents that have been removed.
 func (tx *transaction) mostFrequent(ctx context.Context, words []string) ([]string, error) {
 	if len(words) == 0 {
 		return nil, nil

@@ -242,21 +242,12 @@ func (p *postgres) analyze(ctx context.Context) error {
 		return err
 	}
 	p.modified.Add(-modified)
-	if err := p.execLong(ctx, pruneWordsSQL); err != nil {
-		return err
-	}
 
 	if err := p.reload(ctx); err != nil {
 		return err
 	}
 	return p.exec(ctx, queryMaintain, `SELECT pg_notify('vitrine', $1)`, p.replica)
 }
-
-// pruneWordsSQL deletes the words that no chunk contains any more.
-const pruneWordsSQL = `
-	DELETE FROM words WHERE NOT EXISTS (
-		SELECT FROM (SELECT DISTINCT unnest(slots) AS term FROM chunks) AS used WHERE used.term = words.term
-	)`
 
 // largeIndexes defines, by name, the indexes that searches use in a large collection.
 var largeIndexes = map[string]string{
