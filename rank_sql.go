@@ -36,39 +36,16 @@ func (p *postgres) searchLegs(
 	vector []float32,
 ) ([]hit, error) {
 	f := p.frequencies.Load()
-	var isExact sql.NullBool
-	if q.prefix == "" {
-		isExact = sql.NullBool{
-			Bool:  f.chunks <= p.exactChunks,
-			Valid: true,
-		}
+	isExact := sql.NullBool{
+		Bool:  f.chunks <= p.exactChunks,
+		Valid: q.prefix == "",
 	}
 	terms := make([]int64, len(asked.weighted))
 	for i, t := range asked.weighted {
 		terms[i] = int64(t.term)
 	}
 
-	type row struct {
-		hit   hit
-		why   why
-		twins []string
-		lex   sql.NullString
-	}
-	columns := func(r *row) []any {
-		return []any{
-			&r.hit.Document,
-			&r.hit.Title,
-			&r.hit.Heading,
-			&r.hit.Line,
-			&r.hit.Text,
-			&r.why.Lexical,
-			&r.why.Vector,
-			&r.why.Title,
-			pq.Array(&r.twins),
-			&r.lex,
-		}
-	}
-	all, err := txRows(ctx, tx, columns, searchSQL,
+	all, err := txRows(ctx, tx, (*legRow).columns, searchSQL,
 		sparseVector(asked.weighted),
 		pq.Array(vector),
 		likePrefix(q.prefix),
@@ -94,6 +71,29 @@ func (p *postgres) searchLegs(
 		hits = append(hits, r.hit)
 	}
 	return hits, err
+}
+
+// legRow is a row of searchSQL.
+type legRow struct {
+	hit   hit
+	why   why
+	twins []string       // ids of the documents with the hit's text, its own among them
+	lex   sql.NullString // the chunk's lexical vector
+}
+
+func (r *legRow) columns() []any {
+	return []any{
+		&r.hit.Document,
+		&r.hit.Title,
+		&r.hit.Heading,
+		&r.hit.Line,
+		&r.hit.Text,
+		&r.why.Lexical,
+		&r.why.Vector,
+		&r.why.Title,
+		pq.Array(&r.twins),
+		&r.lex,
+	}
 }
 
 // searchSQL ranks in these steps:

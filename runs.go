@@ -77,7 +77,7 @@ func signSuffix(run, rest string) string {
 		return ""
 	}
 
-	suffix := ""
+	var suffix string
 	switch {
 	case strings.HasPrefix(rest, "++"):
 		suffix = "++"

@@ -9,7 +9,7 @@ import (
 )
 
 // testSpellings has documents of one line, and for each the queries that must find it alone.
-func testSpellings(t *testing.T, st storeTest) {
+func testSpellings(_ *testing.T, st storeTest) {
 	for id, test := range map[string]struct {
 		text    string
 		queries []string
@@ -119,7 +119,7 @@ func testPartial(_ *testing.T, st storeTest) {
 
 func testPhrases(_ *testing.T, st storeTest) {
 	st.mustPut("yes.md", "# Errors\n\nThe message is: Connection pool exhausted.")
-	st.mustPut("no.md", "# Pool\n\nThe pool is exhausted, the connection is not. connection pool pool exhausted")
+	st.mustPut("no.md", "# Pool\n\nThe pool is exhausted, the connection is not. connection pool, pool exhausted")
 
 	st.wantSearch(query{text: `"connection pool exhausted"`}, "yes.md")
 	st.wantSearch(query{text: "“connection pool exhausted” message"}, "yes.md")

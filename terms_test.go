@@ -12,7 +12,7 @@ func TestWords(t *testing.T) {
 	tests := map[string]string{
 		"Hello, World!":         "hello world",
 		"maxConns HTTPServer":   "[maxconns max conns] [httpserver http server]",
-		"GitHub GITHUB github":  "[github git hub] github github",
+		"GitHub, GITHUB":        "[github git hub] github",
 		"APIs PNGs JSON":        "[apis api] [pngs png] json",
 		"snake_case kebab-case": "[snakecase snake case] kebab case",
 		"__init__ _x":           "init x",
