@@ -78,6 +78,7 @@ func TestBreakerIsProbedInTheBackground(t *testing.T) {
 		go b.probe(ctx, ask, func() { back++ })
 
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if asked != 0 {
 			t.Errorf("a closed breaker was probed %d times", asked)
 		}
@@ -85,6 +86,7 @@ func TestBreakerIsProbedInTheBackground(t *testing.T) {
 			b.refused(errUnavailable)
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if asked != 10 || back != 1 {
 			t.Errorf("asked %d times and told %d times, want 10 and 1", asked, back)
 		}
