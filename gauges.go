@@ -93,6 +93,21 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 			"to be in step with the folder, by the server's own clock; "+
 			"0 before the first scan has ended.",
 		g.indexAge.Seconds())
+	out.counter("vitrine_log_lines_dropped_total",
+		"Log lines lost because nobody read them in time.",
+		float64(g.logLinesDropped))
+	out.gauge("vitrine_trace_queue_records",
+		"Kept records that wait for export.",
+		float64(g.traces.queued))
+	out.gauge("vitrine_span_export_last_success_timestamp_seconds",
+		"When spans were last exported.",
+		seconds(g.traces.lastSuccess))
+	g.sendPool(out)
+	g.sendLabelled(out)
+}
+
+// sendPool sends the families of the connection pool.
+func (g *gauges) sendPool(out sender) {
 	out.gauge("db_client_connection_max",
 		"Most connections that the database pool opens.",
 		float64(g.pool.max))
@@ -107,16 +122,6 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		"Time that callers have waited "+
 			"for a database connection.",
 		g.pool.waited.Seconds())
-	out.counter("vitrine_log_lines_dropped_total",
-		"Log lines lost because nobody read them in time.",
-		float64(g.logLinesDropped))
-	out.gauge("vitrine_trace_queue_records",
-		"Kept records that wait for export.",
-		float64(g.traces.queued))
-	out.gauge("vitrine_span_export_last_success_timestamp_seconds",
-		"When spans were last exported.",
-		seconds(g.traces.lastSuccess))
-	g.sendLabelled(out)
 }
 
 // sendLabelled sends the families with a label.

@@ -26,12 +26,9 @@ func (s *server) document(ctx context.Context, id string) (*document, error) {
 	if !errors.Is(err, errNotFound) {
 		return d, err
 	}
-	near, err := s.nearbyIDs(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	if len(near) == 0 {
-		return nil, errNotFound
+	near, listErr := s.nearbyIDs(ctx, id)
+	if listErr != nil || len(near) == 0 {
+		return nil, errNotFound // without a hint: that there is no such document is known
 	}
 	return nil, userErrorf(http.StatusNotFound,
 		"no document %.80q: did you mean %s?", id, strings.Join(near, ", "))

@@ -30,8 +30,6 @@ type question struct {
 
 	partial     string   // the last word, if only its beginning is known
 	completions []string // of partial
-
-	requires int // number of the terms that required returns
 }
 
 // questionWord is a word of a query, with the parts and pieces of it.
@@ -98,16 +96,11 @@ func (q *question) addExact() {
 // titleKey identifies a title, however it is cased and punctuated. A query with the same key is that
 // title. The key of a text without words is 0.
 func titleKey(text string) uint64 {
-	joined := ""
-	for w := range words(text) {
-		if w.kind == plainWord || w.kind == wholeWord {
-			joined += w.text + " "
-		}
-	}
-	if joined == "" {
+	all := sequence(text)
+	if len(all) == 0 {
 		return 0
 	}
-	return hash(joined)
+	return hash(strings.Join(all, " "))
 }
 
 // phrases returns the words of each phrase in double quotes. A text that is mostly outside of quotes has
@@ -187,24 +180,19 @@ func (q *question) corrected(corrections map[string]string) *question {
 	return corrected
 }
 
-// required tells for each of terms, which must be those of q, whether a chunk must contain it to contain
-// the phrases. Words that the index leaves out are not required.
-func (q *question) required(terms []term) []bool {
-	if len(q.phrases) == 0 {
-		return nil
-	}
-
-	required := make([]bool, len(terms))
+// required returns the terms that a chunk must contain to contain the phrases, sorted. Words that the
+// index leaves out are not among them.
+func (q *question) required() []term {
+	var required []term
 	for _, phrase := range q.phrases {
 		for _, text := range phrase {
-			k, isFound := slices.BinarySearch(terms, newTerm(text))
-			if isFound && !stopWords[text] && !required[k] {
-				required[k] = true
-				q.requires++
+			if !stopWords[text] {
+				required = append(required, newTerm(text))
 			}
 		}
 	}
-	return required
+	slices.Sort(required)
+	return slices.Compact(required)
 }
 
 // explain returns the words of the query with their weights in a chunk, the heaviest first.

@@ -224,12 +224,9 @@ func (p *postgres) searchPhrases(
 	q query,
 	asked askedTerms,
 ) ([]hit, error) {
-	terms := asked.question.terms()
-	var required []int64
-	for i, isRequired := range asked.question.required(terms) {
-		if isRequired {
-			required = append(required, int64(terms[i]))
-		}
+	required := []int64{} // not nil: NULL would match nothing
+	for _, t := range asked.question.required() {
+		required = append(required, int64(t))
 	}
 
 	columns := func(r *phraseRow) []any {
@@ -243,7 +240,7 @@ func (p *postgres) searchPhrases(
 		ORDER BY score DESC, document, position LIMIT $4`,
 		sparseVector(asked.weighted),
 		likePrefix(q.prefix),
-		pq.Array(append([]int64{}, required...)), // not NULL
+		pq.Array(required),
 		phraseCandidates,
 		q.explain)
 	if err != nil {

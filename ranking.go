@@ -190,7 +190,7 @@ func (s *snapshot) findMatches(
 // the weight of its term. With phrases, only chunks that contain them count.
 func (s *snapshot) lexicalLeg(found matches, r *legs) []candidate {
 	leg := ranking{limit: legSize}
-	required := r.question.required(r.terms)
+	required := r.question.required()
 	if len(r.question.phrases) > 0 {
 		leg.limit = phraseCandidates
 	}
@@ -207,7 +207,7 @@ func (s *snapshot) lexicalLeg(found matches, r *legs) []candidate {
 		for len(rest) > 0 && rest[0].entry == i {
 			m := rest[0]
 			scores[m.chunk].sum += float64(m.weight) * r.weights[m.query]
-			if required != nil && required[m.query] {
+			if _, isRequired := slices.BinarySearch(required, r.terms[m.query]); isRequired {
 				scores[m.chunk].required++
 			}
 			rest = rest[1:]
@@ -217,7 +217,7 @@ func (s *snapshot) lexicalLeg(found matches, r *legs) []candidate {
 			continue
 		}
 		for j, score := range scores {
-			if score.sum > 0 && score.required >= r.question.requires {
+			if score.sum > 0 && score.required == len(required) {
 				leg.add(candidate{int(i), j, score.sum})
 			}
 		}

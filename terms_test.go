@@ -176,6 +176,7 @@ func FuzzWords(f *testing.F) {
 			}
 			stem(word) // must not panic
 		}
+		newQuestion(text, true) // must not panic
 		if v := hashedVector(text); len(v) != hashedDimensions {
 			t.Fatal("bad vector")
 		}

@@ -254,20 +254,26 @@ func (s *server) searchDocs(ctx context.Context, a *arguments) (toolResult, erro
 		return structuredResult(answer)
 	}
 
-	best := answer.Hits[0]
-	answer.Next = fmt.Sprintf(
-		`read on with get_document {"id":%s,"from_line":%d}`,
-		mustJSON(best.Document), best.Line)
-
-	left := len(found.Hits) - len(answer.Hits)
-	if left > 0 {
-		answer.Next += fmt.Sprintf("; %d more did not fit: narrow with prefix", left)
-	}
-	if found.Corrected != "" {
-		answer.Next = fmt.Sprintf("no document has all words of the query: showing results for %s; ",
-			mustJSON(truncate(found.Corrected, maxTitleBytes))) + answer.Next
-	}
+	answer.Next = howToReadOn(found, answer.Hits)
 	return structuredResult(answer)
+}
+
+// howToReadOn says what to do after a search. fitted are those of its hits that the answer has room for.
+func howToReadOn(found searchAnswer, fitted []hit) string {
+	next := ""
+	if found.Corrected != "" {
+		next = fmt.Sprintf("no document has all words of the query: showing results for %s; ",
+			mustJSON(truncate(found.Corrected, maxTitleBytes)))
+	}
+	next += fmt.Sprintf(
+		`read on with get_document {"id":%s,"from_line":%d}`,
+		mustJSON(fitted[0].Document), fitted[0].Line)
+
+	left := len(found.Hits) - len(fitted)
+	if left > 0 {
+		next += fmt.Sprintf("; %d more did not fit: narrow with prefix", left)
+	}
+	return next
 }
 
 // nothingFound says how to go on after a search without hits. With a prefix it names what is found outside it.

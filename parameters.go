@@ -1,0 +1,118 @@
+package main
+
+// Parsing of what requests of the HTTP API carry in their query string and headers.
+
+import (
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// parseParameters parses the query string of r and the limit in it. An absent limit is defaultLimit;
+// one outside 1..maxLimit is an error, and so is a parameter that is neither limit nor among names.
+func parseParameters(
+	r *http.Request, defaultLimit, maxLimit int, names ...string,
+) (values url.Values, limit int, err error) {
+	values, err = url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, 0, userError{
+			http.StatusBadRequest,
+			"the query string is malformed: percent-encode its values, with curl -G --data-urlencode q='…'",
+		}
+	}
+
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if name != "limit" && !slices.Contains(names, name) {
+			return nil, 0, userErrorf(http.StatusBadRequest,
+				"%.80q is not a parameter: there are limit, %s", name, strings.Join(names, ", "))
+		}
+	}
+
+	text := values.Get("limit")
+	if text == "" {
+		return values, defaultLimit, nil
+	}
+	limit, err = strconv.Atoi(text)
+	if err != nil || limit < 1 || limit > maxLimit {
+		return nil, 0, userError{
+			http.StatusBadRequest,
+			fmt.Sprintf("limit=%.20q is not a number from 1 to %d", text, maxLimit),
+		}
+	}
+	return values, limit, nil
+}
+
+// parseSwitch parses a parameter that is 1 for on, and 0 or absent for off.
+func parseSwitch(values url.Values, name string) (bool, error) {
+	switch values.Get(name) {
+	case "1", "true":
+		return true, nil
+	case "", "0", "false":
+		return false, nil
+	}
+	return false, userErrorf(http.StatusBadRequest, "%s=%.20q is neither 1 nor 0", name, values.Get(name))
+}
+
+// parseFor returns the duration in the parameter for, 0 if it is absent.
+func parseFor(r *http.Request) (time.Duration, error) {
+	text := r.URL.Query().Get("for")
+	if text == "" {
+		return 0, nil
+	}
+	duration, err := time.ParseDuration(text)
+	if err != nil || duration <= 0 {
+		return 0, userError{
+			http.StatusBadRequest,
+			fmt.Sprintf("for=%.20q is not a duration such as 10m", text),
+		}
+	}
+	return duration, nil
+}
+
+// parseCursor returns the id that cursorAfter encoded, "" for an empty cursor.
+func parseCursor(cursor string) (id string, err error) {
+	decoded, err := base64.RawURLEncoding.DecodeString(cursor)
+	id = string(decoded)
+	if err != nil || id != "" && checkID(id) != nil {
+		return "", userError{
+			http.StatusBadRequest,
+			"bad cursor: use the next_cursor of the page before, or none to start",
+		}
+	}
+	return id, nil
+}
+
+// checkPrefix returns an error with status 400 unless a document id can start with prefix.
+func checkPrefix(prefix string) error {
+	if len(prefix) > maxIDBytes || !isPlain(prefix) {
+		return userError{
+			http.StatusBadRequest,
+			"prefix is not the beginning of a document id such as guide/",
+		}
+	}
+	return nil
+}
+
+// isPlain reports whether s is UTF-8 without NUL.
+func isPlain(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
+
+// requestPrecondition parses If-Match and If-None-Match. It splits them at commas, because our entity
+// tags contain none.
+func requestPrecondition(r *http.Request) precondition {
+	return precondition{
+		match:     entityTags(r, "If-Match"),
+		noneMatch: entityTags(r, "If-None-Match"),
+	}
+}
+
+// entityTags returns the entity tags in all headers of that name.
+func entityTags(r *http.Request, header string) []string {
+	return splitList(strings.Join(r.Header.Values(header), ","))
+}
