@@ -77,9 +77,12 @@ func (f *folder) status() (problem, detail string) {
 }
 
 // contents describes what the index has of the folder and what it does not, for /readyz. documents is how
-// many it has.
+// many it has. Without a folder, nothing is left out.
 func (f *folder) contents(documents int) string {
-	counts := f.leftOut.Load()
+	var counts *leftOut
+	if f != nil {
+		counts = f.leftOut.Load()
+	}
 	if counts == nil {
 		return fmt.Sprintf(": %d documents", documents)
 	}

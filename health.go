@@ -83,7 +83,7 @@ func (s *server) state() serverState {
 	if stored.problem == "" && status.took >= slowAnswer {
 		stored.detail += fmt.Sprintf(", slow: %d ms for an answer", status.took.Milliseconds())
 	}
-	if stored.problem == "" && s.folder != nil && index.problem+index.detail == "" {
+	if stored.problem == "" && index.problem+index.detail == "" {
 		index.detail = s.folder.contents(status.documents)
 	}
 

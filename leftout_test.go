@@ -167,3 +167,11 @@ func TestReadRegularIsBounded(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(text), err)
 	}
 }
+
+func TestReadinessCountsTheManual(t *testing.T) {
+	t.Parallel()
+	ts := newTestServer(t, "DOCS_DIR=")
+	if got := ts.get("/readyz?verbose").body; !strings.Contains(got, "index ok: 2 documents\n") {
+		t.Errorf("without a folder: %s", got)
+	}
+}

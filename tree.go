@@ -18,45 +18,59 @@ type blockKind uint8
 const (
 	blockDocument blockKind = iota
 	blockQuote
-	blockList       // its children are items
-	blockItem       //
-	blockParagraph  //
-	blockHeading    // ATX or setext; its lines are the text without the marks
-	blockFence      // its lines are the code without the fences
-	blockIndented   // indented code
-	blockHTML       //
+	blockList // its children are items
+	blockItem
+
+	blockParagraph
+	blockHeading  // its lines are the text without the marks
+	blockFence    // its lines are the code without the fences
+	blockIndented // indented code
+	blockHTML
 	blockRule       // a thematic break
 	blockTable      // its lines are the head, the delimiter row and the body
-	blockDefinition // link reference definitions; their text is in lines
+	blockDefinition // link reference definitions
 	blockModule     // import and export of MDX
-	blockTemplate   // a tag of Jekyll or Hugo whose content is not Markdown, up to its end tag
+	blockTemplate   // a tag of Jekyll or Hugo that is not Markdown, up to its end tag
 )
 
 // block is a node of the tree.
 type block struct {
-	kind     blockKind
-	level    uint8 // of a heading, 1 to 6; of HTML, its kind in CommonMark, 1 to 7
-	ordered  bool  // of a list
-	loose    bool  // of a list: paragraphs in it are set apart
-	closed   bool  // of a fence: it has a closing fence
-	mark     byte  // of a list: "-", "+", "*", "." or ")"; of a fence: "`" or "~"
-	endBlank bool  // its last line is blank
+	kind blockKind
 
-	indent int32 // of an item: columns before its content; of a fence: columns before the fence
-	length int32 // of a fence: its number of marks; of an ordered list: its first number
-	line   int32 // number of its first line, from 1
-	start  int32 // offset of its first line's content in the text
-	end    int32 // offset after its last line
+	// level is that of a heading, 1 to 6, or of HTML the kind in CommonMark, 1 to 7.
+	level uint8
 
-	info     string   // of a fence: the info string; of a template: the name of its tag
+	// mark is that of a list, "-", "+", "*", "." or ")", or of a fence, "`" or "~".
+	mark byte
+
+	ordered bool // a list with numbers
+	loose   bool // a list whose paragraphs are set apart
+	closed  bool // a fence with a closing fence
+
+	endBlank bool // the last line is blank
+
+	// indent is the number of columns before the content of an item, or before a fence.
+	indent int32
+
+	// length is the number of marks of a fence, or the first number of an ordered list.
+	length int32
+
+	line  int32 // number of the first line, from 1
+	start int32 // offset of the first line's content in the text
+	end   int32 // offset after the last line
+
+	// info is the info string of a fence, or the name of a template's tag.
+	info string
+
 	lines    []span   // the content of a block without children
 	children []*block // of a document, quote, list or item
 }
 
-// span is a part of a line.
+// span is a part of a line. Its offsets are those in the text.
 type span struct {
-	start, end int32 // offsets in the text
-	pad        int32 // spaces before it, which are the rest of a tab
+	start int32
+	end   int32
+	pad   int32 // spaces before it, which are the rest of a tab
 }
 
 // content returns the lines of b in text, joined by newlines.
