@@ -125,7 +125,7 @@ func endsInWord(text string) bool {
 	return isWordRune(r)
 }
 
-// beginsWithWord reports whether the first rune of text, or of the code in it, belongs to a word.
+// beginsWithWord reports whether the first rune of text belongs to a word.
 func beginsWithWord(text string) bool {
 	r, _ := utf8.DecodeRuneInString(text)
 	return isWordRune(r)

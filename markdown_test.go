@@ -133,6 +133,23 @@ func TestTitlesAreThoseOfFilesAtLast(t *testing.T) {
 	}
 }
 
+// TestTagsSeparateWords leaves tags out. Those of elements between words leave a space.
+func TestTagsSeparateWords(t *testing.T) {
+	for text, want := range map[string]string{
+		"<td><code>email</code></td><td>str</td><td>Die": "email str Die",
+		"one<br>two<br/>three":                           "one two three",
+		"ht<b>t</b>p and H<sub>2</sub>O":                 "http and H2O",
+		"a <em>b</em> c":                                 "a b c",
+		"left<!-- note -->right":                         "leftright",
+		"<Card>Read</Card><Card>more</Card>":             "Read more",
+		"`<td>a</td><td>b</td>` is code":                 "`<td>a</td><td>b</td>` is code",
+	} {
+		if got := withoutMarkup(text); got != want {
+			t.Errorf("%q becomes %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestHeadingsAreWordsWithSlugs(t *testing.T) {
 	tests := []struct{ source, words, slug string }{
 		{"Guide", "Guide", "guide"},
