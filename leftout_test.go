@@ -175,3 +175,31 @@ func TestReadinessCountsTheManual(t *testing.T) {
 		t.Errorf("without a folder: %s", got)
 	}
 }
+
+// TestDraftsAreNotServed publishes a draft, withdraws it again, and tries to put one.
+func TestDraftsAreNotServed(t *testing.T) {
+	t.Parallel()
+	ts := openTestServer(t, folderOf(t, "a.md", "# A", "b.md", "---\ndraft: true\n---\n# Lantern"))
+	ts.serve()
+	isServed := func(want bool) func() bool {
+		return func() bool {
+			status := ts.get("/documents/b.md").status
+			return (status == http.StatusOK) == want && (len(ts.search("q=lantern")) == 1) == want
+		}
+	}
+	if !isServed(false)() {
+		t.Error("a draft is served")
+	}
+	if got := ts.get("/readyz?verbose").body; !strings.Contains(got, "left out 1 draft\n") {
+		t.Errorf("/readyz has %q", got)
+	}
+
+	ts.writeFile("b.md", "# Lantern")
+	waitFor(t, "it is published", isServed(true))
+	ts.writeFile("b.md", "+++\ndraft = true\n+++\n# Lantern")
+	waitFor(t, "it is withdrawn", isServed(false))
+
+	if a := ts.put("c.md", "---\npublished: false\n---\n# C"); a.status != http.StatusUnprocessableEntity {
+		t.Errorf("PUT of a draft: %d %s", a.status, a.body)
+	}
+}

@@ -119,7 +119,11 @@ var (
 
 // replaceSuffix replaces the first of suffixes that word ends in, if the measure of the rest is above minMeasure.
 func replaceSuffix(word string, suffixes [][2]string, minMeasure int) string {
+	last := word[len(word)-1]
 	for _, pair := range suffixes {
+		if pair[0][len(pair[0])-1] != last {
+			continue // most suffixes: a comparison of strings takes longer
+		}
 		rest, ok := strings.CutSuffix(word, pair[0])
 		if !ok {
 			continue

@@ -64,8 +64,7 @@ func lexicalVector(p passage, seen vocabulary) []weightedTerm {
 		if w.isSeparate() {
 			length += times
 		}
-		t := newTerm(w.text)
-		seen.add(w.text)
+		t := seen.term(w.text)
 		for range times {
 			occurrences = append(occurrences, t)
 		}
@@ -161,14 +160,20 @@ var stopWords = func() map[string]bool {
 	return set
 }()
 
-// vocabulary is a set of words, folded.
-type vocabulary map[string]struct{}
+// vocabulary holds the words of a document, folded, with their terms: each word is stemmed once. It leaves
+// out what nobody types: single characters, and the pairs of characters of scripts without spaces.
+type vocabulary map[string]term
 
-// add adds a word of a document, unless nobody types it: single characters, and the pairs of characters of
-// scripts without spaces.
-func (v vocabulary) add(word string) {
+// term returns the term of a word of the document.
+func (v vocabulary) term(word string) term {
+	t, isKnown := v[word]
+	if isKnown {
+		return t
+	}
+	t = newTerm(word)
 	first, size := utf8.DecodeRuneInString(word)
 	if size < len(word) && !isSpaceless(first) {
-		v[word] = struct{}{}
+		v[word] = t
 	}
+	return t
 }

@@ -279,7 +279,7 @@ func (tx *transaction) insertRows(ctx context.Context, d *document, cc *chunkCol
 	words := slices.Sorted(maps.Keys(cc.words))
 	terms := make([]int64, len(words))
 	for i, w := range words {
-		terms[i] = int64(newTerm(w))
+		terms[i] = int64(cc.words[w])
 	}
 
 	return tx.exec(ctx, `
