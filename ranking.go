@@ -65,7 +65,7 @@ func (s searcher) legs(ctx context.Context, q query, v []float32) (_ *legs, err 
 	if len(asked.phrases) > 0 {
 		return r, nil
 	}
-	r.titled = s.titled(asked.title, low, high)
+	r.titled = found.titled
 	r.vector, err = s.vectorLeg(ctx, v, low, high)
 	return r, err
 }
@@ -103,18 +103,6 @@ func (s *snapshot) frequency(t term) int {
 	return n
 }
 
-// titled returns the entries among entries[low:high] whose title has this key.
-func (s *snapshot) titled(key uint64, low, high int) []int {
-	var titled []int
-	seen := make(map[*twins]bool)
-	for i := low; i < high && key != 0; i++ {
-		if e := s.entries[i]; e.titleKey == key && len(e.chunks) > 0 && !e.isRepeated(seen) {
-			titled = append(titled, i)
-		}
-	}
-	return titled
-}
-
 // candidate is a chunk that a leg found.
 type candidate struct {
 	entry int // index in snapshot.entries
@@ -142,6 +130,7 @@ type matches struct {
 	terms       []term
 	frequencies []int   // for each term, the number of chunks of all entries that contain it
 	all         []match // sorted by entry
+	titled      []int   // entries whose title is the question, each text once
 }
 
 // frequency returns the number of chunks that contain t, which is one of the terms.
@@ -167,6 +156,7 @@ func (s *snapshot) findMatches(
 ) (matches, error) {
 	found := matches{terms: q.terms(), all: buffer}
 	found.frequencies = make([]int, len(found.terms))
+	seen := make(map[*twins]bool)
 	for i, e := range s.entries {
 		if i%cancelInterval == 0 && ctx.Err() != nil {
 			return matches{}, ctx.Err()
@@ -181,6 +171,11 @@ func (s *snapshot) findMatches(
 			for _, p := range postings {
 				found.all = append(found.all, match{int32(i), int32(k), p})
 			}
+		}
+
+		isTitled := q.title != 0 && e.titleKey == q.title && len(e.chunks) > 0
+		if isTitled && low <= i && i < high && !e.isRepeated(seen) {
+			found.titled = append(found.titled, i)
 		}
 	}
 	return found, nil

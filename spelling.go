@@ -4,6 +4,7 @@ package main
 
 import (
 	"cmp"
+	"math/bits"
 	"slices"
 	"strings"
 	"unicode"
@@ -47,13 +48,18 @@ func mostFrequent(words []string, frequency func(term) int) {
 // speller collects the words that are nearest to a misspelt one.
 type speller struct {
 	word    []rune
+	letters uint64   // see letterSet
 	edits   int      // distance of nearest from word; greater than allowed while there is none
 	nearest []string // all at the same distance
 	rows    [3][]int
 }
 
 func newSpeller(word string) *speller {
-	s := &speller{word: []rune(word), edits: maxEdits(word)}
+	s := &speller{
+		word:    []rune(word),
+		letters: letterSet(word),
+		edits:   maxEdits(word),
+	}
 	for i := range s.rows {
 		s.rows[i] = make([]int, len(s.word)+1)
 	}
@@ -62,10 +68,16 @@ func newSpeller(word string) *speller {
 
 // add looks at a word of the vocabulary.
 func (s *speller) add(candidate string) {
-	// The length in bytes differs by at most four for each edit.
-	if d := len(candidate) - len(string(s.word)); d > 4*s.edits || d < -4*s.edits {
+	// Most words fail these tests, which are far cheaper than the distance: an edit changes the length by
+	// one at most, and adds or removes at most two letters of the set.
+	longer := utf8.RuneCountInString(candidate) - len(s.word)
+	if longer > s.edits || longer < -s.edits {
 		return
 	}
+	if bits.OnesCount64(letterSet(candidate)^s.letters) > 2*s.edits {
+		return
+	}
+
 	edits := s.distance(candidate)
 	if edits > s.edits || edits == 0 {
 		return
@@ -78,6 +90,15 @@ func (s *speller) add(candidate string) {
 		s.nearest = nil
 	}
 	s.nearest = append(s.nearest, candidate)
+}
+
+// letterSet returns the letters of word as a set of 64 classes.
+func letterSet(word string) uint64 {
+	var set uint64
+	for _, r := range word {
+		set |= 1 << (r & 63)
+	}
+	return set
 }
 
 // isAnagram reports whether candidate has the letters of word in another order.
