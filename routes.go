@@ -63,6 +63,8 @@ func (s *server) routes(serves string) []route {
 			// curl -u :$ADMIN_TOKEN :8080/debug/requests, and the waterfalls of a correlation or trace id
 			{"GET /debug/requests", admin, small, short, s.handleRequests},
 			{"GET /debug/requests/{id}", admin, small, short, s.handleRequest},
+			// curl -u :$ADMIN_TOKEN :8080/debug/gaps
+			{"GET /debug/gaps", admin, small, short, s.handleGaps},
 			// curl -u :$ADMIN_TOKEN -X PUT -d debug ':8080/debug/loglevel?for=10m'
 			{"GET /debug/loglevel", admin, small, short, s.handleLogLevel},
 			{"PUT /debug/loglevel", admin, small, short, s.handleSetLogLevel},

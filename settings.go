@@ -22,6 +22,8 @@ type settings struct {
 	docsExclude []string      // see isExcluded
 	docsSync    time.Duration // time between two scans of docsDirs
 
+	recordGaps bool
+
 	embeddingURL            string // empty: the built-in embedder
 	embeddingModel          string // set if embeddingURL is
 	embeddingKey            string
@@ -129,6 +131,14 @@ func variables(c *settings) []variable {
 			defaultValue: "10s",
 			about:        "How often DOCS_DIR is scanned for changes.",
 			set:          setter(&c.docsSync, parseDuration(100*time.Millisecond)),
+		},
+
+		{
+			name:         "RECORD_GAPS",
+			defaultValue: "false",
+			about: "true keeps the questions that found nothing for /debug/gaps, " +
+				"and offers agents the tool report_gap.",
+			set: setter(&c.recordGaps, parseBool),
 		},
 
 		{
