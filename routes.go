@@ -158,6 +158,7 @@ var noOAuth = map[string]string{
 // isOAuth reports whether path is one under which clients look for an authorization server: the documents of RFC 8414,
 // RFC 9728 and OpenID Connect, and the default endpoints of MCP 2025-03-26.
 func isOAuth(path string) bool {
+	path = strings.TrimSuffix(path, "/")
 	return slices.Contains([]string{"/register", "/authorize", "/token"}, path) ||
 		strings.Contains(path, "/.well-known/oauth-") ||
 		strings.Contains(path, "/.well-known/openid-configuration")
