@@ -82,6 +82,7 @@ func testTitles(_ *testing.T, st storeTest) {
 func testCorrections(_ *testing.T, st storeTest) {
 	st.mustPut("tls.md", "# Certificate\n\nRenew the certificate of the server.")
 	st.mustPut("form.md", "# Forms\n\nA kubernetes cluster.")
+	st.mustPut("lang.md", "# Multilingual sites\n\nThe path parameter. Pfad-Parameter. A value.")
 
 	for text, want := range map[string]string{
 		"certifcate":         "certificate",
@@ -90,6 +91,18 @@ func testCorrections(_ *testing.T, st storeTest) {
 		"certificate":        "",
 		"renew":              "",
 		"zebrafinch":         "",
+		"multi lingual site": "multilingual site",
+		"Multi Lingual":      "multilingual",
+		"pathparameter":      "path parameter",
+		"the Pfadparameter?": "the pfad parameter?",
+		"paramter":           "parameter",
+		"vlaue":              "value",
+		"vlue":               "value",
+		"vamue":              "value",
+		"vame":               "",
+		"multi":              "",
+		"multi zebra":        "",
+		"pathological":       "",
 	} {
 		found, err := st.search(st.t.Context(), query{text: text, limit: 10})
 		if err != nil || found.corrected != want {
