@@ -3,6 +3,7 @@ package main
 // The part of testStore that is about words.
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -159,6 +160,14 @@ func testTwins(t *testing.T, st storeTest) {
 	hits = st.wantSearch(query{text: "quokka"}, "v1.10/page.md", "other.md")
 	if len(hits) > 0 && len(hits[0].Also) > 0 {
 		t.Errorf("also %q", hits[0].Also)
+	}
+
+	for i := range maxAlso + 5 {
+		st.mustPut(fmt.Sprintf("copy%02d.md", i), "# Numbat\n\nIt has stripes.")
+	}
+	hits = st.wantSearch(query{text: "numbat"}, "copy00.md")
+	if len(hits) > 0 && len(hits[0].Also) != maxAlso {
+		t.Errorf("%d other ids, want %d", len(hits[0].Also), maxAlso)
 	}
 }
 
