@@ -1,14 +1,15 @@
 // Vitrine is a documentation search server for agents and people. It shows how each request was answered.
 //
 //	vitrine            start the server
-//	vitrine -h         print this manual
-//	vitrine -version   print the version
-//	vitrine -health    ask the local server with the same settings whether it is ready; exit with 0 if it is, else with 1
-//	vitrine -reindex   compute all vectors in DATABASE_URL again, then exit
+//	vitrine FOLDER     the same, with DOCS_DIR=FOLDER
+//	vitrine help       print this manual; also -h
+//	vitrine version    print the version; also -v
+//	vitrine health     ask the local server with the same settings whether it is ready; exit with 0 if it is, else with 1
+//	vitrine reindex    compute all vectors in DATABASE_URL again, then exit
 //
-// Give it a folder of Markdown and search it with curl:
+// A command may be written with dashes: -health. Give it a folder of Markdown and search it with curl:
 //
-//	DOCS_DIR=./docs vitrine
+//	vitrine ./docs
 //	curl 'http://127.0.0.1:8080/search?q=install'
 //
 // With no settings it serves its own README and RUNBOOK, so the first search has results. It logs JSON lines to stdout.
@@ -66,24 +67,27 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	switch command {
-	case "-h", "-help":
+	env := environment(environ)
+	if command.folder != "" {
+		env["DOCS_DIR"] = command.folder
+	}
+
+	switch command.name {
+	case "help":
 		return printManual(stdout)
-	case "-version":
+	case "version":
 		_, err := fmt.Fprintln(stdout, version())
 		return err
 	}
 
-	env := environment(environ)
 	cfg, err := readSettings(env)
 	if err != nil {
 		return err
 	}
-	if command == "-health" {
+	switch command.name {
+	case "health":
 		return checkHealth(ctx, cfg, stdout)
-	}
-
-	if command == "" {
+	case "":
 		if err := cfg.checkFolders(); err != nil {
 			return err
 		}
@@ -99,24 +103,10 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	limitMemory(s.log, env)
 	raiseGCPercent(env)
 
-	if command == "-reindex" {
+	if command.name == "reindex" {
 		return s.reindex(ctx)
 	}
 	return s.serve(ctx)
-}
-
-// parseCommand returns the command with a single dash, or "" for the server.
-func parseCommand(args []string) (string, error) {
-	if len(args) == 0 {
-		return "", nil
-	}
-
-	command := strings.Replace(strings.Join(args, " "), "--", "-", 1)
-	switch command {
-	case "-h", "-help", "-version", "-health", "-reindex":
-		return command, nil
-	}
-	return "", fmt.Errorf("unknown argument %q: settings are environment variables; %w", args[0], errUsage)
 }
 
 // printManual prints the package comment and the settings.

@@ -29,6 +29,9 @@ func readSettings(env map[string]string) (*settings, error) {
 	problems := cfg.parse(env)
 	problems = append(problems, cfg.conflicts(env)...)
 	if len(problems) > 0 {
+		for _, hint := range misnamedVariables(env) { // it may be the cause
+			problems = append(problems, errors.New(hint))
+		}
 		return nil, fmt.Errorf("%w\n%w", errors.Join(problems...), errUsage)
 	}
 
@@ -137,6 +140,9 @@ func warnAboutSettings(log *slog.Logger, cfg *settings, env map[string]string) {
 	}
 	if !cfg.observability {
 		log.Warn("OBSERVABILITY is off: requests are neither logged nor measured nor traced")
+	}
+	for _, hint := range misnamedVariables(env) {
+		log.Warn("unknown setting", "hint", hint)
 	}
 	ignored := ignoredVariables(env)
 	if len(ignored) > 0 {
