@@ -1,7 +1,7 @@
 package main
 
 // The settings, and the table of their environment variables. parsers.go parses one value, and settings_read.go reads all
-// of them. A new setting needs a field, a row in variables, and the same row in README.md. A test compares the two tables.
+// of them. A new setting needs a field and a row in variables. SETTINGS.md is made from the table.
 
 import (
 	"log/slog"
@@ -52,7 +52,7 @@ type settings struct {
 	observability  bool
 }
 
-// variable is one environment variable: a row of the manual and of README's table.
+// variable is one environment variable: a row of the manual and of SETTINGS.md.
 type variable struct {
 	name         string
 	defaultValue string // applies if the variable is unset or empty
