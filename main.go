@@ -12,8 +12,8 @@
 //	vitrine ./docs
 //	curl 'http://127.0.0.1:8080/search?q=install'
 //
-// With no settings it serves its own README and RUNBOOK, so the first search has results. It logs JSON lines to stdout.
-// On SIGTERM it finishes the requests in flight and exits. The exit code is 0 after a clean stop, 1 after a fatal
+// With no settings it serves its own README and RUNBOOK, so the first search has results. It logs to stdout:
+// JSON lines, or lines for people on a terminal. On SIGTERM it finishes the requests in flight and exits. The exit code is 0 after a clean stop, 1 after a fatal
 // error, and 2 if a setting or an argument is wrong.
 //
 // All settings are environment variables. The second column is the default:
@@ -84,6 +84,7 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+	cfg.onTerminal = isTerminal(stdout)
 	switch command.name {
 	case "health":
 		return checkHealth(ctx, cfg, stdout)
@@ -92,18 +93,30 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 			return err
 		}
 	}
+	return startServer(ctx, command, cfg, env, stdout)
+}
 
+// startServer makes the server and lets it serve, or reindex.
+func startServer(ctx context.Context, command command, cfg *settings, env map[string]string, stdout io.Writer) error {
+	reindexes := command.name == "reindex"
+	if cfg.greets() && !reindexes {
+		cfg.createAdminToken()
+	}
 	s, err := newServer(cfg, stdout)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	s.log.Info("starting", "go", goVersion(), "settings", effectiveSettings(env))
+
+	if cfg.greets() && !reindexes {
+		s.logs.hold()
+	}
+	s.logStart(env)
 	warnAboutSettings(s.log, cfg, env)
 	limitMemory(s.log, env)
 	raiseGCPercent(env)
 
-	if command.name == "reindex" {
+	if reindexes {
 		return s.reindex(ctx)
 	}
 	return s.serve(ctx)
@@ -196,9 +209,8 @@ func (s *server) serve(ctx context.Context) error {
 	failures := make(chan error, len(servers)+1)
 	for i, hs := range servers {
 		tasks.Go(func() { failures <- fmt.Errorf("serving: %w", hs.Serve(listeners[i])) })
-		addr := listeners[i].Addr().String()
-		s.log.Info("serving", "addr", addr, "try", "curl http://"+addr)
 	}
+	s.announce(background, &tasks, listeners)
 	tasks.Go(func() {
 		err := s.openStore(background, &tasks)
 		if err != nil {
@@ -219,17 +231,32 @@ func (s *server) serve(ctx context.Context) error {
 	}
 }
 
-// listen opens a listener for each server.
+// listen opens a listener for each server: that of ADDR, and that of ADMIN_ADDR if there are two.
 func listen(servers []*http.Server) ([]net.Listener, error) {
 	var listeners []net.Listener
-	for _, hs := range servers {
+	for i, hs := range servers {
 		listener, err := net.Listen("tcp", hs.Addr)
 		if err != nil {
-			return nil, fmt.Errorf("%w; set ADDR and ADMIN_ADDR to addresses that are free", err)
+			setting := []string{"ADDR", "ADMIN_ADDR"}[i]
+			return nil, fmt.Errorf("%s=%s: %w; %s", setting, hs.Addr, err, listenAdvice(err))
 		}
 		listeners = append(listeners, listener)
 	}
 	return listeners, nil
+}
+
+// listenAdvice says what to do if an address cannot be listened on.
+func listenAdvice(err error) string {
+	switch {
+	case errors.Is(err, syscall.EACCES):
+		return "ports below 1024 need a right: choose a port from 1024 on, for example :8080, and let a proxy serve the other, " +
+			"or give the program the right with setcap cap_net_bind_service=+ep"
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "another program listens there: stop it, or choose another port, for example 127.0.0.1:8081"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return "this machine does not have that address: choose one of its own, or :8080 for all of them"
+	}
+	return "choose an address of this machine, for example 127.0.0.1:8080"
 }
 
 // drain stops the servers without losing a request. It fails readiness, waits until load balancers have noticed, ends

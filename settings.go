@@ -46,10 +46,14 @@ type settings struct {
 	tracesExporter string  // "otlp", "console" or "none"
 	serviceName    string
 	environment    string
+	logFormat      string // "auto", "json" or "text"
 	logLevel       slog.Level
 	slowRequest    time.Duration
 	drainDelay     time.Duration
 	observability  bool
+
+	onTerminal  bool // standard output is a terminal
+	isTokenOurs bool // adminToken was made for this run
 }
 
 // variable is one environment variable: a row of the manual and of SETTINGS.md.
@@ -225,7 +229,8 @@ func variables(c *settings) []variable {
 			example: "a-long-random-text",
 			about: "Bearer token or Basic password for all " +
 				"routes. Without it, the admin routes are " +
-				"closed.",
+				"closed, but on a terminal a loopback server " +
+				"makes one for this run.",
 			secret: true,
 			set:    setter(&c.adminToken, parseToken),
 		},
@@ -320,6 +325,14 @@ func variables(c *settings) []variable {
 			about: "Environment name in logs, metrics and " +
 				"traces.",
 			set: setter(&c.environment, parseText),
+		},
+
+		{
+			name:         "LOG_FORMAT",
+			defaultValue: "auto",
+			about: "json, text (for people) or auto: text on " +
+				"a terminal, else json.",
+			set: setter(&c.logFormat, parseLogFormat),
 		},
 
 		{
