@@ -12,9 +12,9 @@
 //	vitrine ./docs
 //	curl 'http://127.0.0.1:8080/search?q=install'
 //
-// With no settings it serves its own README and RUNBOOK, so the first search has results. It logs to stdout:
-// JSON lines, or lines for people on a terminal. On SIGTERM it finishes the requests in flight and exits. The exit code is 0 after a clean stop, 1 after a fatal
-// error, and 2 if a setting or an argument is wrong.
+// With no settings it serves its own README and RUNBOOK, so the first search has results. It logs to stdout: lines for
+// people on a terminal, else JSON lines. On SIGTERM it finishes the requests in flight and exits. The exit code is 0 after
+// a clean stop, 1 after a fatal error, and 2 if a setting or an argument is wrong.
 //
 // All settings are environment variables. The second column is the default:
 package main
