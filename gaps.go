@@ -88,7 +88,7 @@ func (l *gapList) searched(ctx context.Context, q query, result found) {
 	l.add(ctx, gapKey{
 		Question: normaliseQuestion(q.text),
 		Problem:  problem,
-		Prefix:   printable(q.prefix),
+		Prefix:   visibleText(q.prefix),
 	})
 }
 
@@ -97,7 +97,7 @@ func (l *gapList) report(ctx context.Context, question, problem, document string
 	l.add(ctx, gapKey{
 		Question: normaliseQuestion(question),
 		Problem:  problem,
-		Document: printable(document),
+		Document: visibleText(document),
 	})
 
 	l.mu.Lock()
@@ -108,7 +108,7 @@ func (l *gapList) report(ctx context.Context, question, problem, document string
 // add counts an occurrence of a gap in the request of ctx.
 func (l *gapList) add(ctx context.Context, key gapKey) {
 	correlation, client := requestOrigin(ctx)
-	client = printable(client)
+	client = visibleText(client)
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -188,13 +188,13 @@ func (l *gapList) reports() map[string]int64 {
 // normaliseQuestion returns a question in lower case, without the marks at its end. Questions that differ in nothing else
 // are the same gap.
 func normaliseQuestion(question string) string {
-	text := strings.ToLower(printable(question))
+	text := strings.ToLower(visibleText(question))
 	return cmp.Or(strings.TrimRight(text, " ?!."), text)
 }
 
-// printable returns text on one line, without characters that a terminal obeys or does not show. A control character
+// visibleText returns text on one line, without characters that a terminal obeys or does not show. A control character
 // separates words. A format character, such as U+202E, does not.
-func printable(text string) string {
+func visibleText(text string) string {
 	visible := strings.Map(func(r rune) rune {
 		switch {
 		case unicode.Is(unicode.Cf, r):

@@ -41,7 +41,7 @@ var page string
 // handleIndex returns the handler of GET / on a listener that serves "search", "admin" or
 // "search admin". It answers browsers with the page, all others with the index.
 func (s *server) handleIndex(serves string) func(http.ResponseWriter, *http.Request) error {
-	html := pageFor(serves)
+	html := pageFor(serves, s.cfg.adminToken == "")
 	format := indexFormat(serves)
 	return func(w http.ResponseWriter, r *http.Request) error {
 		h := w.Header()
@@ -60,9 +60,14 @@ func (s *server) handleIndex(serves string) func(http.ResponseWriter, *http.Requ
 	}
 }
 
-// pageFor returns the page with serves in its attribute data-serves, which the page's script reads.
-func pageFor(serves string) string {
-	return strings.Replace(page, `data-serves="search admin"`, `data-serves="`+serves+`"`, 1)
+// pageFor returns the page with serves in its attribute data-serves, which the page's script reads. If the admin routes are
+// closed it has the attribute data-closed too, and the page does not link to them.
+func pageFor(serves string, isClosed bool) string {
+	attributes := `data-serves="` + serves + `"`
+	if isClosed {
+		attributes += " data-closed"
+	}
+	return strings.Replace(page, `data-serves="search admin"`, attributes, 1)
 }
 
 // indexFormat returns the index with the parts that the listener serves.
