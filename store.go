@@ -73,6 +73,7 @@ type storeStatus struct {
 type documentInfo struct {
 	ID      string    `json:"id"`
 	Title   string    `json:"title"`
+	URL     string    `json:"url"` // see addresses; not set by the store
 	Bytes   int       `json:"bytes"`
 	Chunks  int       `json:"chunks"`
 	Updated time.Time `json:"updated"`
@@ -84,8 +85,11 @@ type hit struct {
 	Title    string  `json:"title"`
 	Heading  string  `json:"heading"` // see chunk
 	Line     int     `json:"line"`    // see chunk
+	URL      string  `json:"url"`     // see addresses; not set by the store
 	Score    float64 `json:"score"`   // see fuse
 	Text     string  `json:"text"`
+
+	slug string // see chunk
 
 	Also []string `json:"also,omitempty"` // other documents with the same text, by length of the id
 	Why  *why     `json:"why,omitempty"`  // only if the query asks for it
