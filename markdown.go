@@ -120,13 +120,21 @@ func documentTitle(id, text string, root *block, found map[*block]heading) strin
 // fileTitle returns the name of a file without its suffix, or that of its folder if it is an index.
 func fileTitle(id string) string {
 	name := strings.TrimSuffix(path.Base(id), path.Ext(id))
-	switch strings.ToLower(name) {
-	case "index", "_index", "readme":
+	if isIndexName(name) {
 		if folder := path.Base(path.Dir(id)); folder != "." && folder != "/" {
 			return folder
 		}
 	}
 	return name
+}
+
+// isIndexName reports whether a file with this name, without its suffix, is the page of its folder.
+func isIndexName(name string) bool {
+	switch strings.ToLower(name) {
+	case "index", "_index", "readme":
+		return true
+	}
+	return false
 }
 
 // chunker collects the chunks of a document in order.

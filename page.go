@@ -7,6 +7,7 @@ import (
 	_ "embed"
 	"encoding/base64"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"strings"
@@ -40,28 +41,29 @@ var page string
 // handleIndex returns the handler of GET / on a listener that serves "search", "admin" or
 // "search admin". It answers browsers with the page, all others with the index.
 func (s *server) handleIndex(serves string) func(http.ResponseWriter, *http.Request) error {
-	html := pageFor(serves)
+	document := pageFor(serves, s.cfg.title())
 	format := indexFormat(serves)
 	return func(w http.ResponseWriter, r *http.Request) error {
 		h := w.Header()
 		h.Set("Vary", "Accept")
 		if !strings.Contains(r.Header.Get("Accept"), "text/html") {
-			baseURL := "http://" + r.Host
-			return writeText(w, http.StatusOK, fmt.Sprintf(format, baseURL, version()))
+			own := s.ownURL(r)
+			return writeText(w, http.StatusOK, fmt.Sprintf(format, own.String(), version()))
 		}
 
 		h.Set("Content-Security-Policy", pagePolicy())
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Cache-Control", "no-cache")
-		_, err := io.WriteString(w, html)
+		_, err := io.WriteString(w, document)
 		return err
 	}
 }
 
-// pageFor returns the page with serves in its attribute data-serves, which the page's script reads.
-func pageFor(serves string) string {
-	return strings.Replace(page, `data-serves="search admin"`, `data-serves="`+serves+`"`, 1)
+// pageFor returns the page with serves in its attribute data-serves, which the page's script reads, and with its title.
+func pageFor(serves, title string) string {
+	served := strings.Replace(page, `data-serves="search admin"`, `data-serves="`+serves+`"`, 1)
+	return strings.Replace(served, "<title>Vitrine</title>", "<title>"+html.EscapeString(title)+"</title>", 1)
 }
 
 // indexFormat returns the index with the parts that the listener serves.
