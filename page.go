@@ -24,6 +24,7 @@ curl '%[1]s/readyz?verbose'                     can it serve, and what does it h
 	indexSearch = `curl '%[1]s/search?q=install'                   search; also &limit=5&prefix=guide/
 curl '%[1]s/documents?prefix=guide/'            list documents
 curl %[1]s/documents/README.md                  read one
+curl %[1]s/llms.txt                             links to all of them, for models
 claude mcp add --transport http docs %[1]s/mcp  connect an agent (MCP); for clients of 2024: %[1]s/sse
 curl -T install.md %[1]s/documents/guide/install.md  * write one
 curl -X DELETE %[1]s/documents/guide/install.md      * remove one

@@ -151,8 +151,8 @@ type source struct {
 	hash    string // of the document or of the text, in hex
 }
 
-// quote appends text between a line that names its source and an end line, and then its link. Both have a part of the hash, so that the
-// text cannot contain its own end line.
+// quote appends text between a line that names its source and an end line, and then its link. Both lines have a part of
+// the hash, so that the text cannot contain its own end line.
 func quote(b *bytes.Buffer, from source, text string) {
 	hash := from.hash[:16]
 	heading := strconv.Quote(truncate(from.heading, maxTitleBytes))

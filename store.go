@@ -73,10 +73,10 @@ type storeStatus struct {
 type documentInfo struct {
 	ID      string    `json:"id"`
 	Title   string    `json:"title"`
-	URL     string    `json:"url"` // see addresses; not set by the store
 	Bytes   int       `json:"bytes"`
 	Chunks  int       `json:"chunks"`
 	Updated time.Time `json:"updated"`
+	URL     string    `json:"url"` // see addresses; not set by the store
 }
 
 // hit is a document that matches a search, with its best chunk.

@@ -101,9 +101,9 @@ var tools = []tool{
 			maxPageLength, defaultPageLength),
 		Output: schema(`{"type":"object","properties":{
 			"documents":{"type":"array","items":{"type":"object","properties":{
-				"id":{"type":"string"},"title":{"type":"string"},
-				"url":{"type":"string","description":"link for readers"},"bytes":{"type":"integer"},"chunks":{"type":"integer"},
-				"updated":{"type":"string"}},"required":["id","title","url","bytes","chunks","updated"]}},
+				"id":{"type":"string"},"title":{"type":"string"},"bytes":{"type":"integer"},"chunks":{"type":"integer"},
+				"updated":{"type":"string"},"url":{"type":"string","description":"link for readers"}},
+				"required":["id","title","bytes","chunks","updated","url"]}},
 			"next_cursor":{"type":"string","description":"absent on the last page"}},
 			"required":["documents"]}`),
 		Annotations: readOnly,
