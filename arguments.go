@@ -16,6 +16,7 @@ import (
 type arguments struct {
 	values []member
 	answer *bytes.Buffer // see call
+	urls   addresses
 	err    error
 }
 

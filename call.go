@@ -29,6 +29,7 @@ type call struct {
 	*message
 	version string  // of the protocol
 	session *stream // on /sse, else nil
+	urls    addresses
 
 	// answer is an empty buffer for the text of a tool's answer. It is released once the response is encoded.
 	answer *bytes.Buffer

@@ -45,6 +45,8 @@ func (s *server) routes(serves string) []route {
 			{"GET /search", api, small, short, s.handleSearch},
 			// curl ':8080/documents?prefix=guide/'
 			{"GET /documents", api, small, short, s.handleList},
+			// curl :8080/llms.txt
+			{"GET /llms.txt", api, small, short, s.handleLLMs},
 			// curl --data-binary @docs.ndjson :8080/documents
 			{"POST /documents", admin, noLimit, long, s.handleBulk},
 			// curl :8080/documents/README.md

@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -29,10 +28,8 @@ type server struct {
 	store    store
 	folder   *folder // nil: no folder is followed
 	streams  *streams
-
-	tools    []tool
-	toolList json.RawMessage // the result of tools/list
-	gaps     *gapList        // nil: RECORD_GAPS is off
+	identity *identity // what agents learn of this server
+	gaps     *gapList  // nil: RECORD_GAPS is off
 
 	proxies      proxies  // whose X-Forwarded-For is trusted
 	limits       *limiter // requests a second, by client
@@ -60,18 +57,16 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 		observe:      newObserver(cfg, log, m, proxies.name),
 		profile:      new(profiler),
 		streams:      newStreams(cfg.maxStreams),
-		tools:        offeredTools(cfg),
+		identity:     newIdentity(cfg),
 		proxies:      proxies,
 		limits:       newLimiter(cfg.rateLimit, max(1, 2*cfg.rateLimit)),
 		authFailures: newLimiter(0.1, 5),
 		stopping:     make(chan struct{}),
 	}
 
-	s.toolList = toolList(s.tools)
 	if cfg.recordGaps {
 		s.gaps = newGapList()
 	}
-
 	s.observe.metrics.collect(s.gauges)
 	s.scrape = s.observe.metrics.handler(log)
 
@@ -100,7 +95,7 @@ func labelsFor(cfg *settings) metricLabels {
 		labels.queries = append(labels.queries, [2]string{operation, summary})
 	}
 
-	for _, t := range offeredTools(cfg) {
+	for _, t := range toolsFor(cfg) {
 		labels.tools = append(labels.tools, t.Name)
 	}
 	return labels
