@@ -37,8 +37,8 @@ var layers = []layer{
 	{"documents", []string{"lines", "fields", "yaml", "toml", "frontmatter", "tree", "leaves", "blocks", "inline", "pieces", "markdown", "documents", "store", "leftout", "durable", "system_linux", "scan", "folder"}, []string{"foundation", "record", "observability", "text"}},
 	{"memory", []string{"index", "corpus", "ranking", "fusion", "memory"}, []string{"foundation", "record", "observability", "text", "documents"}},
 	{"database", []string{"frequencies", "dberrors", "postgres", "dbhealth", "replicas", "writes", "rank_sql", "search", "queries", "upkeep"}, []string{"foundation", "record", "observability", "text", "documents"}},
-	{"service", []string{"guard", "address", "health", "nearby", "parameters", "handlers", "llms", "bulk", "page"}, []string{"foundation", "record", "views", "observability", "documents"}},
-	{"agents", []string{"members", "jsonrpc", "streams", "call", "arguments", "sections", "quote", "tools", "connector", "identity", "resources", "methods", "mcp"}, []string{"foundation", "record", "observability", "documents", "service"}},
+	{"service", []string{"guard", "address", "gaps", "health", "nearby", "parameters", "handlers", "llms", "bulk", "page"}, []string{"foundation", "record", "views", "observability", "documents"}},
+	{"agents", []string{"members", "jsonrpc", "streams", "call", "arguments", "sections", "quote", "results", "report", "tools", "connector", "identity", "resources", "methods", "mcp"}, []string{"foundation", "record", "observability", "documents", "service"}},
 	{"entry", []string{"routes", "server", "command", "greeting", "main"}, []string{"foundation", "record", "views", "observability", "text", "documents", "memory", "database", "service", "agents"}},
 }
 

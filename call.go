@@ -155,8 +155,9 @@ func (c *call) checkHeaders(h http.Header) error {
 	default:
 		return nil
 	}
-	name := headerValue(h, nameHeader)
-	if name == "" || decodeHeader(name) != want {
+	name := headerValue(h, nameHeader) // a name may have commas
+	once := tokenValue(h, nameHeader)
+	if name == "" || decodeHeader(name) != want && decodeHeader(once) != want {
 		return headerMismatch(nameHeader, name, want)
 	}
 	return nil

@@ -30,6 +30,8 @@ type server struct {
 	streams  *streams
 	identity *identity // what agents learn of this server
 
+	gaps *gapList // nil: RECORD_GAPS is off
+
 	proxies      proxies  // whose X-Forwarded-For is trusted
 	limits       *limiter // requests a second, by client
 	authFailures *limiter // failed tokens on the profiling routes, by client
@@ -61,6 +63,10 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 		limits:       newLimiter(cfg.rateLimit, max(1, 2*cfg.rateLimit)),
 		authFailures: newLimiter(0.1, 5),
 		stopping:     make(chan struct{}),
+	}
+
+	if cfg.recordGaps {
+		s.gaps = newGapList()
 	}
 
 	s.observe.metrics.collect(s.gauges)

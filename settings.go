@@ -26,6 +26,7 @@ type settings struct {
 	docsURL         *url.URL // of the site that shows the documents, without a slash at the end; nil: this server
 	docsTitle       string   // one line; empty: see title
 	docsDescription string   // one line
+	recordGaps bool
 
 	embeddingURL            string // empty: the built-in embedder
 	embeddingModel          string // set if embeddingURL is
@@ -164,6 +165,14 @@ func variables(c *settings) []variable {
 				"search in the right ones: at most 500 " +
 				"characters.",
 			set: setter(&c.docsDescription, parseLine(500)),
+		},
+
+		{
+			name:         "RECORD_GAPS",
+			defaultValue: "false",
+			about: "true keeps the questions that found nothing for " +
+				"/debug/gaps, and offers agents the tool report_gap.",
+			set: setter(&c.recordGaps, parseBool),
 		},
 
 		{
