@@ -19,14 +19,11 @@ func (p *postgres) checkHealth(ctx context.Context) {
 	began := time.Now()
 	p.checking.Store(began.UnixMilli())
 	defer p.checking.Store(0)
-	documents, chunks, err := p.size(ctx)
-
-	found := *p.checked.Load()
-	found.took = time.Since(began)
-	if err == nil {
-		found.documents = documents
-		found.chunks = chunks
+	found, err := p.size(ctx)
+	if err != nil {
+		found = *p.checked.Load()
 	}
+	found.took = time.Since(began)
 	p.checked.Store(&found)
 }
 
@@ -47,10 +44,10 @@ func (p *postgres) status() storeStatus {
 
 // size reads the counts that recordChange keeps, because counting rows would be slow. It asks the database
 // even if the breaker is open.
-func (p *postgres) size(ctx context.Context) (documents, chunks int, err error) {
+func (p *postgres) size(ctx context.Context) (found storeStatus, err error) {
 	err = p.attempt(ctx, querySize, func(tx *transaction) error {
-		return tx.row(ctx, []any{&documents, &chunks}, `
-			SELECT documents, chunks FROM settings`)
+		return tx.row(ctx, []any{&found.documents, &found.chunks, &found.cut}, `
+			SELECT documents, chunks, (SELECT count(*) FROM documents WHERE indexed > 0) FROM settings`)
 	})
-	return documents, chunks, err
+	return found, err
 }

@@ -84,7 +84,7 @@ func (s *server) state() serverState {
 		stored.detail += fmt.Sprintf(", slow: %d ms for an answer", status.took.Milliseconds())
 	}
 	if stored.problem == "" && index.problem+index.detail == "" {
-		index.detail = s.folder.contents(status.documents)
+		index.detail = s.folder.contents(status)
 	}
 
 	return serverState{

@@ -285,7 +285,7 @@ func (s *server) reindex(ctx context.Context) error {
 		return fmt.Errorf("reindexing: %w", err)
 	}
 
-	documents, chunks, err := p.size(ctx)
-	s.log.Info("reindexed", "documents", documents, "chunks", chunks)
+	size, err := p.size(ctx)
+	s.log.Info("reindexed", "documents", size.documents, "chunks", size.chunks)
 	return err
 }

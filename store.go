@@ -66,6 +66,7 @@ type storeStatus struct {
 	problem   string // why the store cannot answer; empty if it can
 	documents int
 	chunks    int
+	cut       int           // documents that are indexed by their beginning
 	took      time.Duration // of the last answer; how long the running check has waited, if that is longer
 }
 
@@ -75,6 +76,7 @@ type documentInfo struct {
 	Title   string    `json:"title"`
 	Bytes   int       `json:"bytes"`
 	Chunks  int       `json:"chunks"`
+	Indexed int       `json:"indexed_lines,omitempty"` // see metadata
 	Updated time.Time `json:"updated"`
 }
 
