@@ -33,7 +33,7 @@ var layers = []layer{
 	{"record", []string{"record", "propagate"}, []string{"foundation"}},
 	{"views", []string{"log", "outcomes", "families", "metrics", "spans", "traces", "gauges", "waterfall", "recorder"}, []string{"foundation", "record"}},
 	{"observability", []string{"observe", "pprof"}, []string{"foundation", "record", "views"}},
-	{"text", []string{"stem", "fold", "runs", "words", "terms", "spelling", "question", "embed", "embed_api", "embed_remote"}, []string{"foundation", "record"}},
+	{"text", []string{"stem", "fold", "runs", "words", "terms", "spelling", "question", "correction", "embed", "embed_api", "embed_remote"}, []string{"foundation", "record"}},
 	{"documents", []string{"lines", "fields", "yaml", "toml", "frontmatter", "tree", "leaves", "blocks", "inline", "pieces", "budget", "markdown", "documents", "store", "leftout", "durable", "system_linux", "scan", "folder"}, []string{"foundation", "record", "observability", "text"}},
 	{"memory", []string{"index", "vectors", "corpus", "ranking", "fusion", "memory"}, []string{"foundation", "record", "observability", "text", "documents"}},
 	{"database", []string{"frequencies", "dberrors", "postgres", "dbhealth", "replicas", "writes", "rank_sql", "search", "queries", "upkeep"}, []string{"foundation", "record", "observability", "text", "documents"}},
