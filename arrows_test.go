@@ -29,7 +29,7 @@ type layer struct {
 
 // layers are those of ARCHITECTURE.md, the lowest first.
 var layers = []layer{
-	{"foundation", []string{"limits", "breaker", "build", "cgroup", "parsers", "settings", "settings_read", "answers"}, nil},
+	{"foundation", []string{"limits", "breaker", "build", "cgroup", "parsers", "settings", "settings_read", "answers", "escape", "admission"}, nil},
 	{"record", []string{"record", "propagate"}, []string{"foundation"}},
 	{"views", []string{"log", "outcomes", "families", "metrics", "spans", "traces", "gauges", "waterfall", "recorder"}, []string{"foundation", "record"}},
 	{"observability", []string{"observe", "pprof"}, []string{"foundation", "record", "views"}},

@@ -35,9 +35,11 @@ func (p *postgres) status() storeStatus {
 	}
 
 	if reason := p.unavailable.Load(); reason != nil {
-		s.problem = *reason
+		s.problem = "the database is not open"
+		s.cause = *reason
 	} else if open, cause := p.breaker.isOpen(); open {
-		s.problem = "the database does not answer and is asked once a second: " + cause
+		s.problem = "the database does not answer and is asked once a second"
+		s.cause = cause
 	}
 	return s
 }

@@ -59,13 +59,14 @@ func (f *folder) follow(ctx context.Context, st store, interval time.Duration) {
 }
 
 // status describes the folder for /readyz. problem is "" once a scan has succeeded. detail is "", or
-// begins with ": " and says why the last scan failed or how far the running one is.
-func (f *folder) status() (problem, detail string) {
+// begins with ": " and says that the last scan failed, with the cause, or how far the running one is.
+func (f *folder) status() (problem, detail, cause string) {
 	done, total := f.progress()
 	failure := f.failure.Load()
 	switch {
 	case failure != nil:
-		detail = ": last scan failed: " + *failure
+		detail = ": last scan failed"
+		cause = *failure
 	case done < total:
 		detail = fmt.Sprintf(": %d/%d files read", done, total)
 	}
@@ -73,7 +74,7 @@ func (f *folder) status() (problem, detail string) {
 	if f.synced.Load() == 0 {
 		problem = "the first scan of DOCS_DIR has not ended"
 	}
-	return problem, detail
+	return problem, detail, cause
 }
 
 // contents describes what the index has of the folder and what it does not, for /readyz. Without a folder,

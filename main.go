@@ -159,6 +159,8 @@ func checkHealth(ctx context.Context, cfg *settings, stdout io.Writer) error {
 		r.Host = name
 	}
 
+	r.SetBasicAuth("", cfg.adminToken) // shows causes
+
 	client := http.Client{Transport: &http.Transport{}} // it ignores HTTP_PROXY
 	resp, err := client.Do(r)
 	if err != nil {

@@ -21,6 +21,7 @@ type memory struct {
 	embedder     embedder
 	vectorWeight float64 // weight of the vector leg; the lexical leg has 1
 	observe      *observer
+	admission    *admission // of searches; nil: no limit
 	current      atomic.Pointer[snapshot]
 	corpus       *corpus
 	incomplete   chan struct{} // an entry without all its vectors was stored
@@ -62,6 +63,11 @@ func (m *memory) start(ctx context.Context, tasks *sync.WaitGroup) error {
 func (m *memory) search(ctx context.Context, q query) (found, error) {
 	vector, embedErr := m.embedder.query(ctx, q.text)
 
+	leave, err := m.admission.enter(ctx)
+	if err != nil {
+		return found{}, err
+	}
+	defer leave()
 	result, err := m.rank(ctx, q, vector)
 	if err != nil {
 		return found{}, err

@@ -64,6 +64,7 @@ type store interface {
 // storeStatus is what is known of a store.
 type storeStatus struct {
 	problem   string // why the store cannot answer; empty if it can
+	cause     string // of the problem
 	documents int
 	chunks    int
 	cut       int           // documents that are indexed by their beginning
