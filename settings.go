@@ -26,7 +26,7 @@ type settings struct {
 	docsURL         *url.URL // of the site that shows the documents, without a slash at the end; nil: this server
 	docsTitle       string   // one line; empty: see title
 	docsDescription string   // one line
-	recordGaps bool
+	recordGaps      bool
 
 	embeddingURL            string // empty: the built-in embedder
 	embeddingModel          string // set if embeddingURL is
