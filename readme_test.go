@@ -162,7 +162,12 @@ func runCurls(t *testing.T, name string, elsewhere map[string]func(*testing.T) s
 	if err := os.WriteFile(filepath.Join(dir, "README.md"), []byte(readFile(t, "README.md")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := start(t, []string{"DOCS_DIR=" + filepath.Join(dir, "docs"), "DOCS_SYNC_INTERVAL=1h", "ENABLE_PROFILING=true", "RECORD_GAPS=true"})
+	p := start(t, []string{
+		"DOCS_DIR=" + filepath.Join(dir, "docs"),
+		"DOCS_SYNC_INTERVAL=1h",
+		"ENABLE_PROFILING=true",
+		"RECORD_GAPS=true",
+	})
 	waitFor(t, "the documents are counted", func() bool {
 		_, checks := p.get("/readyz?verbose")
 		return strings.Contains(checks, "40 documents")

@@ -26,8 +26,7 @@ type settings struct {
 	docsURL         *url.URL // of the site that shows the documents, without a slash at the end; nil: this server
 	docsTitle       string   // one line; empty: see title
 	docsDescription string   // one line
-
-	recordGaps bool
+	recordGaps      bool
 
 	embeddingURL            string // empty: the built-in embedder
 	embeddingModel          string // set if embeddingURL is
@@ -171,8 +170,8 @@ func variables(c *settings) []variable {
 		{
 			name:         "RECORD_GAPS",
 			defaultValue: "false",
-			about: "true keeps the questions that found nothing for /debug/gaps, " +
-				"and offers agents the tool report_gap.",
+			about: "true keeps the questions that found nothing for " +
+				"/debug/gaps, and offers agents the tool report_gap.",
 			set: setter(&c.recordGaps, parseBool),
 		},
 
