@@ -130,9 +130,15 @@ func newLogger(w io.Writer, level slog.Leveler, cfg *settings) *slog.Logger {
 	})
 	return slog.New(recordHandler{h}).With(
 		"service_name", cfg.serviceName,
-		"version", version(),
+		"version", cfg.serviceVersion,
 		"environment", cfg.environment,
 	)
+}
+
+// takeOverLogs makes what libraries log through the package log, such as net/http, a line of log.
+func takeOverLogs(log *slog.Logger) {
+	slog.SetLogLoggerLevel(slog.LevelWarn)
+	slog.SetDefault(log)
 }
 
 // renameAttr renames slog's own attributes time and msg, and writes the level as levelName does.

@@ -94,6 +94,7 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		return err
 	}
 	defer s.close()
+	takeOverLogs(s.log)
 	s.log.Info("starting", "go", goVersion(), "settings", effectiveSettings(env))
 	warnAboutSettings(s.log, cfg, env)
 	limitMemory(s.log, env)

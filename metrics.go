@@ -56,7 +56,7 @@ func newMetrics(cfg *settings, labels metricLabels) *metrics {
 	})
 	m.info("target_info", prometheus.Labels{
 		"service_name":                cfg.serviceName,
-		"service_version":             version(),
+		"service_version":             cfg.serviceVersion,
 		"deployment_environment_name": cfg.environment,
 	})
 	m.createSeries(labels)

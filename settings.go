@@ -44,7 +44,10 @@ type settings struct {
 	profiling      bool
 	sampleRate     float64 // share of traces to keep, 0 to 1
 	tracesExporter string  // "otlp", "console" or "none"
+	otlp           otlpSettings
+	resource       map[string]string // attributes of all telemetry, beside the following
 	serviceName    string
+	serviceVersion string
 	environment    string
 	logLevel       slog.Level
 	slowRequest    time.Duration
@@ -303,8 +306,10 @@ func variables(c *settings) []variable {
 			name:    "OTEL_RESOURCE_ATTRIBUTES",
 			example: "k8s.pod.name=docs-1",
 			about: "Additional resource attributes of all " +
-				"traces.",
-			set: setter(new(string), parseText), // the OpenTelemetry SDK reads it
+				"traces. service.name, service.version and " +
+				"deployment.environment.name also name the " +
+				"service in logs and metrics.",
+			set: setter(&c.resource, parseAttributes),
 		},
 
 		{

@@ -155,7 +155,7 @@ func openTestServer(t testing.TB, dir string, env ...string) *testServer {
 	s := newServerOf(t, vars, logs)
 	spans := tracetest.NewInMemoryExporter()
 	if s.observe.traces == nil {
-		s.observe.traces = startTraceExport(spans, resource.Empty(), s.log)
+		s.observe.traces = startTraceExport(spans, resource.Empty(), time.Second, s.log)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var tasks sync.WaitGroup

@@ -288,7 +288,6 @@ func TestTracingSendsOTLP(t *testing.T) {
 		}
 	}))
 	defer collector.Close()
-	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
 	ts := newTestServer(t,
 		"OTEL_TRACE_SAMPLE_RATE=1",
 		"OTEL_EXPORTER_OTLP_ENDPOINT="+collector.URL,
@@ -333,11 +332,11 @@ func TestTracingCountsEveryLoss(t *testing.T) {
 		rec.stages[i].parent = -1
 	}
 	t.Run("failed", func(t *testing.T) {
-		e := startTraceExport(brokenExporter{}, resource.Empty(), newLogger(logs, newLogLevel(0), cfg))
+		e := startTraceExport(brokenExporter{}, resource.Empty(), time.Second, newLogger(logs, newLogLevel(0), cfg))
 		for range 10 {
 			e.add(rec)
 		}
-		e.close(10 * time.Second)
+		e.close(2 * time.Second)
 		if failed, dropped := e.failed.Load(), e.dropped.Load(); failed != 30 || dropped != 0 {
 			t.Errorf("%d failed, %d dropped, want 30 and 0", failed, dropped)
 		}
@@ -347,7 +346,7 @@ func TestTracingCountsEveryLoss(t *testing.T) {
 	})
 	t.Run("dropped", func(t *testing.T) {
 		hang := make(chan struct{})
-		e := startTraceExport(brokenExporter{hang}, resource.Empty(), newLogger(logs, newLogLevel(0), cfg))
+		e := startTraceExport(brokenExporter{hang}, resource.Empty(), time.Second, newLogger(logs, newLogLevel(0), cfg))
 		const records = 2 * traceQueueRecords
 		for range records {
 			e.add(rec)
@@ -396,7 +395,6 @@ func TestTracingReachesJaeger(t *testing.T) {
 	if otlp == "" || query == "" {
 		t.Skip("JAEGER_OTLP and JAEGER_QUERY name no Jaeger")
 	}
-	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp)
 	ts := newTestServer(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+otlp, "OTEL_TRACE_SAMPLE_RATE=1")
 	ts.put("a.md", "# Alpha")
 	id := ts.get("/search?q=alpha").header.Get("X-Correlation-ID")
