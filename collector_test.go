@@ -15,8 +15,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"go.opentelemetry.io/otel/sdk/resource"
 )
 
 // spanSink is a collector that counts how often it has taken each span.
@@ -105,7 +103,7 @@ func newTestExport(t *testing.T, url string, logs io.Writer) *traceExport {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return startTraceExport(exporter, resource.Empty(), cfg.otlp.timeout, newLogger(logs, newLogLevel(0), cfg))
+	return startTraceExport(exporter, cfg, newLogger(logs, newLogLevel(0), cfg))
 }
 
 // newFinishedRecord returns a record of three spans.

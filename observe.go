@@ -116,18 +116,13 @@ func (o *observer) describe(rec *record, r *http.Request, w *response) {
 	}
 }
 
-// routeOf returns the pattern that r matched, without its method: one of a closed set. An endpoint with a slash at its end
-// counts as the one without.
+// routeOf returns the pattern that r matched, without its method: one of a closed set.
 func routeOf(r *http.Request) string {
 	_, path, _ := strings.Cut(r.Pattern, " ")
 	if path == "" {
 		return "unmatched"
 	}
-	endpoint, hasSlash := strings.CutSuffix(path, "/{$}")
-	if hasSlash && endpoint != "" {
-		return endpoint
-	}
-	return path
+	return routeLabel(path)
 }
 
 // job begins the record of a background job. end finishes it. The job has failed if end gets an error and ctx has not

@@ -381,6 +381,16 @@ func (rec *record) durations(sums []kindDuration) []kindDuration {
 	return sums
 }
 
+// routeLabel returns the path of a pattern as logs and metrics show it. An endpoint with a slash at its end counts as the
+// one without.
+func routeLabel(path string) string {
+	endpoint, hasSlash := strings.CutSuffix(path, "/{$}")
+	if hasSlash && endpoint != "" {
+		return endpoint
+	}
+	return path
+}
+
 // randomID fills id, whose length is a multiple of 8, with random bytes. No group of 8 is all zero.
 func randomID(id []byte) {
 	for i := 0; i < len(id); i += 8 {

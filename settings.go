@@ -55,6 +55,22 @@ type settings struct {
 	observability  bool
 }
 
+// databaseSystem returns what the semantic conventions call the store's system.
+func (c *settings) databaseSystem() string {
+	if c.databaseURL == "" {
+		return "vitrine"
+	}
+	return "postgresql"
+}
+
+// embeddingProvider returns what the semantic conventions call the embedder's provider: the one whose API it speaks.
+func (c *settings) embeddingProvider() string {
+	if c.embeddingURL == "" {
+		return "vitrine"
+	}
+	return "openai"
+}
+
 // variable is one environment variable: a row of the manual and of README's table.
 type variable struct {
 	name         string

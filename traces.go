@@ -46,6 +46,7 @@ const (
 type traceExport struct {
 	exporter   sdktrace.SpanExporter
 	resource   *resource.Resource
+	constant   map[stageKind][]attribute.KeyValue // attributes of each span
 	log        *slog.Logger
 	queue      chan *record
 	batchReady chan struct{} // batchRecords are queued, or the queue is closed
@@ -83,7 +84,7 @@ func newTraceExport(ctx context.Context, cfg *settings, log *slog.Logger) (*trac
 	if exporter == nil {
 		return nil, nil
 	}
-	return startTraceExport(exporter, newResource(cfg), cfg.otlp.timeout, log), nil
+	return startTraceExport(exporter, cfg, log), nil
 }
 
 // silence sets the zero logger, which discards. The SDK's own one writes plain text to standard error. It has nothing to
@@ -121,19 +122,18 @@ func newExporter(ctx context.Context, cfg *settings) (sdktrace.SpanExporter, err
 	return nil, nil
 }
 
-// startTraceExport starts an export that the caller must close. timeout is that of one attempt.
-func startTraceExport(
-	exporter sdktrace.SpanExporter, res *resource.Resource, timeout time.Duration, log *slog.Logger,
-) *traceExport {
+// startTraceExport starts an export that the caller must close.
+func startTraceExport(exporter sdktrace.SpanExporter, cfg *settings, log *slog.Logger) *traceExport {
 	e := &traceExport{
 		exporter:   exporter,
-		resource:   res,
+		resource:   newResource(cfg),
+		constant:   constantAttributes(cfg),
 		log:        log,
 		queue:      make(chan *record, traceQueueRecords),
 		batchReady: make(chan struct{}, 1),
 		queueFull:  make(chan struct{}, 1),
 		ended:      make(chan struct{}),
-		timeout:    timeout,
+		timeout:    cfg.otlp.timeout,
 		closing:    make(chan struct{}),
 	}
 	e.ctx, e.cutOff = context.WithCancel(context.Background())
