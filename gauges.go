@@ -22,6 +22,7 @@ type gauges struct {
 	pool            poolStats
 	logLinesDropped int64
 	traces          traceStats
+	cost            time.Duration // CPU time of observability
 }
 
 // collect registers a collector that calls read at each scrape.
@@ -101,6 +102,11 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	out.counter("vitrine_log_lines_dropped_total",
 		"Log lines lost because nobody read them in time.",
 		float64(g.logLinesDropped))
+	out.counter("vitrine_observability_cpu_seconds_total",
+		"CPU time that records, logs, metrics and traces took: "+
+			"of batches measured, of the requests themselves "+
+			"estimated from one in 64.",
+		g.cost.Seconds())
 	out.gauge("vitrine_trace_queue_records",
 		"Kept records that wait for export.",
 		float64(g.traces.queued))

@@ -115,6 +115,7 @@ func (s *server) gauges() gauges {
 		pool:            s.store.pool(),
 		logLinesDropped: s.logs.dropped.Load(),
 		traces:          s.observe.traces.stats(),
+		cost:            s.observe.costs() + s.logs.cost.elapsed(),
 	}
 }
 

@@ -246,6 +246,7 @@ type logWriter struct {
 	to      io.Writer
 	report  *slog.Logger // logs the count of dropped lines to the writer directly
 	dropped atomic.Int64 // lines
+	cost    cpuMeter
 	ended   chan struct{}
 
 	mu      sync.Mutex
@@ -290,7 +291,9 @@ func (l *logWriter) run() {
 	reported := int64(0)
 	for closed := false; !closed; {
 		lines, closed = l.next(lines)
-		n, err := l.to.Write(lines)
+		var n int
+		var err error
+		l.cost.run(func() { n, err = l.to.Write(lines) })
 		if err != nil {
 			lost := strings.Count(string(lines[n:]), "\n")
 			l.dropped.Add(int64(lost))

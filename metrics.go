@@ -151,7 +151,7 @@ func (m *metrics) expectMessages(labels metricLabels) {
 // expectRoute creates the series of the outcomes of a route that alerts divide by. pattern is its method and path.
 func (m *metrics) expectRoute(pattern string) {
 	method, path, _ := strings.Cut(pattern, " ")
-	statuses := []string{"200", "500", "503"}
+	statuses := []string{"200", "429", "500", "503"}
 	switch method {
 	case http.MethodPut:
 		statuses = append(statuses, "201", "204", "507")

@@ -59,6 +59,7 @@ func TestMetricsAreThereFromTheStart(t *testing.T) {
 		`vitrine_ready{check="index"} 1`,
 		`vitrine_ready{check="store"} 1`,
 		`vitrine_log_lines_dropped_total 0`,
+		`vitrine_observability_cpu_seconds_total `,
 		`vitrine_trace_queue_records 0`,
 		`vitrine_spans_total{outcome="exported"} 0`,
 		`vitrine_spans_total{outcome="dropped"} 0`,
@@ -226,7 +227,7 @@ func TestFailuresAreBornAtZero(t *testing.T) {
 		if rt.kind != short || rt.pattern == "GET /sse" || rt.pattern == "GET /mcp" {
 			continue
 		}
-		for _, status := range []string{"200", "500", "503"} {
+		for _, status := range []string{"200", "429", "500", "503"} {
 			expect(`http_server_request_duration_seconds_count{http_request_method=%q,http_response_status_code=%q,http_route=%q,url_scheme="http"} 0`, method, status, routeLabel(path))
 		}
 	}

@@ -64,6 +64,8 @@ type traceExport struct {
 	unreported int       // failed exports since the last log line
 	reportedAt time.Time // time of that line
 
+	cost cpuMeter
+
 	exported    atomic.Int64 // spans
 	dropped     atomic.Int64 // spans that did not fit into the queue
 	failed      atomic.Int64 // spans that could not be exported
@@ -166,6 +168,14 @@ func (e *traceExport) stats() traceStats {
 	return stats
 }
 
+// costs returns the CPU time of making and exporting spans, without that of net/http's own goroutines.
+func (e *traceExport) costs() time.Duration {
+	if e == nil {
+		return 0
+	}
+	return e.cost.elapsed()
+}
+
 // add queues a finished record. It drops the whole record if the queue is full.
 func (e *traceExport) add(rec *record) {
 	select {
@@ -195,7 +205,8 @@ func (e *traceExport) run() {
 	defer close(e.ended)
 	for rec := range e.queue {
 		e.awaitBatch()
-		batch := e.batch(rec)
+		var batch []sdktrace.ReadOnlySpan
+		e.cost.run(func() { batch = e.batch(rec) })
 		rejected, err := e.export(batch)
 		e.failed.Add(rejected)
 		e.exported.Add(int64(len(batch)) - rejected)
@@ -258,7 +269,8 @@ func (e *traceExport) attempt(batch []sdktrace.ReadOnlySpan) (collectorReply, er
 	ctx, cancel := context.WithTimeout(e.ctx, e.timeout)
 	defer cancel()
 	reply := collectorReply{mayRetry: true} // until the collector says otherwise
-	err := e.exporter.ExportSpans(withReply(ctx, &reply), batch)
+	var err error
+	e.cost.run(func() { err = e.exporter.ExportSpans(withReply(ctx, &reply), batch) })
 	if reply.isAccepted {
 		return reply, reply.problem()
 	}
