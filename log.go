@@ -7,6 +7,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -155,8 +156,37 @@ func renameAttr(groups []string, a slog.Attr) slog.Attr {
 		if ok {
 			a.Value = slog.StringValue(levelName(level))
 		}
+	default:
+		a.Value = displayableValue(a.Value)
 	}
 	return a
+}
+
+// displayableValue escapes the characters of a value that encoding/json does not escape and a terminal obeys.
+func displayableValue(v slog.Value) slog.Value {
+	const whole = math.MaxInt
+	switch v.Kind() {
+	case slog.KindString:
+		if text := v.String(); !isASCII(text) {
+			return slog.StringValue(displayable(text, whole))
+		}
+		return v
+	case slog.KindAny:
+	default:
+		return v
+	}
+
+	switch one := v.Any().(type) {
+	case error:
+		return slog.StringValue(displayable(one.Error(), whole))
+	case []string:
+		shown := make([]string, len(one))
+		for i, s := range one {
+			shown[i] = displayable(s, whole)
+		}
+		return slog.AnyValue(shown)
+	}
+	return v
 }
 
 // recordHandler adds the ids of the context's record to each line, before the line's own attributes.

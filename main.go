@@ -162,6 +162,8 @@ func checkHealth(ctx context.Context, cfg *settings, stdout io.Writer) error {
 		r.Host = name
 	}
 
+	r.SetBasicAuth("", cfg.adminToken) // shows causes
+
 	client := http.Client{Transport: &http.Transport{}} // it ignores HTTP_PROXY
 	resp, err := client.Do(r)
 	if err != nil {
@@ -302,7 +304,7 @@ func (s *server) reindex(ctx context.Context) error {
 		return fmt.Errorf("reindexing: %w", err)
 	}
 
-	documents, chunks, err := p.size(ctx)
-	s.log.Info("reindexed", "documents", documents, "chunks", chunks)
+	size, err := p.size(ctx)
+	s.log.Info("reindexed", "documents", size.documents, "chunks", size.chunks)
 	return err
 }

@@ -163,6 +163,7 @@ var varying = []rule{
 var ofAnotherServer = []rule{
 	{`store ok: \d+ documents, \d+ chunks`, "store ok: N documents, N chunks"},
 	{`index ok: \d+ documents`, "index ok: N documents"},
+	{`(?m)^gaps: \d+|^\d+×|by \S.* from [\d.]+$`, "GAP"},
 	{`(?m)^slowest: \d+|hits = \d+$|failed \d+ times`, "COUNT"},
 	{`(?m)^([a-z_]+(?:\{.*\})?) [-+.\de]+$`, "$1 N"}, // a metric's value
 }
@@ -195,7 +196,12 @@ func runCurls(t *testing.T, name string, elsewhere map[string]func(*testing.T) s
 	if err := os.WriteFile(filepath.Join(dir, "README.md"), []byte(readFile(t, "README.md")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := start(t, []string{"DOCS_DIR=" + filepath.Join(dir, "docs"), "DOCS_SYNC_INTERVAL=1h", "ENABLE_PROFILING=true"})
+	p := start(t, []string{
+		"DOCS_DIR=" + filepath.Join(dir, "docs"),
+		"DOCS_SYNC_INTERVAL=1h",
+		"ENABLE_PROFILING=true",
+		"RECORD_GAPS=true",
+	})
 	waitFor(t, "the documents are counted", func() bool {
 		_, checks := p.get("/readyz?verbose")
 		return strings.Contains(checks, "40 documents")
@@ -205,6 +211,8 @@ func runCurls(t *testing.T, name string, elsewhere map[string]func(*testing.T) s
 		rules = slices.Concat(varying, ofAnotherServer)
 	}
 	p.get("/search?q=install") // for /debug/requests
+	p.get("/search?q=zxqvwk")  // for /debug/gaps
+	p.get("/search?q=zxqvwkj")
 	text := readFile(t, name)
 	found := examples(text)
 	if n := strings.Count(text, "\n$ curl "); len(found) == 0 || len(found) != n {

@@ -22,7 +22,7 @@ func TestImportsKeepTheWalls(t *testing.T) {
 		"os/signal":                            {"main.go"},
 		"net":                                  {"dberrors.go", "greeting.go", "guard.go", "main.go", "observe.go", "postgres.go", "parsers.go"},
 		"io/fs":                                {"leftout.go", "scan.go", "system_darwin.go", "system_linux.go", "system_other.go"},
-		"encoding/json":                        {"answers.go", "bulk.go", "embed_api.go", "frontmatter.go", "jsonrpc.go", "mcp.go", "members.go", "resources.go", "tools.go"},
+		"encoding/json":                        {"answers.go", "bulk.go", "embed_api.go", "frontmatter.go", "identity.go", "jsonrpc.go", "mcp.go", "members.go", "resources.go", "results.go", "tools.go"},
 		"math/rand/v2":                         {"embed_remote.go", "record.go"},
 		"runtime/debug":                        {"cgroup.go", "routes.go", "build.go"},
 		"runtime/pprof":                        {"pprof.go"},

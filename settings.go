@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"net/netip"
+	"net/url"
 	"time"
 )
 
@@ -21,6 +22,11 @@ type settings struct {
 	docsWait    bool          // a folder may be missing at start-up
 	docsExclude []string      // see isExcluded
 	docsSync    time.Duration // time between two scans of docsDirs
+
+	docsURL         *url.URL // of the site that shows the documents, without a slash at the end; nil: this server
+	docsTitle       string   // one line; empty: see title
+	docsDescription string   // one line
+	recordGaps      bool
 
 	embeddingURL            string // empty: the built-in embedder
 	embeddingModel          string // set if embeddingURL is
@@ -133,6 +139,40 @@ func variables(c *settings) []variable {
 			defaultValue: "10s",
 			about:        "How often DOCS_DIR is scanned for changes.",
 			set:          setter(&c.docsSync, parseDuration(100*time.Millisecond)),
+		},
+
+		{
+			name:    "DOCS_URL",
+			example: "https://docs.example.com",
+			about: "Site where readers find the documents, for the " +
+				"URLs in answers. Without it, these name the " +
+				"server's own pages, /read/ID.",
+			set: setter(&c.docsURL, parseSite),
+		},
+
+		{
+			name:    "DOCS_TITLE",
+			example: "Payments API",
+			about: "What the documents are called, on the page " +
+				"and for agents: at most 100 characters.",
+			set: setter(&c.docsTitle, parseLine(100)),
+		},
+
+		{
+			name:    "DOCS_DESCRIPTION",
+			example: "How to charge cards and refund payments.",
+			about: "What the documents are about, so that agents " +
+				"search in the right ones: at most 500 " +
+				"characters.",
+			set: setter(&c.docsDescription, parseLine(500)),
+		},
+
+		{
+			name:         "RECORD_GAPS",
+			defaultValue: "false",
+			about: "true keeps the questions that found nothing for " +
+				"/debug/gaps, and offers agents the tool report_gap.",
+			set: setter(&c.recordGaps, parseBool),
 		},
 
 		{
@@ -255,8 +295,9 @@ func variables(c *settings) []variable {
 		{
 			name:    "TRUSTED_PROXIES",
 			example: "10.0.0.0/8",
-			about: "Networks of proxies whose X-Forwarded-For " +
-				"is trusted, separated by commas.",
+			about: "Networks of proxies whose X-Forwarded-For, " +
+				"-Proto, -Host and -Prefix are trusted, " +
+				"separated by commas.",
 			set: setter(&c.trustedProxies, parseList(netip.ParsePrefix)),
 		},
 

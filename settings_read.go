@@ -114,6 +114,9 @@ func (c *settings) checkFolders() error {
 	return fmt.Errorf("%w\n%w", errors.Join(problems...), errUsage)
 }
 
+// title returns what people call the documents, for the page and for messages.
+func (c *settings) title() string { return cmp.Or(c.docsTitle, "Vitrine") }
+
 // setDependentDefaults sets defaults that depend on other settings.
 func (c *settings) setDependentDefaults(env map[string]string) {
 	if c.embeddingURL != "" && env["VECTOR_WEIGHT"] == "" {
