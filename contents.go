@@ -40,7 +40,7 @@ func newDocumentTree(documents []documentInfo) *documentTree {
 	folders := map[string]*treeNode{".": t.root}
 	for _, d := range documents {
 		folder := t.folder(folders, path.Dir(d.ID))
-		if isIndexName(d.ID) && folder.id == "" {
+		if isIndexName(withoutSuffix(path.Base(d.ID))) && folder.id == "" {
 			folder.id = d.ID
 			folder.title = d.Title
 			continue
@@ -82,15 +82,6 @@ func (t *documentTree) sort(node *treeNode) {
 	for _, child := range node.children {
 		t.sort(child)
 	}
-}
-
-// isIndexName reports whether a document is the page of its folder.
-func isIndexName(id string) bool {
-	switch strings.ToLower(withoutSuffix(path.Base(id))) {
-	case "index", "_index", "readme":
-		return true
-	}
-	return false
 }
 
 // compareNatural compares names in lower case, and numbers in them by their value: 2 is before 10.
@@ -163,7 +154,7 @@ func (t *documentTree) resolve(name string) (id string, folder *treeNode) {
 			return child.id, nil
 		}
 	}
-	if isIndexName(name) && parent.id != "" && name != "" {
+	if isIndexName(base) && parent.id != "" && name != "" {
 		return parent.id, nil
 	}
 	node := t.find(name)

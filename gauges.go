@@ -21,6 +21,7 @@ type gauges struct {
 	ready           map[string]bool
 	pool            poolStats
 	logLinesDropped int64
+	gapReports      map[string]int64 // by problem
 	traces          traceStats
 }
 
@@ -152,6 +153,18 @@ func (g *gauges) sendLabelled(out sender) {
 		"vitrine_ready",
 		"Whether the check of /readyz passes.",
 		checks...,
+	)
+
+	var reports []sample
+	for problem, n := range g.gapReports {
+		reports = append(reports, sample{problem, float64(n)})
+	}
+	out.family(
+		prometheus.CounterValue,
+		"problem",
+		"vitrine_gaps_total",
+		"Gaps in the documents that agents have reported.",
+		reports...,
 	)
 
 	g.sendOutcomes(out)

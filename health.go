@@ -114,6 +114,7 @@ func (s *server) gauges() gauges {
 		ready:           ready,
 		pool:            s.store.pool(),
 		logLinesDropped: s.logs.dropped.Load(),
+		gapReports:      s.gaps.reports(),
 		traces:          s.observe.traces.stats(),
 	}
 }

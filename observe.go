@@ -77,6 +77,8 @@ func (o *observer) middleware(next http.Handler) http.Handler {
 		rec := o.policy.newRecord(r.Header)
 		rec.method = r.Method
 		rec.path = truncate(r.URL.Path, maxPathBytes)
+		rec.client = o.clientName(r)
+		rec.userAgent = truncate(r.UserAgent(), maxUserAgentBytes)
 		rec.header = w.Header()
 		rec.header.Set("X-Correlation-Id", rec.correlation)
 		if !o.policy.off {
@@ -98,8 +100,6 @@ func (o *observer) describe(rec *record, r *http.Request, w *response) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	rec.route = routeOf(r)
-	rec.client = o.clientName(r)
-	rec.userAgent = truncate(r.UserAgent(), maxUserAgentBytes)
 	rec.bytes = w.bytes
 
 	rec.status = w.status

@@ -6,6 +6,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -26,6 +27,7 @@ curl '%[1]s/readyz?verbose'                     can it serve, and what does it h
 	indexSearch = `curl '%[1]s/search?q=install'                   search; also &limit=5&prefix=guide/
 curl '%[1]s/documents?prefix=guide/'            list documents
 curl %[1]s/documents/README.md                  read one; as a page: %[1]s/read/README.md
+curl %[1]s/llms.txt                             links to all of them, for models
 claude mcp add --transport http docs %[1]s/mcp  connect an agent (MCP); for clients of 2024: %[1]s/sse
 curl -T install.md %[1]s/documents/guide/install.md  * write one
 curl -X DELETE %[1]s/documents/guide/install.md      * remove one
@@ -33,6 +35,7 @@ curl --data-binary @docs.ndjson %[1]s/documents      * write many, {"id","text"}
 `
 	indexAdmin = `curl %[1]s/metrics                              metrics for Prometheus
 curl %[1]s/debug/requests                       * recent requests; /debug/requests/{id}: the waterfall of one
+curl %[1]s/debug/gaps                           * questions that found nothing, or that agents reported
 curl -X PUT -d debug '%[1]s/debug/loglevel?for=10m'  * change the log level for a while
 `
 )
@@ -109,6 +112,7 @@ type pageData struct {
 	Serves      string // which routes the listener serves
 	SignedIn    string // "api", "admin" or empty: what the cookie opens
 	HasTokens   bool   // there is something to sign in for
+	IsClosed    bool   // nobody may see requests, because there is no ADMIN_TOKEN
 	Style       string // versions of the page's files
 	Script      string
 	MCP         string // address for agents
@@ -154,32 +158,22 @@ type signInForm struct {
 	To  string // where to go afterwards, relative to the root
 }
 
-// siteName is the name of the documents.
-const siteName = "Vitrine"
-
 // newPageData returns the data that all pages have.
 func (s *server) newPageData(r *http.Request, title string) *pageData {
+	own := s.ownURL(r)
 	return &pageData{
-		Site:      siteName,
+		Site:      s.cfg.title(),
 		Title:     title,
 		Root:      siteRoot(r),
 		Serves:    servesBoth,
 		SignedIn:  s.signedInAs(r),
+		IsClosed:  s.cfg.adminToken == "",
 		HasTokens: s.cfg.apiToken+s.cfg.adminToken != "",
 		Style:     assets["page.css"].version,
 		Script:    assets["page.js"].version,
-		MCP:       baseURL(r) + "/mcp",
+		MCP:       own.String() + "/mcp",
 		Query:     r.URL.Query().Get("q"),
 	}
-}
-
-// baseURL returns the address at which the client reached the server.
-func baseURL(r *http.Request) string {
-	scheme := "http"
-	if isSecure(r) {
-		scheme = "https"
-	}
-	return scheme + "://" + r.Host
 }
 
 // siteRoot returns the relative address of the server's root, as the browser sees it from the address of r.
@@ -203,11 +197,12 @@ func (s *server) handleIndex(serves string) func(http.ResponseWriter, *http.Requ
 	return func(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Add("Vary", "Accept")
 		if !acceptsHTML(r) {
-			return writeText(w, http.StatusOK, fmt.Sprintf(format, baseURL(r), version()))
+			own := s.ownURL(r)
+			return writeText(w, http.StatusOK, fmt.Sprintf(format, own.String(), version()))
 		}
 		data := s.newPageData(r, "")
 		data.Serves = serves
-		data.Description = "Search the documents"
+		data.Description = cmp.Or(s.cfg.docsDescription, "Search the documents")
 		return writePage(w, r, http.StatusOK, data)
 	}
 }
@@ -271,7 +266,8 @@ func (s *server) handleOpenSearch(w http.ResponseWriter, r *http.Request) error 
 	h := w.Header()
 	h.Set("Content-Type", "application/opensearchdescription+xml")
 	h.Set("Cache-Control", "no-cache")
-	name := htmlEscaper.Replace(firstRunes(siteName, 16)) // the longest that the format allows
-	_, err := fmt.Fprintf(w, openSearch, htmlEscaper.Replace(baseURL(r)), name)
+	name := firstRunes(s.cfg.title(), 16) // the longest that the format allows
+	own := s.ownURL(r)
+	_, err := fmt.Fprintf(w, openSearch, htmlEscaper.Replace(own.String()), htmlEscaper.Replace(name))
 	return err
 }

@@ -32,6 +32,15 @@ func TestPageIsServedToBrowsersOnEveryListener(t *testing.T) {
 	}
 }
 
+func TestPageKnowsThatTheAdminRoutesAreClosed(t *testing.T) {
+	for token, want := range map[string]bool{"": true, "the-admin-token": false} {
+		a := newTestServer(t, "ADMIN_TOKEN="+token).do("GET", "/", "", browserAccept)
+		if isClosed := strings.Contains(a.body, `data-serves="search admin" data-closed`); isClosed != want {
+			t.Errorf("ADMIN_TOKEN=%s: closed %v, want %v", token, isClosed, want)
+		}
+	}
+}
+
 // TestPagePolicyAllowsOnlyThePage: no inline style or script, nothing from other origins, no markup from strings.
 func TestPagePolicyAllowsOnlyThePage(t *testing.T) {
 	ts := newTestServer(t)

@@ -101,6 +101,7 @@ func (s *server) writeDocument(w http.ResponseWriter, r *http.Request, d *docume
 		id:     d.id,
 		prefix: s.rootPrefix(d.id),
 		root:   root,
+		noFile: len(s.cfg.docsDirs) == 0,
 	})
 	previous, next := tree.neighbours(d.id)
 	page.Previous = linkTo(previous, root)
@@ -118,7 +119,7 @@ func (p *readPage) showText(d *document, line int, to pageTargets) {
 	isPlain := mediaType(d.id) == "text/plain"
 	if !isPlain && len(d.text) <= maxRenderedBytes {
 		_, start := frontMatter(d.text)
-		result := renderMarkdown(markdownText{d.text, start, d.title}, line, to)
+		result := renderMarkdown(renderInput{d.text, start, d.title}, line, to)
 		p.Body = template.HTML(result.html) //nolint:gosec // markup has escaped it
 		p.HasTitle = result.hasTitle
 		p.Contents = contentsOf(result.headings)

@@ -355,6 +355,29 @@ func (rec *record) clientAddress() (address string, port int) {
 	return peer.Addr().String(), int(peer.Port())
 }
 
+// requestOrigin returns the correlation id of ctx's record, and who sent the request: the name that an MCP client states,
+// else the user agent, and the address.
+func requestOrigin(ctx context.Context) (correlation, client string) {
+	s := currentScope(ctx)
+	if s == nil {
+		return "", ""
+	}
+	rec := s.record
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	name := rec.userAgent
+	for _, a := range rec.attrs {
+		if a.Key == "mcp_client" {
+			name = a.Value.String()
+		}
+	}
+	address, _ := rec.clientAddress()
+	if name != "" {
+		address = truncate(name, 64) + " from " + address
+	}
+	return rec.correlation, address
+}
+
 // kindDuration is the time that a record's stages of one kind took together.
 type kindDuration struct {
 	kind stageKind

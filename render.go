@@ -20,15 +20,15 @@ type rendered struct {
 	hasTitle bool // a heading has the words of the title
 }
 
-// markdownText is a text to render.
-type markdownText struct {
+// renderInput is a text to render.
+type renderInput struct {
 	text  string
 	start int    // where the front matter ends
 	title string // of the page: the first heading with these words becomes one of level 1
 }
 
 // renderMarkdown renders a Markdown text. line is the line to mark, 0 for none.
-func renderMarkdown(d markdownText, line int, to targets) rendered {
+func renderMarkdown(d renderInput, line int, to targets) rendered {
 	root := parseBlocks(d.text, d.start)
 	r := &renderer{
 		markup:   new(markup),

@@ -25,7 +25,7 @@ var ownElements = regexp.MustCompile(`<a class="anchor"[^>]*>#</a>|<div class="t
 
 // plainHTML returns the HTML of a text without what the page adds to CommonMark.
 func plainHTML(markdown string) string {
-	html := renderMarkdown(markdownText{text: markdown}, 0, sameTargets{}).html
+	html := renderMarkdown(renderInput{text: markdown}, 0, sameTargets{}).html
 	return ownAttributes.ReplaceAllString(ownElements.ReplaceAllString(html, ""), "")
 }
 
@@ -285,7 +285,7 @@ func TestHostileMarkdown(t *testing.T) {
 			if p.work > maxWork(len(source))+2*maxTagBytes {
 				t.Errorf("%d steps for %d bytes", p.work, len(source))
 			}
-			result := renderMarkdown(markdownText{text: source}, 0, pageTargets{root: "./"})
+			result := renderMarkdown(renderInput{text: source}, 0, pageTargets{root: "./"})
 			if len(result.html) > 64*size {
 				t.Errorf("%d bytes become %d", len(source), len(result.html))
 			}
@@ -320,7 +320,7 @@ func FuzzRenderMarkdown(f *testing.F) {
 	tag := regexp.MustCompile(`<(/?)([a-z0-9]+)((?: [a-z-]+="[^"<>]*")*)>`)
 	allowed := strings.Fields("a blockquote br code del details div em h1 h2 h3 h4 h5 h6 hr img input kbd li mark ol p pre section span strong sub summary sup table tbody td th thead tr ul")
 	f.Fuzz(func(t *testing.T, text string) {
-		html := renderMarkdown(markdownText{text: text}, 1, pageTargets{id: "a/b.md", root: "../../"}).html
+		html := renderMarkdown(renderInput{text: text}, 1, pageTargets{id: "a/b.md", root: "../../"}).html
 		if rest := tag.ReplaceAllString(html, ""); strings.ContainsAny(rest, "<>") {
 			t.Fatalf("%q has other markup: %q", text, rest)
 		}

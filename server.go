@@ -28,6 +28,9 @@ type server struct {
 	store    store
 	folder   *folder // nil: no folder is followed
 	streams  *streams
+	identity *identity // what agents learn of this server
+
+	gaps *gapList // nil: RECORD_GAPS is off
 
 	proxies      proxies  // whose X-Forwarded-For is trusted
 	limits       *limiter // requests a second, by client
@@ -55,10 +58,15 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 		observe:      newObserver(cfg, log, m, proxies.name),
 		profile:      new(profiler),
 		streams:      newStreams(cfg.maxStreams),
+		identity:     newIdentity(cfg),
 		proxies:      proxies,
 		limits:       newLimiter(cfg.rateLimit, max(1, 2*cfg.rateLimit)),
 		authFailures: newLimiter(0.1, 5),
 		stopping:     make(chan struct{}),
+	}
+
+	if cfg.recordGaps {
+		s.gaps = newGapList()
 	}
 
 	s.observe.metrics.collect(s.gauges)
@@ -89,7 +97,7 @@ func labelsFor(cfg *settings) metricLabels {
 		labels.queries = append(labels.queries, [2]string{operation, summary})
 	}
 
-	for _, t := range tools {
+	for _, t := range toolsFor(cfg) {
 		labels.tools = append(labels.tools, t.Name)
 	}
 	return labels

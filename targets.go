@@ -36,6 +36,7 @@ type pageTargets struct {
 	id     string // of the document
 	prefix string // of the folder of DOCS_DIR that has it: an address that begins with a slash is below it
 	root   string // relative address of the server's root, such as "../../"
+	noFile bool   // there is no folder of DOCS_DIR, so there are no files beside documents
 }
 
 // link returns the address to which a link with that target leads, or "" if it leads nowhere.
@@ -55,6 +56,8 @@ func (t pageTargets) link(target string) string {
 	switch suffix := strings.ToLower(path.Ext(name)); {
 	case name == "":
 		return ""
+	case fileType(name) != "" && t.noFile:
+		return ""
 	case fileType(name) != "":
 		return t.root + "files/" + escapePath(name)
 	case suffix == ".html" || suffix == ".htm":
@@ -73,7 +76,7 @@ func isVersion(suffix string) bool { return strings.Trim(suffix, ".0123456789x")
 // image returns the address of a picture to show, or "" if it is not one of the files beside the documents.
 func (t pageTargets) image(target string) string {
 	target = withoutControls(target)
-	if isWebAddress(target) || addressScheme.MatchString(target) {
+	if t.noFile || isWebAddress(target) || addressScheme.MatchString(target) {
 		return ""
 	}
 	name, _ := t.resolve(target)

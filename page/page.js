@@ -3,6 +3,7 @@
 
 const {serves, root} = document.documentElement.dataset;
 const hasSearch = serves.includes('search'), hasAdmin = serves.includes('admin');
+const isClosed = 'closed' in document.documentElement.dataset; // there is no ADMIN_TOKEN, so nobody may see requests
 const reads = document.body.classList.contains('reads');
 const site = document.querySelector('.site span').textContent;
 const $ = id => document.getElementById(id);
@@ -65,7 +66,7 @@ function askToken(why, wrong) {
     $('ask-form').onsubmit = async event => {
       event.preventDefault();
       try {
-        const response = await fetch(root + 'signin', {method: 'POST', body: new URLSearchParams({token: $('token').value.trim()}), headers: {Accept: 'application/json'}});
+        const response = await signIn($('token').value.trim());
         if (response.ok) { showSigned(); return done(true); }
         const body = await response.json().catch(() => ({}));
         say(response.status === 401 ? 'That token was not accepted. Check it and try again.' : body.error?.message ?? 'The server does not respond.', true);
@@ -78,6 +79,20 @@ function askToken(why, wrong) {
     $('token').focus();
   });
   return asking;
+}
+
+// takeLinkedToken signs in with the token of an address #token=…, which the program prints when it starts on a terminal.
+async function takeLinkedToken() {
+  const token = new URLSearchParams(location.hash.slice(1)).get('token');
+  if (!token) return;
+  history.replaceState(null, '', location.pathname + location.search);
+  try {
+    if ((await signIn(token)).ok) showSigned();
+  } catch { /* the page asks for a token when it needs one */ }
+}
+
+function signIn(token) {
+  return fetch(`${root}signin`, {method: 'POST', body: new URLSearchParams({token}), headers: {Accept: 'application/json'}});
 }
 
 // showSigned offers to sign out instead of in.
@@ -229,7 +244,7 @@ function drawHits(answer, id, focus) {
   const where = $('folder').value ? ` in ${$('folder').value}` : '';
   const found = n ? `${isMore ? 'Top ' : ''}${isMore ? n : plural(n, 'document')}${where} in ${ms(answer.took_ms)}` : `Nothing found for “${answer.query}”${where}. Try fewer or other words.`;
   say(corrected + found + (answer.degraded ? ', ranked by words only: the embeddings API does not respond' : ''),
-    hasAdmin ? h('a', {href: address({request: id, q: answer.query})}, 'How it was answered') : h('span', {class: 'mono'}, id ?? ''));
+    hasAdmin && !isClosed ? h('a', {href: address({request: id, q: answer.query})}, 'How it was answered') : h('span', {class: 'mono'}, id ?? ''));
   const matcher = matcherOf(answer.corrected ?? answer.query);
   const next = pageSizes.find(other => other > size);
   $('results').replaceChildren(h('ol', {class: 'hits', 'aria-label': 'Results'}, ...answer.hits.map(hit =>
@@ -440,6 +455,10 @@ function drawClosed(fault) {
     $('requests').hidden = true;
     return;
   }
+  if (isClosed) {
+    $('calls').replaceChildren(h('p', {class: 'small muted'}, 'Set ADMIN_TOKEN and start again to see recent requests here.'));
+    return;
+  }
   $('calls').replaceChildren(h('p', {class: 'small muted'}, fault ? faultText(fault) : 'With ADMIN_TOKEN, this lists recent requests and shows where their time went.'), h('button', {type: 'button', id: 'unlock', onclick: () => drawCalls(true)}, 'Show requests'));
 }
 
@@ -533,7 +552,7 @@ function route() {
   $('main').classList.toggle('wide', isStatus);
   if (isStatus) {
     document.title = `Status – ${site}`;
-    if (hasAdmin) drawCalls();
+    if (hasAdmin && !isClosed) drawCalls();
     return;
   }
   if (document.activeElement !== $('q')) $('q').value = q;
@@ -544,12 +563,13 @@ function route() {
   search(q, prefix);
 }
 
-function startSearchPage() {
+async function startSearchPage() {
+  await takeLinkedToken();
   const old = oldAddress();
   if (old?.includes('read/')) return location.replace(old);
   if (old) history.replaceState(null, '', old);
   addEventListener('popstate', () => { shown = undefined; route(); });
-  addEventListener('hashchange', () => { const to = oldAddress(); if (to) location.replace(to); });
+  addEventListener('hashchange', () => { if (location.hash.startsWith('#token=')) return location.reload(); const to = oldAddress(); if (to) location.replace(to); });
   $('q').addEventListener('input', onInput);
   $('folder').addEventListener('change', () => { history.replaceState(null, '', address(asked())); route(); });
   $('search').addEventListener('submit', event => {
