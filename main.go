@@ -107,6 +107,7 @@ func startServer(ctx context.Context, command command, cfg *settings, env map[st
 		return err
 	}
 	defer s.close()
+	takeOverLogs(s.log)
 
 	if cfg.greets() && !reindexes {
 		s.logs.hold()

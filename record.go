@@ -72,6 +72,8 @@ type recordPolicy struct {
 	ratio    uint64        // records whose trace id is below it are kept: see isInRatio
 	byCaller *limiter      // limits the records kept because their caller's traceparent is sampled
 
+	cost *cpuMeter // what the records cost on the path of requests
+
 	countStage  func(st *stageRecord)  // counts a stage beyond maxStages
 	countStream func(transport string) // counts an event stream that has begun
 }
@@ -98,6 +100,7 @@ type record struct {
 	took        time.Duration // 0 until the record is finished
 	transport   string        // of a stream, which is never slow; else empty
 	probe       bool          // a request of a probe: logged at debug; the recorder keeps only failures
+	measured    bool          // what this record costs is measured
 	failure     string        // error.type if the server is at fault, else empty
 
 	job string // name of the background job; empty for a request, which has the following fields
@@ -186,6 +189,23 @@ func stage(ctx context.Context, kind stageKind, attrs ...slog.Attr) (_ context.C
 	if s == nil || s.record.policy.off {
 		return ctx, func(*error) {}
 	}
+	if !s.record.measured {
+		return s.beginStage(ctx, kind, attrs)
+	}
+
+	cost := s.record.policy.cost
+	began := time.Now()
+	inside, endStage := s.beginStage(ctx, kind, attrs)
+	cost.section(began)
+	return inside, func(err *error) {
+		began := time.Now()
+		endStage(err)
+		cost.section(began)
+	}
+}
+
+// beginStage begins a stage inside the scope s of ctx.
+func (s *scope) beginStage(ctx context.Context, kind stageKind, attrs []slog.Attr) (_ context.Context, end func(*error)) {
 	rec := s.record
 	st := stageRecord{
 		kind:   kind,
@@ -453,6 +473,16 @@ func (rec *record) durations(sums []kindDuration) []kindDuration {
 		sums[at].took += end - st.start
 	}
 	return sums
+}
+
+// routeLabel returns the path of a pattern as logs and metrics show it. An endpoint with a slash at its end counts as the
+// one without.
+func routeLabel(path string) string {
+	endpoint, hasSlash := strings.CutSuffix(path, "/{$}")
+	if hasSlash && endpoint != "" {
+		return endpoint
+	}
+	return path
 }
 
 // randomID fills id, whose length is a multiple of 8, with random bytes. No group of 8 is all zero.

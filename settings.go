@@ -50,7 +50,10 @@ type settings struct {
 	profiling      bool
 	sampleRate     float64 // share of traces to keep, 0 to 1
 	tracesExporter string  // "otlp", "console" or "none"
+	otlp           otlpSettings
+	resource       map[string]string // attributes of all telemetry, beside the following
 	serviceName    string
+	serviceVersion string
 	environment    string
 	logFormat      string // "auto", "json" or "text"
 	logLevel       slog.Level
@@ -60,6 +63,22 @@ type settings struct {
 
 	onTerminal  bool // standard output is a terminal
 	isTokenOurs bool // adminToken was made for this run
+}
+
+// databaseSystem returns what the semantic conventions call the store's system.
+func (c *settings) databaseSystem() string {
+	if c.databaseURL == "" {
+		return "vitrine"
+	}
+	return "postgresql"
+}
+
+// embeddingProvider returns what the semantic conventions call the embedder's provider: the one whose API it speaks.
+func (c *settings) embeddingProvider() string {
+	if c.embeddingURL == "" {
+		return "vitrine"
+	}
+	return "openai"
 }
 
 // variable is one environment variable: a row of the manual and of SETTINGS.md.
@@ -349,8 +368,10 @@ func variables(c *settings) []variable {
 			name:    "OTEL_RESOURCE_ATTRIBUTES",
 			example: "k8s.pod.name=docs-1",
 			about: "Additional resource attributes of all " +
-				"traces.",
-			set: setter(new(string), parseText), // the OpenTelemetry SDK reads it
+				"traces. service.name, service.version and " +
+				"deployment.environment.name also name the " +
+				"service in logs and metrics.",
+			set: setter(&c.resource, parseAttributes),
 		},
 
 		{
