@@ -39,7 +39,7 @@ var layers = []layer{
 	{"database", []string{"frequencies", "dberrors", "postgres", "dbhealth", "replicas", "writes", "rank_sql", "search", "queries", "upkeep"}, []string{"foundation", "record", "observability", "text", "documents"}},
 	{"rendering", []string{"markup", "targets", "inlines", "emphasis", "brackets", "autolinks", "phrases", "render_inlines", "render_leaves", "render", "contents"}, []string{"text", "documents"}},
 	{"service", []string{"signin", "guard", "address", "parameters", "gaps", "health", "nearby", "handlers", "llms", "bulk", "page", "read", "files", "signin_form"}, []string{"foundation", "record", "views", "observability", "documents", "rendering"}},
-	{"agents", []string{"members", "jsonrpc", "streams", "call", "arguments", "sections", "quote", "results", "report", "tools", "connector", "identity", "resources", "methods", "mcp"}, []string{"foundation", "record", "observability", "documents", "service"}},
+	{"agents", []string{"members", "jsonrpc", "streams", "call", "arguments", "sections", "quote", "results", "tools", "report", "connector", "identity", "resources", "methods", "mcp"}, []string{"foundation", "record", "observability", "documents", "service"}},
 	{"entry", []string{"routes", "server", "command", "greeting", "main"}, []string{"foundation", "record", "views", "observability", "text", "documents", "memory", "database", "rendering", "service", "agents"}},
 }
 
