@@ -4,6 +4,7 @@
 //	vitrine -h         print this manual
 //	vitrine -version   print the version
 //	vitrine -health    ask the local server with the same settings whether it is ready; exit with 0 if it is, else with 1
+//	vitrine -check     check the folder in DOCS_DIR: what is left out, links that lead nowhere, answers to questions.tsv
 //	vitrine -reindex   compute all vectors in DATABASE_URL again, then exit
 //
 // Give it a folder of Markdown and search it with curl:
@@ -83,10 +84,13 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		return checkHealth(ctx, cfg, stdout)
 	}
 
-	if command == "" {
+	if command == "" || command == "-check" {
 		if err := cfg.checkFolders(); err != nil {
 			return err
 		}
+	}
+	if command == "-check" {
+		return checkDocuments(ctx, cfg, stdout)
 	}
 
 	s, err := newServer(cfg, stdout)
@@ -113,7 +117,7 @@ func parseCommand(args []string) (string, error) {
 
 	command := strings.Replace(strings.Join(args, " "), "--", "-", 1)
 	switch command {
-	case "-h", "-help", "-version", "-health", "-reindex":
+	case "-h", "-help", "-version", "-health", "-check", "-reindex":
 		return command, nil
 	}
 	return "", fmt.Errorf("unknown argument %q: settings are environment variables; %w", args[0], errUsage)
