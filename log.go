@@ -121,9 +121,14 @@ func (rec *record) ids() [3]slog.Attr {
 	}
 }
 
-// newLogger returns a logger that writes JSON lines to w. Lines logged with the context of a record
-// carry the record's ids.
+// newLogger returns a logger that writes to w: JSON lines, or lines for people. Lines logged with the
+// context of a record carry the record's ids.
 func newLogger(w io.Writer, level slog.Leveler, cfg *settings) *slog.Logger {
+	if cfg.logsText() {
+		h := newConsoleHandler(w, level, cfg.onTerminal)
+		return slog.New(recordHandler{h})
+	}
+
 	h := slog.NewJSONHandler(w, &slog.HandlerOptions{
 		Level:       level,
 		ReplaceAttr: renameAttr,
@@ -152,20 +157,6 @@ func renameAttr(groups []string, a slog.Attr) slog.Attr {
 		}
 	}
 	return a
-}
-
-// levelName returns the name of a level as in LOG_LEVEL. A level between two of them has the name of
-// the lower one.
-func levelName(level slog.Level) string {
-	switch {
-	case level < slog.LevelInfo:
-		return "debug"
-	case level < slog.LevelWarn:
-		return "info"
-	case level < slog.LevelError:
-		return "warn"
-	}
-	return "error"
 }
 
 // recordHandler adds the ids of the context's record to each line, before the line's own attributes.
@@ -243,8 +234,9 @@ type logWriter struct {
 	ended   chan struct{}
 
 	mu      sync.Mutex
-	changed sync.Cond // signalled when waiting is no longer empty and when closed is set
+	changed sync.Cond // signalled when there is something to write and when closed is set
 	waiting []byte    // whole lines
+	held    bool      // nothing is written until release or close
 	closed  bool
 }
 
@@ -277,6 +269,22 @@ func (l *logWriter) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
+// hold keeps lines back until release, so that the greeting comes first.
+func (l *logWriter) hold() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = true
+}
+
+// release writes text, and then the lines that were held back.
+func (l *logWriter) release(text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting = append([]byte(text), l.waiting...)
+	l.held = false
+	l.changed.Signal()
+}
+
 // run writes until the writer is closed and everything is written.
 func (l *logWriter) run() {
 	defer close(l.ended)
@@ -304,7 +312,7 @@ func (l *logWriter) run() {
 func (l *logWriter) next(written []byte) (lines []byte, closed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.waiting) == 0 && !l.closed {
+	for (len(l.waiting) == 0 || l.held) && !l.closed {
 		l.changed.Wait()
 	}
 	lines = l.waiting

@@ -42,7 +42,7 @@ var page string
 // handleIndex returns the handler of GET / on a listener that serves "search", "admin" or
 // "search admin". It answers browsers with the page, all others with the index.
 func (s *server) handleIndex(serves string) func(http.ResponseWriter, *http.Request) error {
-	document := pageFor(serves, s.cfg.title())
+	document := pageFor(serves, s.cfg.title(), s.cfg.adminToken == "")
 	format := indexFormat(serves)
 	return func(w http.ResponseWriter, r *http.Request) error {
 		h := w.Header()
@@ -61,9 +61,14 @@ func (s *server) handleIndex(serves string) func(http.ResponseWriter, *http.Requ
 	}
 }
 
-// pageFor returns the page with serves in its attribute data-serves, which the page's script reads, and with its title.
-func pageFor(serves, title string) string {
-	served := strings.Replace(page, `data-serves="search admin"`, `data-serves="`+serves+`"`, 1)
+// pageFor returns the page with its title, and with serves in its attribute data-serves, which the page's script reads. If
+// the admin routes are closed it has the attribute data-closed too, and the page does not link to them.
+func pageFor(serves, title string, isClosed bool) string {
+	attributes := `data-serves="` + serves + `"`
+	if isClosed {
+		attributes += " data-closed"
+	}
+	served := strings.Replace(page, `data-serves="search admin"`, attributes, 1)
 	return strings.Replace(served, "<title>Vitrine</title>", "<title>"+html.EscapeString(title)+"</title>", 1)
 }
 

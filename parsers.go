@@ -269,6 +269,12 @@ var (
 		"none":    "none",
 	})
 
+	parseLogFormat = oneOf("auto, json or text", map[string]string{
+		"auto": "auto",
+		"json": "json",
+		"text": "text",
+	})
+
 	parseLowerLevel = oneOf("debug, info, warn or error", map[string]slog.Level{
 		"debug": slog.LevelDebug,
 		"info":  slog.LevelInfo,

@@ -44,7 +44,11 @@ func (s searcher) legs(ctx context.Context, q query, v []float32) (_ *legs, err 
 	if err != nil {
 		return nil, err
 	}
-	if corrected := s.correct(asked, found); corrected != nil {
+	corrected, err := asked.correct(asked.unknown(found.frequency), s)
+	if err != nil {
+		return nil, err
+	}
+	if corrected != nil {
 		asked = corrected
 		if !s.embedder.worthReusing() { // others understand misspelt words
 			v, _ = s.embedder.query(ctx, asked.text)
@@ -80,18 +84,18 @@ func (s searcher) complete(q *question) {
 	q.complete(all)
 }
 
-// correct returns the question with the words that no chunk has replaced by the nearest that some have,
-// nil if there is nothing to replace.
-func (s searcher) correct(q *question, found matches) *question {
-	corrections := make(map[string]string)
-	for _, unknown := range q.unknown(found.frequency) {
-		nearest := s.corpus.nearest(unknown)
-		mostFrequent(nearest, s.frequency)
-		if len(nearest) > 0 {
-			corrections[unknown] = nearest[0]
-		}
+// frequent and nearest make searcher a dictionary.
+func (s searcher) frequent(words []string) ([]string, error) {
+	isRare := func(w string) bool {
+		return !s.corpus.has(w) || s.frequency(newTerm(w)) < minFrequency(s.chunks)
 	}
-	return q.corrected(corrections)
+	words = slices.DeleteFunc(words, isRare)
+	mostFrequent(words, s.frequency)
+	return words, nil
+}
+
+func (s searcher) nearest(misspelt string) ([]string, error) {
+	return s.frequent(s.corpus.nearest(misspelt))
 }
 
 // frequency counts the chunks that contain t.

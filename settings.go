@@ -1,7 +1,7 @@
 package main
 
 // The settings, and the table of their environment variables. parsers.go parses one value, and settings_read.go reads all
-// of them. A new setting needs a field, a row in variables, and the same row in README.md. A test compares the two tables.
+// of them. A new setting needs a field and a row in variables. SETTINGS.md is made from the table.
 
 import (
 	"log/slog"
@@ -54,13 +54,17 @@ type settings struct {
 	tracesExporter string  // "otlp", "console" or "none"
 	serviceName    string
 	environment    string
+	logFormat      string // "auto", "json" or "text"
 	logLevel       slog.Level
 	slowRequest    time.Duration
 	drainDelay     time.Duration
 	observability  bool
+
+	onTerminal  bool // standard output is a terminal
+	isTokenOurs bool // adminToken was made for this run
 }
 
-// variable is one environment variable: a row of the manual and of README's table.
+// variable is one environment variable: a row of the manual and of SETTINGS.md.
 type variable struct {
 	name         string
 	defaultValue string // applies if the variable is unset or empty
@@ -277,7 +281,8 @@ func variables(c *settings) []variable {
 			example: "a-long-random-text",
 			about: "Bearer token or Basic password for all " +
 				"routes. Without it, the admin routes are " +
-				"closed.",
+				"closed, but on a terminal a loopback server " +
+				"makes one for this run.",
 			secret: true,
 			set:    setter(&c.adminToken, parseToken),
 		},
@@ -373,6 +378,14 @@ func variables(c *settings) []variable {
 			about: "Environment name in logs, metrics and " +
 				"traces.",
 			set: setter(&c.environment, parseText),
+		},
+
+		{
+			name:         "LOG_FORMAT",
+			defaultValue: "auto",
+			about: "json, text (for people) or auto: text on " +
+				"a terminal, else json.",
+			set: setter(&c.logFormat, parseLogFormat),
 		},
 
 		{
