@@ -5,7 +5,7 @@
 //	vitrine help       print this manual; also -h
 //	vitrine version    print the version; also -v
 //	vitrine health     ask the local server with the same settings whether it is ready; exit with 0 if it is, else with 1
-//	vitrine check      check the documents: links that lead nowhere, what is left out, how questions.tsv is answered; also
+//	vitrine check      report links that lead nowhere, what is left out, how questions.tsv is answered; also
 //	                   vitrine check FOLDER
 //	vitrine reindex    compute all vectors in DATABASE_URL again, then exit
 //
