@@ -29,16 +29,16 @@ type layer struct {
 
 // layers are those of ARCHITECTURE.md, the lowest first.
 var layers = []layer{
-	{"foundation", []string{"limits", "breaker", "build", "cgroup", "parsers", "settings", "misnamed", "settings_read", "answers"}, nil},
+	{"foundation", []string{"system_linux", "cost", "limits", "breaker", "build", "cgroup", "parsers", "otlp_settings", "settings", "misnamed", "settings_read", "answers", "escape", "admission"}, nil},
 	{"record", []string{"record", "propagate"}, []string{"foundation"}},
-	{"views", []string{"console", "log", "outcomes", "families", "metrics", "spans", "traces", "gauges", "waterfall", "recorder"}, []string{"foundation", "record"}},
+	{"views", []string{"console", "log", "outcomes", "families", "metrics", "spans", "collector", "traces", "gauges", "waterfall", "recorder"}, []string{"foundation", "record"}},
 	{"observability", []string{"observe", "pprof"}, []string{"foundation", "record", "views"}},
 	{"text", []string{"stem", "fold", "runs", "words", "terms", "spelling", "question", "correction", "embed", "embed_api", "embed_remote"}, []string{"foundation", "record"}},
-	{"documents", []string{"lines", "fields", "yaml", "toml", "frontmatter", "tree", "leaves", "blocks", "inline", "pieces", "markdown", "links", "documents", "store", "leftout", "durable", "system_linux", "notify_linux", "scan", "folder"}, []string{"foundation", "record", "observability", "text"}},
-	{"memory", []string{"index", "corpus", "ranking", "fusion", "memory"}, []string{"foundation", "record", "observability", "text", "documents"}},
+	{"documents", []string{"lines", "fields", "yaml", "toml", "frontmatter", "tree", "leaves", "blocks", "inline", "pieces", "budget", "markdown", "links", "documents", "store", "leftout", "durable", "notify_linux", "scan", "folder"}, []string{"foundation", "record", "observability", "text"}},
+	{"memory", []string{"index", "vectors", "corpus", "ranking", "fusion", "memory"}, []string{"foundation", "record", "observability", "text", "documents"}},
 	{"database", []string{"frequencies", "dberrors", "postgres", "dbhealth", "replicas", "writes", "rank_sql", "search", "queries", "upkeep"}, []string{"foundation", "record", "observability", "text", "documents"}},
-	{"service", []string{"guard", "address", "targets", "health", "nearby", "parameters", "handlers", "llms", "bulk", "page"}, []string{"foundation", "record", "views", "observability", "documents"}},
-	{"agents", []string{"members", "jsonrpc", "streams", "call", "arguments", "sections", "quote", "tools", "connector", "identity", "resources", "methods", "mcp"}, []string{"foundation", "record", "observability", "documents", "service"}},
+	{"service", []string{"guard", "address", "targets", "parameters", "gaps", "health", "nearby", "handlers", "llms", "bulk", "page"}, []string{"foundation", "record", "views", "observability", "documents"}},
+	{"agents", []string{"members", "jsonrpc", "streams", "call", "arguments", "sections", "quote", "results", "report", "tools", "connector", "identity", "resources", "methods", "mcp"}, []string{"foundation", "record", "observability", "documents", "service"}},
 	{"entry", []string{"routes", "server", "questions", "check", "command", "greeting", "main"}, []string{"foundation", "record", "views", "observability", "text", "documents", "memory", "database", "service", "agents"}},
 }
 

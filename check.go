@@ -204,8 +204,8 @@ func (c *checker) targets() *targets {
 		texts[d.id] = d.text
 	}
 
-	known := make(map[string]anchors)
-	t.anchors = func(id string) anchors {
+	known := make(map[string]anchorSet)
+	t.anchors = func(id string) anchorSet {
 		if known[id] == nil {
 			known[id] = anchorsOf(texts[id])
 		}

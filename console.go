@@ -120,7 +120,7 @@ func consoleLine(when time.Time, level slog.Level, message string, attrs []slog.
 		parts = appendAttr(parts, a)
 	}
 	if id, ok := fields["correlation_id"]; ok {
-		parts = append(parts, printable(id.String()))
+		parts = append(parts, quoteControls(id.String()))
 	}
 	return strings.Join(parts, "  ")
 }
@@ -133,11 +133,11 @@ func subject(message string, fields map[string]slog.Value) string {
 		if !ok {
 			path = fields["route"]
 		}
-		return fmt.Sprintf("%v %s  %v", fields["method"], printable(path.String()), fields["status"])
+		return fmt.Sprintf("%v %s  %v", fields["method"], quoteControls(path.String()), fields["status"])
 	case "job":
-		return printable(fields["job"].String())
+		return quoteControls(fields["job"].String())
 	}
-	return printable(message)
+	return quoteControls(message)
 }
 
 // shownElsewhere are the attributes that a line shows in another place, or that the request's waterfall shows.
@@ -174,15 +174,15 @@ func appendAttr(parts []string, a slog.Attr) []string {
 		return parts
 	}
 
-	text := printable(value.String())
+	text := quoteControls(value.String())
 	if text == "" || strings.ContainsAny(text, " =") && text[0] != '"' {
 		text = strconv.Quote(text)
 	}
 	return append(parts, a.Key+"="+text)
 }
 
-// printable quotes text with characters that a terminal would obey, such as the escape sequences in a path.
-func printable(text string) string {
+// quoteControls quotes text with characters that a terminal would obey, such as the escape sequences in a path.
+func quoteControls(text string) string {
 	isControl := func(r rune) bool { return !unicode.IsPrint(r) }
 	if strings.ContainsFunc(text, isControl) {
 		return strconv.Quote(text)

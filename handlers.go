@@ -87,6 +87,7 @@ func (s *server) search(ctx context.Context, q query, urls addresses) (answer se
 	if result.degraded {
 		logAttrs(ctx, slog.Bool("degraded", true))
 	}
+	s.gaps.searched(ctx, q, result)
 	// Queries are private: only debug lines contain them.
 	s.log.LogAttrs(ctx, slog.LevelDebug, "searched", slog.String("query", q.text), count)
 
@@ -235,6 +236,9 @@ func (s *server) handlePut(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if d.indexed > 0 {
+		logAttrs(r.Context(), slog.Int("indexed_lines", d.indexed))
+	}
 
 	w.Header().Set("ETag", d.etag)
 	w.WriteHeader(putStatus(created))
@@ -319,12 +323,6 @@ func (s *server) handleRequest(w http.ResponseWriter, r *http.Request) error {
 		v.draw(&text)
 	}
 	return writeText(w, http.StatusOK, text.String())
-}
-
-// wantsJSON reports whether the client asked for JSON instead of text.
-func wantsJSON(r *http.Request) bool {
-	return r.URL.Query().Get("format") == "json" ||
-		strings.Contains(r.Header.Get("Accept"), "application/json")
 }
 
 // handleLogLevel answers with the current level.

@@ -65,7 +65,8 @@ func toolsFor(cfg *settings) []tool {
 		"{topic}", topic(cfg),
 		"{how}", how)
 
-	offered := slices.Clone(tools)
+	isMissing := func(t tool) bool { return t.isOffered != nil && !t.isOffered(cfg) }
+	offered := slices.DeleteFunc(slices.Clone(tools), isMissing)
 	if cfg.docsURL != nil {
 		offered = append(offered, connectorTools...)
 	}

@@ -141,11 +141,11 @@ var ownAnchor = regexp.MustCompile(`(?i)\s(?:id|name)\s*=\s*(?:"([^"]+)"|'([^']+
 // definedTerm is a term with its definition, to which some renderers give an anchor.
 var definedTerm = regexp.MustCompile(`(?m)^([^\s:].{0,100})\n+: `)
 
-// anchors are the places in a document that a fragment may name, by anchorKey.
-type anchors map[string]bool
+// anchorSet holds the places in a document that a fragment may name, by anchorKey.
+type anchorSet map[string]bool
 
-func anchorsOf(text string) anchors {
-	found := make(anchors)
+func anchorsOf(text string) anchorSet {
+	found := make(anchorSet)
 	_, start := frontMatter(text)
 	for _, h := range headings(parseBlocks(text, start), text) {
 		found[anchorKey(h.slug)] = true
@@ -161,7 +161,7 @@ func anchorsOf(text string) anchors {
 }
 
 // has reports whether a fragment names a place of the document, or its top.
-func (a anchors) has(fragment string) bool {
+func (a anchorSet) has(fragment string) bool {
 	key := anchorKey(fragment)
 	return key == "" || key == "top" || a[key]
 }

@@ -112,6 +112,7 @@ func startServer(ctx context.Context, command command, cfg *settings, env map[st
 		return err
 	}
 	defer s.close()
+	takeOverLogs(s.log)
 
 	if cfg.greets() && !reindexes {
 		s.logs.hold()
@@ -166,6 +167,8 @@ func checkHealth(ctx context.Context, cfg *settings, stdout io.Writer) error {
 	if name := cfg.allowedHosts[0]; name != "*" {
 		r.Host = name
 	}
+
+	r.SetBasicAuth("", cfg.adminToken) // shows causes
 
 	client := http.Client{Transport: &http.Transport{}} // it ignores HTTP_PROXY
 	resp, err := client.Do(r)
@@ -307,7 +310,7 @@ func (s *server) reindex(ctx context.Context) error {
 		return fmt.Errorf("reindexing: %w", err)
 	}
 
-	documents, chunks, err := p.size(ctx)
-	s.log.Info("reindexed", "documents", documents, "chunks", chunks)
+	size, err := p.size(ctx)
+	s.log.Info("reindexed", "documents", size.documents, "chunks", size.chunks)
 	return err
 }

@@ -32,6 +32,7 @@ curl --data-binary @docs.ndjson %[1]s/documents      * write many, {"id","text"}
 `
 	indexAdmin = `curl %[1]s/metrics                              metrics for Prometheus
 curl %[1]s/debug/requests                       * recent requests; /debug/requests/{id}: the waterfall of one
+curl %[1]s/debug/gaps                           * questions that found nothing, or that agents reported
 curl -X PUT -d debug '%[1]s/debug/loglevel?for=10m'  * change the log level for a while
 `
 )

@@ -39,7 +39,8 @@ type postgres struct {
 	vectorWeight float64
 	exactChunks  int // the constant, except in tests
 	observe      *observer
-	replica      string // names this process in leases and notifications
+	admission    *admission // of searches; nil: no limit
+	replica      string     // names this process in leases and notifications
 
 	unavailable atomic.Pointer[string] // why the store is not open; nil once it is
 	breaker     breaker
@@ -145,8 +146,7 @@ func (p *postgres) attempt(
 	defer p.users.Add(-1)
 
 	conn, err := p.connection(ctx)
-	attrs := append(name.attrs(), slog.String("db.system.name", "postgresql"))
-	ctx, end := stage(ctx, stageDB, attrs...)
+	ctx, end := stage(ctx, stageDB, name.attrs()...)
 	defer end(&err)
 	if err != nil {
 		return p.classify(ctx, began, err)

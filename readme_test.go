@@ -76,6 +76,40 @@ func withoutFolder(t *testing.T) string {
 	return ts.url
 }
 
+// TestLinksOfTheGuidesLeadSomewhere follows the links and pictures of all pages to a file, and to a heading in it.
+func TestLinksOfTheGuidesLeadSomewhere(t *testing.T) {
+	pages, err := filepath.Glob("*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range pages {
+		for _, match := range regexp.MustCompile(`\]\(([^()\s]+)\)`).FindAllStringSubmatch(readFile(t, page), -1) {
+			name, anchor, hasAnchor := strings.Cut(match[1], "#")
+			if strings.Contains(name, "://") {
+				continue
+			}
+			name = cmp.Or(name, page)
+			if _, err := os.Stat(name); err != nil {
+				t.Errorf("%s: %v", page, err)
+				continue
+			}
+			if hasAnchor && !slices.Contains(anchors(readFile(t, name)), anchor) {
+				t.Errorf("%s: %s has no heading #%s", page, name, anchor)
+			}
+		}
+	}
+}
+
+// anchors returns the headings of a page as GitHub makes anchors of them.
+func anchors(text string) []string {
+	var found []string
+	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
+		slug := regexp.MustCompile(`[^\w -]`).ReplaceAllString(strings.ToLower(heading[1]), "")
+		found = append(found, strings.ReplaceAll(slug, " ", "-"))
+	}
+	return found
+}
+
 // example is a curl line of a document, and the lines that follow it there up to the next command.
 type example struct {
 	heading string
@@ -129,6 +163,7 @@ var varying = []rule{
 var ofAnotherServer = []rule{
 	{`store ok: \d+ documents, \d+ chunks`, "store ok: N documents, N chunks"},
 	{`index ok: \d+ documents`, "index ok: N documents"},
+	{`(?m)^gaps: \d+|^\d+×|by \S.* from [\d.]+$`, "GAP"},
 	{`(?m)^slowest: \d+|hits = \d+$|failed \d+ times`, "COUNT"},
 	{`(?m)^([a-z_]+(?:\{.*\})?) [-+.\de]+$`, "$1 N"}, // a metric's value
 }
@@ -161,7 +196,12 @@ func runCurls(t *testing.T, name string, elsewhere map[string]func(*testing.T) s
 	if err := os.WriteFile(filepath.Join(dir, "README.md"), []byte(readFile(t, "README.md")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := start(t, []string{"DOCS_DIR=" + filepath.Join(dir, "docs"), "DOCS_SYNC_INTERVAL=1h", "ENABLE_PROFILING=true"})
+	p := start(t, []string{
+		"DOCS_DIR=" + filepath.Join(dir, "docs"),
+		"DOCS_SYNC_INTERVAL=1h",
+		"ENABLE_PROFILING=true",
+		"RECORD_GAPS=true",
+	})
 	waitFor(t, "the documents are counted", func() bool {
 		_, checks := p.get("/readyz?verbose")
 		return strings.Contains(checks, "40 documents")
@@ -171,6 +211,8 @@ func runCurls(t *testing.T, name string, elsewhere map[string]func(*testing.T) s
 		rules = slices.Concat(varying, ofAnotherServer)
 	}
 	p.get("/search?q=install") // for /debug/requests
+	p.get("/search?q=zxqvwk")  // for /debug/gaps
+	p.get("/search?q=zxqvwkj")
 	text := readFile(t, name)
 	found := examples(text)
 	if n := strings.Count(text, "\n$ curl "); len(found) == 0 || len(found) != n {

@@ -185,7 +185,7 @@ func (s *server) getPrompt(ctx context.Context, c *call) (any, error) {
 
 	// Unlike a tool, a prompt cannot report wrong arguments in its result. It returns a JSON-RPC error.
 	args := arguments{values: params.Arguments}
-	question := args.query("question")
+	question := args.query("question", maxQueryChars)
 	if err := args.check("question"); err != nil {
 		return nil, rpcErrorf(codeInvalidParams, "%v", err)
 	}

@@ -65,6 +65,8 @@ func (s *server) routes(serves string) []route {
 			// curl -u :$ADMIN_TOKEN :8080/debug/requests, and the waterfalls of a correlation or trace id
 			{"GET /debug/requests", admin, small, short, s.handleRequests},
 			{"GET /debug/requests/{id}", admin, small, short, s.handleRequest},
+			// curl -u :$ADMIN_TOKEN :8080/debug/gaps
+			{"GET /debug/gaps", admin, small, short, s.handleGaps},
 			// curl -u :$ADMIN_TOKEN -X PUT -d debug ':8080/debug/loglevel?for=10m'
 			{"GET /debug/loglevel", admin, small, short, s.handleLogLevel},
 			{"PUT /debug/loglevel", admin, small, short, s.handleSetLogLevel},
@@ -172,6 +174,7 @@ var noOAuth = map[string]string{
 // isOAuth reports whether path is one under which clients look for an authorization server: the documents of RFC 8414,
 // RFC 9728 and OpenID Connect, and the default endpoints of MCP 2025-03-26.
 func isOAuth(path string) bool {
+	path = strings.TrimSuffix(path, "/")
 	return slices.Contains([]string{"/register", "/authorize", "/token"}, path) ||
 		strings.Contains(path, "/.well-known/oauth-") ||
 		strings.Contains(path, "/.well-known/openid-configuration")

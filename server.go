@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,9 +32,13 @@ type server struct {
 	streams  *streams
 	identity *identity // what agents learn of this server
 
+	gaps *gapList // nil: RECORD_GAPS is off
+
 	proxies      proxies  // whose X-Forwarded-For is trusted
 	limits       *limiter // requests a second, by client
-	authFailures *limiter // failed tokens on the profiling routes, by client
+	guesses      *limiter // failed tokens, by client
+	authFailures atomic.Int64
+	admission    *admission // of searches
 
 	scrape   http.Handler  // answers GET /metrics
 	ready    atomic.Bool   // false until the store is open, and again during a drain
@@ -49,21 +55,28 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 	m := newMetrics(cfg, labelsFor(cfg))
 
 	s := &server{
-		cfg:          cfg,
-		log:          log,
-		level:        level,
-		logs:         logs,
-		observe:      newObserver(cfg, log, m, proxies.name),
-		profile:      new(profiler),
-		streams:      newStreams(cfg.maxStreams),
-		identity:     newIdentity(cfg),
-		proxies:      proxies,
-		limits:       newLimiter(cfg.rateLimit, max(1, 2*cfg.rateLimit)),
-		authFailures: newLimiter(0.1, 5),
-		stopping:     make(chan struct{}),
+		cfg:      cfg,
+		log:      log,
+		level:    level,
+		logs:     logs,
+		observe:  newObserver(cfg, log, m, proxies.name),
+		profile:  new(profiler),
+		streams:  newStreams(cfg.maxStreams),
+		identity: newIdentity(cfg),
+		proxies:  proxies,
+		limits:   newLimiter(cfg.rateLimit, max(1, 2*cfg.rateLimit)),
+		guesses:  newLimiter(0.1, 5),
+		stopping: make(chan struct{}),
+	}
+
+	if cfg.recordGaps {
+		s.gaps = newGapList()
 	}
 
 	s.observe.metrics.collect(s.gauges)
+	if cfg.observability {
+		s.expectRoutes()
+	}
 	s.scrape = s.observe.metrics.handler(log)
 
 	var err error
@@ -76,6 +89,16 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 		s.profile, err = newProfiler(log, proxies.name)
 	}
 	return s, err
+}
+
+// expectRoutes creates the series of the routes whose answers are no streams.
+func (s *server) expectRoutes() {
+	streams := []string{"GET /mcp", "GET /sse"}
+	for _, rt := range s.routes(servesBoth) {
+		if rt.kind == short && !slices.Contains(streams, rt.pattern) {
+			s.observe.metrics.expectRoute(rt.pattern)
+		}
+	}
 }
 
 // labelsFor returns the label values whose series the metrics create at start-up.
@@ -93,6 +116,11 @@ func labelsFor(cfg *settings) metricLabels {
 
 	for _, t := range toolsFor(cfg) {
 		labels.tools = append(labels.tools, t.Name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(methods)) {
+		if methods[name].call != nil {
+			labels.methods = append(labels.methods, name)
+		}
 	}
 	return labels
 }
@@ -120,13 +148,18 @@ func (s *server) makeStore() error {
 	}
 
 	if s.cfg.databaseURL == "" {
-		s.store = newMemory(s.folder, s.embedder, s.cfg.vectorWeight, s.observe)
+		m := newMemory(s.folder, s.embedder, s.cfg.vectorWeight, s.observe)
+		s.admission = newAdmission(maxSearches())
+		m.admission = s.admission
+		s.store = m
 		return nil
 	}
 	p, err := newPostgres(s.cfg, s.embedder, s.observe)
 	if err != nil {
 		return fmt.Errorf("DATABASE_URL: %w", err)
 	}
+	s.admission = newAdmission(s.cfg.dbMaxConns) // a search waits for the database more than it computes
+	p.admission = s.admission
 	s.store = p
 	return nil
 }

@@ -91,6 +91,8 @@ func TestEveryRouteAnswersWithItsStatus(t *testing.T) {
 		{"healthz", "GET", "/healthz", "", []string{none}, 200, "ok"},
 		{"readyz", "GET", "/readyz", "", []string{none}, 200, "ok"},
 		{"readyz in full", "GET", "/readyz?verbose", "", []string{none}, 200, "store ok: 1 documents, 1 chunks"},
+		{"gaps that are not recorded", "GET", "/debug/gaps", "", nil, 404, "RECORD_GAPS=true"},
+		{"gaps with the API token", "GET", "/debug/gaps", "", []string{api}, 403, "ADMIN_TOKEN"},
 		{"log level", "GET", "/debug/loglevel", "", nil, 200, "info"},
 		{"log level with the API token", "GET", "/debug/loglevel", "", []string{api}, 403, "ADMIN_TOKEN"},
 		{"log level that is none", "PUT", "/debug/loglevel", "loud", nil, 400, "not debug, info, warn or error"},

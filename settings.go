@@ -26,6 +26,7 @@ type settings struct {
 	docsURL         *url.URL // of the site that shows the documents, without a slash at the end; nil: this server
 	docsTitle       string   // one line; empty: see title
 	docsDescription string   // one line
+	recordGaps      bool
 
 	checkQuestions string // file for -check; empty: questionsFile in docsDirs
 	checkMin       float64
@@ -52,7 +53,10 @@ type settings struct {
 	profiling      bool
 	sampleRate     float64 // share of traces to keep, 0 to 1
 	tracesExporter string  // "otlp", "console" or "none"
+	otlp           otlpSettings
+	resource       map[string]string // attributes of all telemetry, beside the following
 	serviceName    string
+	serviceVersion string
 	environment    string
 	logFormat      string // "auto", "json" or "text"
 	logLevel       slog.Level
@@ -62,6 +66,22 @@ type settings struct {
 
 	onTerminal  bool // standard output is a terminal
 	isTokenOurs bool // adminToken was made for this run
+}
+
+// databaseSystem returns what the semantic conventions call the store's system.
+func (c *settings) databaseSystem() string {
+	if c.databaseURL == "" {
+		return "vitrine"
+	}
+	return "postgresql"
+}
+
+// embeddingProvider returns what the semantic conventions call the embedder's provider: the one whose API it speaks.
+func (c *settings) embeddingProvider() string {
+	if c.embeddingURL == "" {
+		return "vitrine"
+	}
+	return "openai"
 }
 
 // variable is one environment variable: a row of the manual and of SETTINGS.md.
@@ -186,6 +206,14 @@ func variables(c *settings) []variable {
 			about: "Lowest mean reciprocal rank, from 0 to 1, with " +
 				"which vitrine -check succeeds.",
 			set: setter(&c.checkMin, parseNumber(0, 1)),
+		},
+
+		{
+			name:         "RECORD_GAPS",
+			defaultValue: "false",
+			about: "true keeps the questions that found nothing for " +
+				"/debug/gaps, and offers agents the tool report_gap.",
+			set: setter(&c.recordGaps, parseBool),
 		},
 
 		{
@@ -362,8 +390,10 @@ func variables(c *settings) []variable {
 			name:    "OTEL_RESOURCE_ATTRIBUTES",
 			example: "k8s.pod.name=docs-1",
 			about: "Additional resource attributes of all " +
-				"traces.",
-			set: setter(new(string), parseText), // the OpenTelemetry SDK reads it
+				"traces. service.name, service.version and " +
+				"deployment.environment.name also name the " +
+				"service in logs and metrics.",
+			set: setter(&c.resource, parseAttributes),
 		},
 
 		{

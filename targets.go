@@ -13,12 +13,12 @@ import (
 // targets finds what links lead to.
 type targets struct {
 	ids     map[string]bool
-	pages   map[string]string       // id by the path of its page: see pagePath
-	folders map[string]bool         // of documents
-	site    *url.URL                // DOCS_URL, or nil
-	exists  func(name string) bool  // whether DOCS_DIR has a file of that name
-	anchors func(id string) anchors // of a document
-	prefix  func(id string) string  // of the folder of DOCS_DIR that has a document
+	pages   map[string]string         // id by the path of its page: see pagePath
+	folders map[string]bool           // of documents
+	site    *url.URL                  // DOCS_URL, or nil
+	exists  func(name string) bool    // whether DOCS_DIR has a file of that name
+	anchors func(id string) anchorSet // of a document
+	prefix  func(id string) string    // of the folder of DOCS_DIR that has a document
 }
 
 // add makes a document a target.

@@ -3,7 +3,6 @@ package main
 // The tools that a model may call: their schemas, and what they answer within the sizes that a model can take.
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -49,7 +48,8 @@ type tool struct {
 	Annotations map[string]bool `json:"annotations"`
 	Meta        map[string]int  `json:"_meta,omitempty"`
 
-	call toolFunc
+	isOffered func(cfg *settings) bool // nil: always
+	call      toolFunc
 }
 
 // toolFunc runs a tool. The model gets its error, of any kind.
@@ -71,11 +71,12 @@ var tools = []tool{
 			"Answers the best passage of each document found, " +
 			"with document, heading and line to cite.",
 		Input: schema(`{"type":"object","properties":{
-			"query":{"type":"string","description":"what to look for: a question or a few words","minLength":1,"maxLength":%d},
+			"query":{"type":"string","description":"what to look for: a question or a few words",
+				"minLength":1,"maxLength":%d,"pattern":"%s"},
 			"limit":{"type":"integer","description":"documents to answer at most","minimum":1,"maximum":%d,"default":%d},
-			"prefix":{"type":"string","description":"only documents whose id begins so, for example guide/"}},
+			"prefix":{"type":"string","description":"only documents whose id begins so, for example guide/","maxLength":%d}},
 			"required":["query"],"additionalProperties":false}`,
-			maxQueryChars, maxToolHits, defaultToolHits),
+			maxQueryChars, notBlank, maxToolHits, defaultToolHits, maxIDBytes),
 		Output: schema(`{"type":"object","properties":{
 			"notice":{"type":"string"},
 			"hits":{"type":"array","description":"the best first","items":{"type":"object","properties":{
@@ -94,11 +95,11 @@ var tools = []tool{
 		Name:        "list_documents",
 		Description: "List the documents{of} by id, a page at a time.",
 		Input: schema(`{"type":"object","properties":{
-			"prefix":{"type":"string","description":"only documents whose id begins so, for example guide/"},
+			"prefix":{"type":"string","description":"only documents whose id begins so, for example guide/","maxLength":%d},
 			"cursor":{"type":"string","description":"next_cursor of the page before"},
 			"limit":{"type":"integer","description":"documents a page at most","minimum":1,"maximum":%d,"default":%d}},
 			"additionalProperties":false}`,
-			maxPageLength, defaultPageLength),
+			maxIDBytes, maxPageLength, defaultPageLength),
 		Output: schema(`{"type":"object","properties":{
 			"documents":{"type":"array","items":{"type":"object","properties":{
 				"id":{"type":"string"},"title":{"type":"string"},"bytes":{"type":"integer"},"chunks":{"type":"integer"},
@@ -114,66 +115,53 @@ var tools = []tool{
 		Description: "Read a document{of} as Markdown: one section, or from a line on. " +
 			"Long documents come in parts; each says how to go on.",
 		Input: schema(`{"type":"object","properties":{
-			"id":{"type":"string","description":"document id, for example guide/install.md"},
+			"id":{"type":"string","description":"document id, for example guide/install.md","minLength":1,"maxLength":%d},
 			"heading":{"type":"string","description":"only the section with this path of headings, for example Install > Docker"},
 			"from_line":{"type":"integer","description":"first line to answer","minimum":1,"maximum":%d,"default":1},
 			"max_chars":{"type":"integer","description":"characters to answer at most","minimum":1,"maximum":%d,"default":%d}},
 			"required":["id"],"additionalProperties":false}`,
-			maxFromLine, maxAnswerChars, defaultAnswerChars),
+			maxIDBytes, maxFromLine, maxAnswerChars, defaultAnswerChars),
 		Annotations: readOnly,
 		Meta:        map[string]int{"anthropic/maxResultSizeChars": maxAnswerChars},
 		call:        (*server).getDocument,
 	},
+	{
+		Name: "report_gap",
+		Description: "Report a problem of the documentation to its authors: " +
+			"a question that it does not answer, or a page that is wrong, outdated or unclear. " +
+			"Report problems only, after a search, and nothing personal or secret.",
+		Input: schema(`{"type":"object","properties":{
+			"question":{"type":"string","description":"what you wanted to know","minLength":1,"maxLength":%d,"pattern":"%s"},
+			"problem":{"type":"string","enum":%s,"description":"what is the matter with the documentation"},
+			"document":{"type":"string","description":"id of the document with the problem, if there is one","maxLength":%d}},
+			"required":["question","problem"],"additionalProperties":false}`,
+			maxReportChars, notBlank, mustJSON(reportProblems), maxIDBytes),
+		Annotations: map[string]bool{
+			"readOnlyHint":    false,
+			"destructiveHint": false,
+			"idempotentHint":  false,
+			"openWorldHint":   false,
+		},
+		isOffered: func(cfg *settings) bool { return cfg.recordGaps },
+		call:      (*server).reportGap,
+	},
 }
+
+// notBlank is a pattern of JSON Schema for text with a visible character. In it, \\s lacks U+0085, which Go takes for
+// space.
+const notBlank = `[^\\s\\u0085]`
 
 // schema returns a JSON Schema: format with limits for its verbs.
 func schema(format string, limits ...any) json.RawMessage {
 	return fmt.Appendf(nil, format, limits...)
 }
 
-// listTools answers with all tools.
+// listTools answers with all tools that are offered.
 func (s *server) listTools(_ context.Context, c *call) (any, error) {
 	if err := checkOnlyPage(c); err != nil {
 		return nil, err
 	}
 	return s.identity.toolList, nil
-}
-
-// toolResult is the result of tools/call.
-type toolResult struct {
-	Content           []content       `json:"content"`
-	StructuredContent json.RawMessage `json:"structuredContent,omitempty"`
-	IsError           bool            `json:"isError,omitempty"`
-}
-
-// content is a block of text for the model.
-type content struct {
-	Type string   `json:"type"`
-	Text markdown `json:"text"`
-}
-
-// markdown is text for a JSON string. Unlike a string, it can be encoded from a pooled buffer without a copy.
-type markdown []byte
-
-// MarshalText makes encoding/json write m as a string.
-func (m markdown) MarshalText() ([]byte, error) {
-	return m, nil
-}
-
-// textResult returns text as a result.
-func textResult(text markdown) toolResult {
-	return toolResult{Content: []content{{"text", text}}}
-}
-
-// structuredResult returns v as structured content and as text, for clients that read only text.
-func structuredResult(v any) (toolResult, error) {
-	var b bytes.Buffer
-	if err := encodeJSON(&b, v); err != nil {
-		return toolResult{}, err
-	}
-	result := textResult(b.Bytes())
-	result.StructuredContent = b.Bytes()
-	return result, nil
 }
 
 // callTool calls a tool. If the tool fails, the result has the message for the model, which can correct its call or work
@@ -232,9 +220,9 @@ type foundPassages struct {
 // searchDocs answers the hits. Their texts are cut, so that the answer has at most maxSearchChars.
 func (s *server) searchDocs(ctx context.Context, a *arguments) (toolResult, error) {
 	q := query{
-		text:   a.query("query"),
+		text:   a.query("query", maxQueryChars),
 		limit:  a.integer("limit", defaultToolHits, maxToolHits),
-		prefix: a.text("prefix"),
+		prefix: a.idText("prefix"),
 	}
 	if err := a.check("query", "limit", "prefix"); err != nil {
 		return toolResult{}, err
@@ -365,7 +353,7 @@ func jsonChars(v any) int {
 
 // listDocuments answers as many of the documents as fit into maxSearchChars.
 func (s *server) listDocuments(ctx context.Context, a *arguments) (toolResult, error) {
-	prefix := a.text("prefix")
+	prefix := a.idText("prefix")
 	cursor := a.text("cursor")
 	limit := a.integer("limit", defaultPageLength, maxPageLength)
 	if err := a.check("prefix", "cursor", "limit"); err != nil {
@@ -401,7 +389,7 @@ var errNoID = toolErrorf("id is missing: " +
 
 // getDocument answers a part of a document, quoted, and how to go on after it.
 func (s *server) getDocument(ctx context.Context, a *arguments) (toolResult, error) {
-	id := a.text("id")
+	id := a.idText("id")
 	heading := a.text("heading")
 	from := a.integer("from_line", 1, maxFromLine)
 	maxChars := a.integer("max_chars", defaultAnswerChars, maxAnswerChars)
@@ -412,9 +400,6 @@ func (s *server) getDocument(ctx context.Context, a *arguments) (toolResult, err
 		return toolResult{}, errNoID
 	}
 
-	if err := checkID(id); err != nil {
-		return toolResult{}, err
-	}
 	d, err := s.document(ctx, id)
 	if errors.Is(err, errNotFound) {
 		return toolResult{}, noDocument(id)

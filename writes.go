@@ -199,8 +199,8 @@ func (tx *transaction) store(
 // insertDocument inserts the row of d, without its chunks.
 func (tx *transaction) insertDocument(ctx context.Context, d *document, source string) error {
 	return tx.exec(ctx, `
-		INSERT INTO documents (id, title, title_key, text, etag, bytes, chunks, source, updated)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		INSERT INTO documents (id, title, title_key, text, etag, bytes, chunks, indexed, source, updated)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
 		d.id,
 		d.title,
 		int64(titleKey(d.title)),
@@ -208,6 +208,7 @@ func (tx *transaction) insertDocument(ctx context.Context, d *document, source s
 		d.etag,
 		len(d.text),
 		len(d.chunks),
+		d.indexed,
 		source,
 		d.updated)
 }
