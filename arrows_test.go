@@ -30,7 +30,7 @@ type layer struct {
 // layers are those of ARCHITECTURE.md, the lowest first.
 var layers = []layer{
 	{"foundation", []string{"system_linux", "cost", "limits", "breaker", "build", "cgroup", "parsers", "otlp_settings", "settings", "settings_read", "answers"}, nil},
-	{"record", []string{"record", "propagate"}, []string{"foundation"}},
+	{"record", []string{"record", "attributes", "propagate"}, []string{"foundation"}},
 	{"views", []string{"log", "outcomes", "families", "metrics", "spans", "collector", "traces", "gauges", "waterfall", "recorder"}, []string{"foundation", "record"}},
 	{"observability", []string{"observe", "pprof"}, []string{"foundation", "record", "views"}},
 	{"text", []string{"stem", "fold", "runs", "words", "terms", "spelling", "question", "embed", "embed_api", "embed_remote"}, []string{"foundation", "record"}},
