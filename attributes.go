@@ -20,6 +20,7 @@ func spanAttrs(ctx context.Context, attrs ...slog.Attr) {
 	if s == nil || s.stage < 0 {
 		return
 	}
+	boundAttrs(attrs)
 	s.record.mu.Lock()
 	defer s.record.mu.Unlock()
 	st := &s.record.stages[s.stage]
@@ -41,6 +42,7 @@ func logAttrs(ctx context.Context, attrs ...slog.Attr) {
 	if s == nil {
 		return
 	}
+	boundAttrs(attrs)
 	s.record.mu.Lock()
 	defer s.record.mu.Unlock()
 	for _, a := range attrs {
@@ -53,10 +55,13 @@ func logAttrs(ctx context.Context, attrs ...slog.Attr) {
 // were. The caller holds rec.mu.
 func (rec *record) addAttr(a slog.Attr) {
 	at := indexAttr(rec.attrs, a.Key)
+	size := attrBytes(a)
+	isFull := len(rec.attrs) == maxAttrs || rec.attrBytes+size > maxAttrsBytes
 	switch {
-	case at < 0 && len(rec.attrs) == maxAttrs:
+	case at < 0 && isFull:
 		rec.droppedAttrs++
 	case at < 0:
+		rec.attrBytes += size
 		rec.attrs = append(rec.attrs, a)
 	case a.Value.Kind() == slog.KindInt64 && rec.attrs[at].Value.Kind() == slog.KindInt64:
 		sum := rec.attrs[at].Value.Int64() + a.Value.Int64()

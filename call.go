@@ -29,6 +29,7 @@ type call struct {
 	*message
 	version string  // of the protocol
 	session *stream // on /sse, else nil
+	urls    addresses
 
 	// answer is an empty buffer for the text of a tool's answer. It is released once the response is encoded.
 	answer *bytes.Buffer
@@ -154,8 +155,9 @@ func (c *call) checkHeaders(h http.Header) error {
 	default:
 		return nil
 	}
-	name := headerValue(h, nameHeader)
-	if name == "" || decodeHeader(name) != want {
+	name := headerValue(h, nameHeader) // a name may have commas
+	once := tokenValue(h, nameHeader)
+	if name == "" || decodeHeader(name) != want && decodeHeader(once) != want {
 		return headerMismatch(nameHeader, name, want)
 	}
 	return nil
@@ -281,7 +283,9 @@ func (c *call) clientName() string {
 	if c.Method == "initialize" {
 		client = paramsAs[initializeParams](c.message).Client
 	}
-	return truncate(strings.TrimSpace(client.Name+" "+client.Version), 64)
+	const maxNameBytes = 64
+	name := truncate(client.Name, maxNameBytes) + " " + truncate(client.Version, maxNameBytes)
+	return truncate(strings.TrimSpace(name), maxNameBytes)
 }
 
 // errorStatus returns the HTTP status of c's error response. Legacy clients take any status but 200 for a broken

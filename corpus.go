@@ -61,6 +61,14 @@ func (c *corpus) remove(e *entry) {
 	}
 }
 
+// has reports whether a document contains the word.
+func (c *corpus) has(word string) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+
+	return c.words[word] > 0
+}
+
 // nearest returns the words that are nearest to a misspelt one.
 func (c *corpus) nearest(word string) []string {
 	c.mu.RLock()

@@ -59,13 +59,14 @@ func (f *folder) follow(ctx context.Context, st store, interval time.Duration) {
 }
 
 // status describes the folder for /readyz. problem is "" once a scan has succeeded. detail is "", or
-// begins with ": " and says why the last scan failed or how far the running one is.
-func (f *folder) status() (problem, detail string) {
+// begins with ": " and says that the last scan failed, with the cause, or how far the running one is.
+func (f *folder) status() (problem, detail, cause string) {
 	done, total := f.progress()
 	failure := f.failure.Load()
 	switch {
 	case failure != nil:
-		detail = ": last scan failed: " + *failure
+		detail = ": last scan failed"
+		cause = *failure
 	case done < total:
 		detail = fmt.Sprintf(": %d/%d files read", done, total)
 	}
@@ -73,24 +74,26 @@ func (f *folder) status() (problem, detail string) {
 	if f.synced.Load() == 0 {
 		problem = "the first scan of DOCS_DIR has not ended"
 	}
-	return problem, detail
+	return problem, detail, cause
 }
 
-// contents describes what the index has of the folder and what it does not, for /readyz. documents is how
-// many it has. Without a folder, nothing is left out.
-func (f *folder) contents(documents int) string {
+// contents describes what the index has of the folder and what it does not, for /readyz. Without a folder,
+// nothing is left out.
+func (f *folder) contents(status storeStatus) string {
+	text := fmt.Sprintf(": %d documents", status.documents)
+	if status.cut > 0 {
+		text += fmt.Sprintf(", %d of them indexed by their beginning", status.cut)
+	}
 	var counts *leftOut
 	if f != nil {
 		counts = f.leftOut.Load()
 	}
 	if counts == nil {
-		return fmt.Sprintf(": %d documents", documents)
+		return text
 	}
-	if documents == 0 {
+	if status.documents == 0 {
 		return ": " + nothingToServe(*counts)
 	}
-
-	text := fmt.Sprintf(": %d documents", documents)
 	if len(*counts) > 0 {
 		text += "; left out " + counts.String()
 	}
@@ -258,21 +261,33 @@ func (f *folder) logProgress(ctx context.Context) (stop func()) {
 	}
 }
 
-// warnSkipped logs the files whose problem is new since the last scan.
+// warnSkipped logs the files whose problem is new since the last scan, and those of which only the beginning
+// is indexed.
 func (f *folder) warnSkipped(ctx context.Context, files map[string]*fileState) {
 	var skipped []string
+	var cut []string
 	for id, state := range files {
 		before := f.files[id]
-		isKnown := before != nil && before.problem == state.problem
-		if state.problem != "" && !isKnown {
+		if before == nil {
+			before = new(fileState)
+		}
+		if state.problem != "" && state.problem != before.problem {
 			skipped = append(skipped, id+": "+state.problem)
 		}
+		if state.indexed > 0 && state.indexed != before.indexed {
+			cut = append(cut, fmt.Sprintf("%s: its first %d lines", id, state.indexed))
+		}
 	}
-	if len(skipped) == 0 {
+	f.warnFiles(ctx, "files skipped", skipped)
+	f.warnFiles(ctx, "documents indexed by their beginning", cut)
+}
+
+// warnFiles logs a warning with the first of the named files, if there are any.
+func (f *folder) warnFiles(ctx context.Context, message string, files []string) {
+	if len(files) == 0 {
 		return
 	}
-
-	slices.Sort(skipped)
-	shown := skipped[:min(maxWarnedFiles, len(skipped))]
-	f.observe.log.WarnContext(ctx, "files skipped", "count", len(skipped), "files", shown)
+	slices.Sort(files)
+	shown := files[:min(maxWarnedFiles, len(files))]
+	f.observe.log.WarnContext(ctx, message, "count", len(files), "files", shown)
 }

@@ -333,7 +333,7 @@ func TestProgressIsShownUntilTheFirstScanEnds(t *testing.T) {
 	f := &folder{roots: []docsRoot{{dir: "none"}}}
 	f.total.Store(10)
 	f.done.Store(3)
-	if problem, detail := f.status(); problem == "" || detail != ": 3/10 files read" {
+	if problem, detail, _ := f.status(); problem == "" || detail != ": 3/10 files read" {
 		t.Errorf("%q %q", problem, detail)
 	}
 }
@@ -461,13 +461,13 @@ func TestMissingFolderIsAStartUpErrorUnlessAwaited(t *testing.T) {
 	m := newMemory(f, hashedEmbedder{}, 0.5, quietObserver())
 	go f.follow(t.Context(), m, 10*time.Millisecond)
 	waitFor(t, "the reason", func() bool {
-		problem, detail := f.status()
-		return problem != "" && strings.Contains(detail, missing)
+		problem, _, cause := f.status()
+		return problem != "" && strings.Contains(cause, missing)
 	})
 	ts := &testServer{t: t, dir: missing}
 	ts.writeFile("a.md", "# A")
 	waitFor(t, "the folder", func() bool {
-		problem, _ := f.status()
+		problem, _, _ := f.status()
 		return problem == ""
 	})
 }

@@ -18,11 +18,16 @@ type gauges struct {
 	indexed  time.Time
 	indexAge time.Duration // since then, by the same clock; 0: never
 	// By the name of the check.
-	ready           map[string]bool
-	pool            poolStats
-	logLinesDropped int64
-	traces          traceStats
-	cost            time.Duration // CPU time of observability
+	ready map[string]bool
+	pool  poolStats
+	// Searches that wait to begin now, and that were refused since the start.
+	admissionWaiting int64
+	admissionRefused int64
+	authFailures     int64 // wrong tokens since the start
+	logLinesDropped  int64
+	gapReports       map[string]int64 // by problem
+	traces           traceStats
+	cost             time.Duration // CPU time of observability
 }
 
 // collect registers a collector that calls read at each scrape.
@@ -114,6 +119,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		"When spans were last exported.",
 		seconds(g.traces.lastSuccess))
 	g.sendPool(out)
+	g.sendRefusals(out)
 	g.sendLabelled(out)
 }
 
@@ -148,6 +154,20 @@ func (g *gauges) sendPool(out sender) {
 		g.pool.waited.Seconds())
 }
 
+// sendRefusals sends the families of what keeps the server from more than it can do.
+func (g *gauges) sendRefusals(out sender) {
+	out.gauge("vitrine_admission_waiting",
+		"Searches that wait until others have ended.",
+		float64(g.admissionWaiting))
+	out.counter("vitrine_admission_refused_total",
+		"Searches that were refused "+
+			"because too many ran and waited.",
+		float64(g.admissionRefused))
+	out.counter("vitrine_auth_failures_total",
+		"Requests with a wrong token.",
+		float64(g.authFailures))
+}
+
 // sendLabelled sends the families with a label.
 func (g *gauges) sendLabelled(out sender) {
 	active := float64(g.activeRequests)
@@ -176,6 +196,18 @@ func (g *gauges) sendLabelled(out sender) {
 		"vitrine_ready",
 		"Whether the check of /readyz passes.",
 		checks...,
+	)
+
+	var reports []sample
+	for problem, n := range g.gapReports {
+		reports = append(reports, sample{problem, float64(n)})
+	}
+	out.family(
+		prometheus.CounterValue,
+		"problem",
+		"vitrine_gaps_total",
+		"Gaps in the documents that agents have reported.",
+		reports...,
 	)
 
 	g.sendOutcomes(out)

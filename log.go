@@ -7,6 +7,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -124,9 +125,14 @@ func (rec *record) ids() [3]slog.Attr {
 	}
 }
 
-// newLogger returns a logger that writes JSON lines to w. Lines logged with the context of a record
-// carry the record's ids.
+// newLogger returns a logger that writes to w: JSON lines, or lines for people. Lines logged with the
+// context of a record carry the record's ids.
 func newLogger(w io.Writer, level slog.Leveler, cfg *settings) *slog.Logger {
+	if cfg.logsText() {
+		h := newConsoleHandler(w, level, cfg.onTerminal)
+		return slog.New(recordHandler{h})
+	}
+
 	h := slog.NewJSONHandler(w, &slog.HandlerOptions{
 		Level:       level,
 		ReplaceAttr: renameAttr,
@@ -159,22 +165,37 @@ func renameAttr(groups []string, a slog.Attr) slog.Attr {
 		if ok {
 			a.Value = slog.StringValue(levelName(level))
 		}
+	default:
+		a.Value = displayableValue(a.Value)
 	}
 	return a
 }
 
-// levelName returns the name of a level as in LOG_LEVEL. A level between two of them has the name of
-// the lower one.
-func levelName(level slog.Level) string {
-	switch {
-	case level < slog.LevelInfo:
-		return "debug"
-	case level < slog.LevelWarn:
-		return "info"
-	case level < slog.LevelError:
-		return "warn"
+// displayableValue escapes the characters of a value that encoding/json does not escape and a terminal obeys.
+func displayableValue(v slog.Value) slog.Value {
+	const whole = math.MaxInt
+	switch v.Kind() {
+	case slog.KindString:
+		if text := v.String(); !isASCII(text) {
+			return slog.StringValue(displayable(text, whole))
+		}
+		return v
+	case slog.KindAny:
+	default:
+		return v
 	}
-	return "error"
+
+	switch one := v.Any().(type) {
+	case error:
+		return slog.StringValue(displayable(one.Error(), whole))
+	case []string:
+		shown := make([]string, len(one))
+		for i, s := range one {
+			shown[i] = displayable(s, whole)
+		}
+		return slog.AnyValue(shown)
+	}
+	return v
 }
 
 // recordHandler adds the ids of the context's record to each line, before the line's own attributes.
@@ -253,8 +274,9 @@ type logWriter struct {
 	ended   chan struct{}
 
 	mu      sync.Mutex
-	changed sync.Cond // signalled when waiting is no longer empty and when closed is set
+	changed sync.Cond // signalled when there is something to write and when closed is set
 	waiting []byte    // whole lines
+	held    bool      // nothing is written until release or close
 	closed  bool
 }
 
@@ -287,6 +309,22 @@ func (l *logWriter) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
+// hold keeps lines back until release, so that the greeting comes first.
+func (l *logWriter) hold() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = true
+}
+
+// release writes text, and then the lines that were held back.
+func (l *logWriter) release(text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting = append([]byte(text), l.waiting...)
+	l.held = false
+	l.changed.Signal()
+}
+
 // run writes until the writer is closed and everything is written.
 func (l *logWriter) run() {
 	defer close(l.ended)
@@ -316,7 +354,7 @@ func (l *logWriter) run() {
 func (l *logWriter) next(written []byte) (lines []byte, closed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.waiting) == 0 && !l.closed {
+	for (len(l.waiting) == 0 || l.held) && !l.closed {
 		l.changed.Wait()
 	}
 	lines = l.waiting

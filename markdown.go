@@ -19,7 +19,7 @@ type chunk struct {
 	text    string // cleaned; the words of the heading if a section has no text
 }
 
-// heading is a heading at the top level of a document.
+// heading is a heading of a document.
 type heading struct {
 	level int // 1 to 6
 	words string
@@ -32,10 +32,12 @@ var htmlHeading = regexp.MustCompile(`(?is)<h1\b[^>]*>(.*?)</h1>`)
 
 // parseMarkdown returns the metadata of a document, with its title, and its chunks. The title is that of the front
 // matter, else the first heading of level 1, in Markdown or HTML, else the first heading, else the name of
-// the file, or of its folder for an index. Chunks do not overlap.
+// the file, or of its folder for an index. Chunks do not overlap, and keep to indexBudget.
 func parseMarkdown(id, text string) (m metadata, chunks []chunk) {
 	m, start := frontMatter(text)
-	root := parseBlocks(text, start)
+	whole := text
+	text = beginning(text, maxDocumentLines)
+	root := parseBlocks(text, min(start, len(text)))
 	found := headings(root, text)
 
 	m.title = firstRunes(m.title, maxHeadingRunes)
@@ -43,29 +45,57 @@ func parseMarkdown(id, text string) (m metadata, chunks []chunk) {
 		m.title = documentTitle(id, text, root, found)
 	}
 	c := chunker{
-		text:  text,
-		title: m.title,
+		text:   text,
+		title:  m.title,
+		budget: newIndexBudget(whole),
 	}
 	c.addSections(root, found)
+	m.indexed = c.indexed
+	if c.indexed == 0 && len(text) < len(whole) {
+		m.indexed = maxDocumentLines
+	}
 	return m, slices.Clip(c.chunks)
 }
 
-// headings returns the headings at the top level that have words, by their block.
+// headings returns the headings that have words, by their block. Those within lists and quotes are among
+// them, because they count for the slugs of the others. Of very many it finds the first maxDocumentHeadings.
 func headings(root *block, text string) map[*block]heading {
-	found := make(map[*block]heading)
-	slugs := make(slugger)
-	for _, b := range root.children {
-		if b.kind != blockHeading {
-			continue
-		}
-		source := text[b.lines[0].start:b.lines[len(b.lines)-1].end]
-		words := plainWords(source)
-		if words != "" {
-			tail := source[max(0, len(source)-1000):]
-			found[b] = heading{int(b.level), words, slugs.slug(tail, words), int(b.line)}
-		}
+	f := headingFinder{
+		text:  text,
+		found: make(map[*block]heading),
+		slugs: make(slugger),
 	}
-	return found
+	f.find(root)
+	return f.found
+}
+
+// headingFinder collects the headings of a document in order.
+type headingFinder struct {
+	text  string
+	found map[*block]heading
+	slugs slugger
+}
+
+func (f *headingFinder) find(b *block) {
+	for _, child := range b.children {
+		f.find(child)
+	}
+	if b.kind != blockHeading || len(f.found) == maxDocumentHeadings {
+		return
+	}
+	source := f.text[b.lines[0].start:b.lines[len(b.lines)-1].end]
+	shown := strings.TrimSpace(plainText(source))
+	words := firstRunes(oneLine(shown), maxHeadingRunes)
+	if words == "" {
+		return
+	}
+	tail := source[max(0, len(source)-1000):]
+	f.found[b] = heading{
+		level: int(b.level),
+		words: words,
+		slug:  f.slugs.slug(tail, shown),
+		line:  int(b.line),
+	}
 }
 
 // documentTitle returns the title of a document whose front matter has none.
@@ -97,8 +127,7 @@ func documentTitle(id, text string, root *block, found map[*block]heading) strin
 // fileTitle returns the name of a file without its suffix, or that of its folder if it is an index.
 func fileTitle(id string) string {
 	name := strings.TrimSuffix(path.Base(id), path.Ext(id))
-	switch strings.ToLower(name) {
-	case "index", "_index", "readme":
+	if isIndexName(name) {
 		if folder := path.Base(path.Dir(id)); folder != "." && folder != "/" {
 			return folder
 		}
@@ -106,11 +135,22 @@ func fileTitle(id string) string {
 	return name
 }
 
+// isIndexName reports whether a file with this name, without its suffix, is the page of its folder.
+func isIndexName(name string) bool {
+	switch strings.ToLower(name) {
+	case "index", "_index", "readme":
+		return true
+	}
+	return false
+}
+
 // chunker collects the chunks of a document in order.
 type chunker struct {
-	text   string
-	title  string
-	chunks []chunk
+	text    string
+	title   string
+	chunks  []chunk
+	budget  indexBudget
+	indexed int // see metadata
 
 	levels  [6]string // by level: the words of the headings above the current section
 	current chunk     // without its text
@@ -124,6 +164,9 @@ func (c *chunker) addSections(root *block, found map[*block]heading) {
 	var above heading // the heading of the current section
 	begun := 0        // the number of chunks before it
 	for _, b := range root.children {
+		if c.indexed > 0 {
+			return
+		}
 		h, isHeading := found[b]
 		if !isHeading {
 			c.addBlock(b)
@@ -181,12 +224,23 @@ func (c *chunker) addEmptySection(h heading, begun int) {
 	if len(c.chunks) > begun || h.words == "" || h.words == c.title {
 		return
 	}
-	c.chunks = append(c.chunks, chunk{
+	c.add(chunk{
 		heading: c.current.heading,
 		slug:    h.slug,
 		line:    h.line,
 		text:    h.words,
 	})
+}
+
+// add adds a chunk, unless the budget is used up.
+func (c *chunker) add(added chunk) {
+	switch {
+	case c.indexed > 0:
+	case c.budget.take(len(c.title) + len(added.heading) + len(added.text)):
+		c.chunks = append(c.chunks, added)
+	default:
+		c.indexed = max(1, added.line-1)
+	}
 }
 
 // addBlock adds a block to the current section. A list or quote that fits into a chunk is not cut, a longer
@@ -250,7 +304,7 @@ func (c *chunker) flush() {
 	text := strings.TrimRight(strings.Join(c.lines, "\n"), " \t\r\n")
 	if hasWords(text) {
 		c.current.text = text
-		c.chunks = append(c.chunks, c.current)
+		c.add(c.current)
 	}
 	c.lines = c.lines[:0]
 	c.runes = 0

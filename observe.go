@@ -23,9 +23,10 @@ const (
 	// maxFinished is how many records may wait. The goroutine that adds the last of them reports them all.
 	maxFinished = 1024
 
-	// maxPathBytes and maxUserAgentBytes bound what a record keeps of a request.
-	maxPathBytes      = 256
-	maxUserAgentBytes = 256
+	// These bound what a record keeps of a request.
+	maxMethodBytes    = 16
+	maxPathBytes      = maxValueBytes
+	maxUserAgentBytes = maxValueBytes
 )
 
 // observer makes the records and reports them.
@@ -78,8 +79,10 @@ func (o *observer) middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		rec := o.policy.newRecord(r.Header)
-		rec.method = r.Method
-		rec.path = truncate(r.URL.Path, maxPathBytes)
+		rec.method = displayable(r.Method, maxMethodBytes)
+		rec.path = displayable(r.URL.Path, maxPathBytes)
+		rec.client = o.clientName(r)
+		rec.userAgent = displayable(r.UserAgent(), maxUserAgentBytes)
 		rec.header = w.Header()
 		rec.header.Set("X-Correlation-Id", rec.correlation)
 		if !o.policy.off {
@@ -112,8 +115,6 @@ func (o *observer) describe(rec *record, r *http.Request, w *response) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	rec.route = routeOf(r)
-	rec.client = o.clientName(r)
-	rec.userAgent = truncate(r.UserAgent(), maxUserAgentBytes)
 	rec.bytes = w.bytes
 
 	rec.status = w.status

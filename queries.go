@@ -36,11 +36,11 @@ func (p *postgres) list(
 	limit int,
 ) ([]documentInfo, error) {
 	columns := func(d *documentInfo) []any {
-		return []any{&d.ID, &d.Title, &d.Bytes, &d.Chunks, &d.Updated}
+		return []any{&d.ID, &d.Title, &d.Bytes, &d.Chunks, &d.Indexed, &d.Updated}
 	}
 
 	return rows(ctx, p, queryList, columns, `
-		SELECT id, title, bytes, chunks, updated FROM documents
+		SELECT id, title, bytes, chunks, indexed, updated FROM documents
 		WHERE id LIKE $1 AND id > $2
 		ORDER BY id LIMIT $3`,
 		likePrefix(prefix),
@@ -89,7 +89,21 @@ func (p *postgres) put(
 		created = old.etag == ""
 		return tx.store(ctx, d, vectors[d.id], old, fromAPI)
 	})
-	return created, err
+	return created, tooManyChunks(d, err)
+}
+
+// maxQuickChunks is how many chunks a database of usual speed stores in a second or two.
+const maxQuickChunks = 4000
+
+// tooManyChunks returns err, or if it says that time ran out over a document of very many chunks, what the client can do
+// about it: trying again would not help.
+func tooManyChunks(d *document, err error) error {
+	if len(d.chunks) <= maxQuickChunks || errorType(err) != classTimeout {
+		return err
+	}
+	return userErrorf(http.StatusRequestEntityTooLarge,
+		"the document has %d passages, which the database does not store in %v: split it into documents of at most %d",
+		len(d.chunks), handlerBudget, maxQuickChunks)
 }
 
 // remove deletes the document's row, and ON DELETE CASCADE those of its chunks and embeddings.
@@ -135,7 +149,13 @@ func (p *postgres) sync(
 		if !isChanged {
 			continue
 		}
-		if err := p.syncDocument(ctx, d, embedded); err != nil {
+		err := p.syncDocument(ctx, d, embedded)
+		if isRefusal(err) {
+			p.observe.log.WarnContext(ctx, "document skipped: the database refuses it",
+				"document", d.id, "error", err)
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -165,21 +165,6 @@ func (q *question) complete(completions []string) {
 	q.completions = completions[:min(len(completions), maxCompletedWords)]
 }
 
-// corrected returns the question with some words replaced, nil if there are none. corrections has the
-// replacements by the words as they were asked.
-func (q *question) corrected(corrections map[string]string) *question {
-	if len(corrections) == 0 {
-		return nil
-	}
-	corrected := newQuestion(replaceWords(q.text, corrections), false)
-	if len(q.completions) > 0 {
-		corrected.partial = q.partial
-		corrected.completions = q.completions
-		corrected.markPartial()
-	}
-	return corrected
-}
-
 // required returns the terms that a chunk must contain to contain the phrases, sorted. Words that the
 // index leaves out are not among them.
 func (q *question) required() []term {
@@ -319,22 +304,6 @@ func (q *question) weightedCompletions(df func(term) int, n int) []weightedTerm 
 		weighted = append(weighted, weightedTerm{t, float32(weight)})
 	}
 	return weighted
-}
-
-// unknown returns the words of which no chunk contains anything: see corrected.
-func (q *question) unknown(df func(term) int) []string {
-	var unknown []string
-	for _, w := range q.words {
-		isCompleted := w.isPartial && len(q.completions) > 0
-		isInner := func(inner questionWord) bool { return df(inner.term) > 0 }
-		if w.kind == joinedWord || isCompleted || df(w.term) > 0 || slices.ContainsFunc(w.inner, isInner) {
-			continue
-		}
-		if isCorrectable(w.text) {
-			unknown = append(unknown, w.text)
-		}
-	}
-	return unknown
 }
 
 // phraseCandidates is how many of the best chunks that have all words of a phrase are checked for the

@@ -7,6 +7,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"runtime"
 	"slices"
 	"sync"
 )
@@ -44,7 +45,11 @@ func (s searcher) legs(ctx context.Context, q query, v []float32) (_ *legs, err 
 	if err != nil {
 		return nil, err
 	}
-	if corrected := s.correct(asked, found); corrected != nil {
+	corrected, err := asked.correct(asked.unknown(found.frequency), s)
+	if err != nil {
+		return nil, err
+	}
+	if corrected != nil {
 		asked = corrected
 		if !s.embedder.worthReusing() { // others understand misspelt words
 			v, _ = s.embedder.query(ctx, asked.text)
@@ -80,18 +85,18 @@ func (s searcher) complete(q *question) {
 	q.complete(all)
 }
 
-// correct returns the question with the words that no chunk has replaced by the nearest that some have,
-// nil if there is nothing to replace.
-func (s searcher) correct(q *question, found matches) *question {
-	corrections := make(map[string]string)
-	for _, unknown := range q.unknown(found.frequency) {
-		nearest := s.corpus.nearest(unknown)
-		mostFrequent(nearest, s.frequency)
-		if len(nearest) > 0 {
-			corrections[unknown] = nearest[0]
-		}
+// frequent and nearest make searcher a dictionary.
+func (s searcher) frequent(words []string) ([]string, error) {
+	isRare := func(w string) bool {
+		return !s.corpus.has(w) || s.frequency(newTerm(w)) < minFrequency(s.chunks)
 	}
-	return q.corrected(corrections)
+	words = slices.DeleteFunc(words, isRare)
+	mostFrequent(words, s.frequency)
+	return words, nil
+}
+
+func (s searcher) nearest(misspelt string) ([]string, error) {
+	return s.frequent(s.corpus.nearest(misspelt))
 }
 
 // frequency counts the chunks that contain t.
@@ -110,7 +115,8 @@ type candidate struct {
 	score float64
 }
 
-// cancelInterval is the number of entries after which a leg checks its context.
+// cancelInterval is the number of entries after which a leg checks its context, and lets others run: a probe
+// must not wait for the searches before it.
 const cancelInterval = 1024
 
 // match is a posting that a term of the query found.
@@ -158,8 +164,11 @@ func (s *snapshot) findMatches(
 	found.frequencies = make([]int, len(found.terms))
 	seen := make(map[*twins]bool)
 	for i, e := range s.entries {
-		if i%cancelInterval == 0 && ctx.Err() != nil {
-			return matches{}, ctx.Err()
+		if i%cancelInterval == 0 {
+			if ctx.Err() != nil {
+				return matches{}, ctx.Err()
+			}
+			runtime.Gosched()
 		}
 
 		for k, t := range found.terms {
@@ -262,8 +271,11 @@ func (s *snapshot) vectorLeg(ctx context.Context, v []float32, low, high int) ([
 	leg := ranking{limit: legSize}
 	seen := make(map[*twins]bool)
 	for i := low; i < high; i++ {
-		if i%cancelInterval == 0 && ctx.Err() != nil {
-			return nil, ctx.Err()
+		if (i-low)%cancelInterval == 0 {
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			runtime.Gosched()
 		}
 
 		e := s.entries[i]

@@ -115,7 +115,8 @@ type record struct {
 
 	mu           sync.Mutex // guards the following
 	attrs        []slog.Attr
-	droppedAttrs int // beyond maxAttrs
+	attrBytes    int // of attrs: see maxAttrsBytes
+	droppedAttrs int // beyond maxAttrs and maxAttrsBytes
 	stages       []stageRecord
 	summed       int // stages beyond maxStages
 	busy         [stageKinds]busyTime
@@ -222,6 +223,7 @@ func (s *scope) beginStage(ctx context.Context, kind stageKind, attrs []slog.Att
 		start:  time.Since(rec.start),
 		attrs:  attrs,
 	}
+	boundAttrs(st.attrs)
 
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
@@ -341,6 +343,29 @@ func (rec *record) clientAddress() (address string, port int) {
 		return rec.client, 0
 	}
 	return peer.Addr().String(), int(peer.Port())
+}
+
+// requestOrigin returns the correlation id of ctx's record, and who sent the request: the name that an MCP client states,
+// else the user agent, and the address.
+func requestOrigin(ctx context.Context) (correlation, client string) {
+	s := currentScope(ctx)
+	if s == nil {
+		return "", ""
+	}
+	rec := s.record
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	name := rec.userAgent
+	for _, a := range rec.attrs {
+		if a.Key == "mcp_client" {
+			name = a.Value.String()
+		}
+	}
+	address, _ := rec.clientAddress()
+	if name != "" {
+		address = truncate(name, 64) + " from " + address
+	}
+	return rec.correlation, address
 }
 
 // kindDuration is how long at least one of a record's stages of one kind ran. Stages that run in parallel do not add up.

@@ -8,6 +8,7 @@ import (
 	"database/sql"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/lib/pq"
 )
@@ -22,9 +23,14 @@ func (p *postgres) search(ctx context.Context, q query) (found, error) {
 	if isZero(vector) {
 		vector = nil // a query without words is similar to no text
 	}
+	leave, err := p.admission.enter(ctx)
+	if err != nil {
+		return found{}, err
+	}
+	defer leave()
 
 	result := found{degraded: embedErr != nil}
-	err := p.transact(ctx, querySearch, func(tx *transaction) error {
+	err = p.transact(ctx, querySearch, func(tx *transaction) error {
 		asked, err := p.ask(ctx, tx, q)
 		if err != nil {
 			return err
@@ -57,17 +63,12 @@ func (p *postgres) ask(ctx context.Context, tx *transaction, q query) (askedTerm
 		return askedTerms{}, err
 	}
 
-	corrections := make(map[string]string)
-	for _, unknown := range asked.unknown(df) {
-		nearest, err := p.nearest(ctx, tx, unknown)
-		if err != nil {
-			return askedTerms{}, err
-		}
-		if len(nearest) > 0 {
-			corrections[unknown] = nearest[0]
-		}
+	v := storedWords{ctx, tx, minFrequency(p.frequencies.Load().chunks)}
+	corrected, err := asked.correct(asked.unknown(df), v)
+	if err != nil {
+		return askedTerms{}, err
 	}
-	if corrected := asked.corrected(corrections); corrected != nil {
+	if corrected != nil {
 		asked = corrected
 		df, err = p.documentFrequency(ctx, tx, asked.terms())
 		if err != nil {
@@ -135,17 +136,37 @@ func (p *postgres) complete(ctx context.Context, tx *transaction, q *question) e
 		return err
 	}
 
-	all, err = tx.mostFrequent(ctx, all)
+	all, err = tx.mostFrequent(ctx, all, 1)
 	q.complete(all)
 	return err
 }
 
-// nearest returns the words that are nearest to a misspelt one, the most frequent first.
-func (p *postgres) nearest(ctx context.Context, tx *transaction, word string) ([]string, error) {
-	length := len([]rune(word))
-	edits := maxEdits(word)
+// storedWords is the dictionary of the PostgreSQL store.
+type storedWords struct {
+	ctx          context.Context
+	tx           *transaction
+	minFrequency int
+}
+
+func (v storedWords) frequent(words []string) ([]string, error) {
+	if len(words) == 0 {
+		return nil, nil
+	}
+	column := func(word *string) []any { return []any{word} }
+	stored, err := txRows(v.ctx, v.tx, column, `
+		SELECT word FROM words WHERE word = ANY($1)`,
+		pq.Array(words))
+	if err != nil {
+		return nil, err
+	}
+	return v.tx.mostFrequent(v.ctx, stored, v.minFrequency)
+}
+
+func (v storedWords) nearest(misspelt string) ([]string, error) {
+	length := utf8.RuneCountInString(misspelt)
+	edits := maxEdits(misspelt)
 	var joined sql.NullString
-	err := tx.row(ctx, []any{&joined}, `
+	err := v.tx.row(v.ctx, []any{&joined}, `
 		SELECT string_agg(word, ' ') FROM words WHERE char_length(word) BETWEEN $1 AND $2`,
 		length-edits,
 		length+edits)
@@ -153,16 +174,16 @@ func (p *postgres) nearest(ctx context.Context, tx *transaction, word string) ([
 		return nil, err
 	}
 
-	s := newSpeller(word)
+	s := newSpeller(misspelt)
 	for w := range strings.SplitSeq(joined.String, " ") {
 		s.add(w)
 	}
-	return tx.mostFrequent(ctx, s.nearest)
+	return v.tx.mostFrequent(v.ctx, s.nearest, v.minFrequency)
 }
 
-// mostFrequent returns the words that chunks contain, sorted by mostFrequent. The words table also has
-// words of documents that have been removed.
-func (tx *transaction) mostFrequent(ctx context.Context, words []string) ([]string, error) {
+// mostFrequent returns the words that at least minimum chunks contain, sorted by mostFrequent. The words table
+// also has words of documents that have been removed.
+func (tx *transaction) mostFrequent(ctx context.Context, words []string, minimum int) ([]string, error) {
 	if len(words) == 0 {
 		return nil, nil
 	}
@@ -189,7 +210,7 @@ func (tx *transaction) mostFrequent(ctx context.Context, words []string) ([]stri
 		counts[term(c.term)] = c.count
 	}
 	frequency := func(t term) int { return counts[t] }
-	words = slices.DeleteFunc(words, func(w string) bool { return counts[newTerm(w)] == 0 })
+	words = slices.DeleteFunc(words, func(w string) bool { return counts[newTerm(w)] < minimum })
 	mostFrequent(words, frequency)
 	return words, nil
 }

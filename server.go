@@ -30,10 +30,15 @@ type server struct {
 	store    store
 	folder   *folder // nil: no folder is followed
 	streams  *streams
+	identity *identity // what agents learn of this server
+
+	gaps *gapList // nil: RECORD_GAPS is off
 
 	proxies      proxies  // whose X-Forwarded-For is trusted
 	limits       *limiter // requests a second, by client
-	authFailures *limiter // failed tokens on the profiling routes, by client
+	guesses      *limiter // failed tokens, by client
+	authFailures atomic.Int64
+	admission    *admission // of searches
 
 	scrape   http.Handler  // answers GET /metrics
 	ready    atomic.Bool   // false until the store is open, and again during a drain
@@ -50,17 +55,22 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 	m := newMetrics(cfg, labelsFor(cfg))
 
 	s := &server{
-		cfg:          cfg,
-		log:          log,
-		level:        level,
-		logs:         logs,
-		observe:      newObserver(cfg, log, m, proxies.name),
-		profile:      new(profiler),
-		streams:      newStreams(cfg.maxStreams),
-		proxies:      proxies,
-		limits:       newLimiter(cfg.rateLimit, max(1, 2*cfg.rateLimit)),
-		authFailures: newLimiter(0.1, 5),
-		stopping:     make(chan struct{}),
+		cfg:      cfg,
+		log:      log,
+		level:    level,
+		logs:     logs,
+		observe:  newObserver(cfg, log, m, proxies.name),
+		profile:  new(profiler),
+		streams:  newStreams(cfg.maxStreams),
+		identity: newIdentity(cfg),
+		proxies:  proxies,
+		limits:   newLimiter(cfg.rateLimit, max(1, 2*cfg.rateLimit)),
+		guesses:  newLimiter(0.1, 5),
+		stopping: make(chan struct{}),
+	}
+
+	if cfg.recordGaps {
+		s.gaps = newGapList()
 	}
 
 	s.observe.metrics.collect(s.gauges)
@@ -104,7 +114,7 @@ func labelsFor(cfg *settings) metricLabels {
 		labels.queries = append(labels.queries, [2]string{operation, summary})
 	}
 
-	for _, t := range tools {
+	for _, t := range toolsFor(cfg) {
 		labels.tools = append(labels.tools, t.Name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(methods)) {
@@ -138,13 +148,18 @@ func (s *server) makeStore() error {
 	}
 
 	if s.cfg.databaseURL == "" {
-		s.store = newMemory(s.folder, s.embedder, s.cfg.vectorWeight, s.observe)
+		m := newMemory(s.folder, s.embedder, s.cfg.vectorWeight, s.observe)
+		s.admission = newAdmission(maxSearches())
+		m.admission = s.admission
+		s.store = m
 		return nil
 	}
 	p, err := newPostgres(s.cfg, s.embedder, s.observe)
 	if err != nil {
 		return fmt.Errorf("DATABASE_URL: %w", err)
 	}
+	s.admission = newAdmission(s.cfg.dbMaxConns) // a search waits for the database more than it computes
+	p.admission = s.admission
 	s.store = p
 	return nil
 }

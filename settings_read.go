@@ -26,6 +26,9 @@ func readSettings(env map[string]string) (*settings, error) {
 	cfg.otlp = otlp
 	problems = append(problems, otlpProblems...)
 	if len(problems) > 0 {
+		for _, hint := range misnamedVariables(env) { // it may be the cause
+			problems = append(problems, errors.New(hint))
+		}
 		return nil, fmt.Errorf("%w\n%w", errors.Join(problems...), errUsage)
 	}
 
@@ -70,6 +73,13 @@ func (c *settings) conflicts() []error {
 		add("EMBEDDING_URL and EMBEDDING_MODEL must be set together; " +
 			"for example EMBEDDING_MODEL=nomic-embed-text")
 	}
+	if c.apiToken != "" && c.apiToken == c.adminToken {
+		add("API_TOKEN and ADMIN_TOKEN are the same, so whoever may search may also write; " +
+			"for example ADMIN_TOKEN=$(openssl rand -hex 24)")
+	}
+	if c.adminAddr == c.addr && !strings.HasSuffix(c.addr, ":0") {
+		add("ADMIN_ADDR and ADDR are the same; for example ADMIN_ADDR=127.0.0.1:9090")
+	}
 	if c.profiling && c.adminToken == "" {
 		add("ENABLE_PROFILING=true needs ADMIN_TOKEN; for example ADMIN_TOKEN=a-long-random-text")
 	}
@@ -94,6 +104,9 @@ func (c *settings) checkFolders() error {
 	}
 	return fmt.Errorf("%w\n%w", errors.Join(problems...), errUsage)
 }
+
+// title returns what people call the documents, for the page and for messages.
+func (c *settings) title() string { return cmp.Or(c.docsTitle, "Vitrine") }
 
 // setDependentDefaults sets defaults that depend on other settings.
 func (c *settings) setDependentDefaults(env map[string]string) {
@@ -137,13 +150,49 @@ func warnAboutSettings(log *slog.Logger, cfg *settings, env map[string]string) {
 		log.Warn("searching and reading are open to whoever reaches this address: set API_TOKEN to close them",
 			"addr", cfg.addr)
 	}
+	for _, name := range cfg.shortTokens() {
+		log.Warn("a token is short enough to be guessed: make one with openssl rand -hex 24",
+			"setting", name)
+	}
 	if !cfg.observability {
 		log.Warn("OBSERVABILITY is off: requests are neither logged nor measured nor traced")
+	}
+	for _, hint := range misnamedVariables(env) {
+		log.Warn("unknown setting", "hint", hint)
 	}
 	ignored := ignoredVariables(env)
 	if len(ignored) > 0 {
 		log.Warn("these variables are not honoured", "variables", ignored)
 	}
+}
+
+// minTokenLength is the length below which a token beyond loopback is warned of.
+const minTokenLength = 16
+
+// shortTokens returns the settings whose tokens others can try to guess.
+func (c *settings) shortTokens() []string {
+	if isLoopback(c.addr) && (c.adminAddr == "" || isLoopback(c.adminAddr)) {
+		return nil
+	}
+
+	var short []string
+	if c.apiToken != "" && len(c.apiToken) < minTokenLength {
+		short = append(short, "API_TOKEN")
+	}
+	if c.adminToken != "" && len(c.adminToken) < minTokenLength {
+		short = append(short, "ADMIN_TOKEN")
+	}
+	return short
+}
+
+// logsText reports whether the log is for people.
+func (c *settings) logsText() bool {
+	return c.logFormat == "text" || c.greets()
+}
+
+// greets reports whether the program greets people on a terminal.
+func (c *settings) greets() bool {
+	return c.onTerminal && c.logFormat != "json"
 }
 
 // ignoredVariables returns the OTEL_ variables in env that have no effect, sorted.
@@ -162,15 +211,19 @@ func ignoredVariables(env map[string]string) []string {
 	return ignored
 }
 
-// effectiveSettings returns each variable's value or default for the log. Secrets and credentials in URLs are redacted.
-func effectiveSettings(env map[string]string) slog.Value {
+// changedSettings returns for the log the variables whose values are not the default. Secrets and credentials in URLs are
+// redacted.
+func changedSettings(env map[string]string) []slog.Attr {
 	var attrs []slog.Attr
 	for _, v := range variables(new(settings)) {
-		value := redact(cmp.Or(env[v.name], v.defaultValue))
-		if v.secret && value != "" {
+		value := redact(env[v.name])
+		if value == "" || value == v.defaultValue {
+			continue
+		}
+		if v.secret {
 			value = "(set)"
 		}
 		attrs = append(attrs, slog.String(v.name, value))
 	}
-	return slog.GroupValue(attrs...)
+	return attrs
 }

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	minCorrectedRunes = 4 // of these, only swapped letters are corrected: short words have many neighbours
-	minAnyEditRunes   = 5
+	minCorrectedRunes = 4
+	minAnyEditRunes   = 5 // in a shorter word, only a missing letter and swapped letters are corrected
 	minTwoEditsRunes  = 8
 )
 
@@ -31,6 +31,10 @@ func maxEdits(word string) int {
 	}
 	return 1
 }
+
+// minFrequency is how many of n chunks contain a word, at least, that replaces a misspelt one. In a large set, a
+// word that is rarer is often a name, or misspelt itself.
+func minFrequency(n int) int { return min(1+n/500, 3) }
 
 // maxCompletedWords is how many words the beginning of a word stands for.
 const maxCompletedWords = 32
@@ -82,7 +86,10 @@ func (s *speller) add(candidate string) {
 	if edits > s.edits || edits == 0 {
 		return
 	}
-	if len(s.word) < minAnyEditRunes && !isAnagram(candidate, s.word) {
+	if len(s.word) < minAnyEditRunes && longer != 1 && !isAnagram(candidate, s.word) {
+		return
+	}
+	if edits > 1 && !strings.HasPrefix(candidate, string(s.word[:1])) {
 		return
 	}
 	if edits < s.edits {
@@ -142,24 +149,4 @@ func (s *speller) distance(candidate string) int {
 		twoAbove, above, current = above, current, twoAbove
 	}
 	return above[len(s.word)]
-}
-
-// replaceWords returns text with each word that corrections has, by its folded form, replaced. Everything
-// else stays as it is.
-func replaceWords(text string, corrections map[string]string) string {
-	var b strings.Builder
-	for at := 0; at < len(text); {
-		end := runEnd(text, at)
-		if end == at {
-			_, size := utf8.DecodeRuneInString(text[at:])
-			end = at + size
-		}
-		run := text[at:end]
-		if correction, ok := corrections[foldWord(run)]; ok {
-			run = correction
-		}
-		b.WriteString(run)
-		at = end
-	}
-	return b.String()
 }

@@ -64,8 +64,10 @@ type store interface {
 // storeStatus is what is known of a store.
 type storeStatus struct {
 	problem   string // why the store cannot answer; empty if it can
+	cause     string // of the problem
 	documents int
 	chunks    int
+	cut       int           // documents that are indexed by their beginning
 	took      time.Duration // of the last answer; how long the running check has waited, if that is longer
 }
 
@@ -75,7 +77,9 @@ type documentInfo struct {
 	Title   string    `json:"title"`
 	Bytes   int       `json:"bytes"`
 	Chunks  int       `json:"chunks"`
+	Indexed int       `json:"indexed_lines,omitempty"` // see metadata
 	Updated time.Time `json:"updated"`
+	URL     string    `json:"url"` // see addresses; not set by the store
 }
 
 // hit is a document that matches a search, with its best chunk.
@@ -84,8 +88,11 @@ type hit struct {
 	Title    string  `json:"title"`
 	Heading  string  `json:"heading"` // see chunk
 	Line     int     `json:"line"`    // see chunk
+	URL      string  `json:"url"`     // see addresses; not set by the store
 	Score    float64 `json:"score"`   // see fuse
 	Text     string  `json:"text"`
+
+	slug string // see chunk
 
 	Also []string `json:"also,omitempty"` // other documents with the same text, by length of the id
 	Why  *why     `json:"why,omitempty"`  // only if the query asks for it

@@ -3,6 +3,7 @@ package main
 // The part of testStore that is about words.
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -82,6 +83,7 @@ func testTitles(_ *testing.T, st storeTest) {
 func testCorrections(_ *testing.T, st storeTest) {
 	st.mustPut("tls.md", "# Certificate\n\nRenew the certificate of the server.")
 	st.mustPut("form.md", "# Forms\n\nA kubernetes cluster.")
+	st.mustPut("lang.md", "# Multilingual sites\n\nThe path parameter. Pfad-Parameter. A value.")
 
 	for text, want := range map[string]string{
 		"certifcate":         "certificate",
@@ -90,6 +92,18 @@ func testCorrections(_ *testing.T, st storeTest) {
 		"certificate":        "",
 		"renew":              "",
 		"zebrafinch":         "",
+		"multi lingual site": "multilingual site",
+		"Multi Lingual":      "multilingual",
+		"pathparameter":      "path parameter",
+		"the Pfadparameter?": "the pfad parameter?",
+		"paramter":           "parameter",
+		"vlaue":              "value",
+		"vlue":               "value",
+		"vamue":              "value",
+		"vame":               "",
+		"multi":              "",
+		"multi zebra":        "",
+		"pathological":       "",
 	} {
 		found, err := st.search(st.t.Context(), query{text: text, limit: 10})
 		if err != nil || found.corrected != want {
@@ -146,6 +160,30 @@ func testTwins(t *testing.T, st storeTest) {
 	hits = st.wantSearch(query{text: "quokka"}, "v1.10/page.md", "other.md")
 	if len(hits) > 0 && len(hits[0].Also) > 0 {
 		t.Errorf("also %q", hits[0].Also)
+	}
+
+	for i := range maxAlso + 5 {
+		st.mustPut(fmt.Sprintf("copy%02d.md", i), "# Numbat\n\nIt has stripes.")
+	}
+	hits = st.wantSearch(query{text: "numbat"}, "copy00.md")
+	if len(hits) > 0 && len(hits[0].Also) != maxAlso {
+		t.Errorf("%d other ids, want %d", len(hits[0].Also), maxAlso)
+	}
+}
+
+func testSlugs(t *testing.T, st storeTest) {
+	st.mustPut("a.md", "lantern before\n\n# Guide\n\nintro\n\n## Größe & Maß 📏\n\nladder\n\n## Note\n\nx\n\n## Note\n\nfeather\n")
+	for _, test := range []struct{ query, slug string }{
+		{"lantern", ""},
+		{"intro", "guide"},
+		{"ladder", "größe--maß-"},
+		{"feather", "note-1"},
+		{`"feather"`, "note-1"},
+	} {
+		hits := st.wantSearch(query{text: test.query}, "a.md")
+		if len(hits) == 1 && hits[0].slug != test.slug {
+			t.Errorf("%s: slug %q, want %q", test.query, hits[0].slug, test.slug)
+		}
 	}
 }
 

@@ -199,8 +199,8 @@ func (tx *transaction) store(
 // insertDocument inserts the row of d, without its chunks.
 func (tx *transaction) insertDocument(ctx context.Context, d *document, source string) error {
 	return tx.exec(ctx, `
-		INSERT INTO documents (id, title, title_key, text, etag, bytes, chunks, source, updated)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		INSERT INTO documents (id, title, title_key, text, etag, bytes, chunks, indexed, source, updated)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
 		d.id,
 		d.title,
 		int64(titleKey(d.title)),
@@ -208,6 +208,7 @@ func (tx *transaction) insertDocument(ctx context.Context, d *document, source s
 		d.etag,
 		len(d.text),
 		len(d.chunks),
+		d.indexed,
 		source,
 		d.updated)
 }
@@ -244,6 +245,7 @@ func (tx *transaction) insertChunks(ctx context.Context, d *document, vectors []
 type chunkColumns struct {
 	positions  []int
 	headings   []string
+	slugs      []string
 	lines      []int
 	texts      []string
 	slots      []pq.Int64Array
@@ -263,6 +265,7 @@ func (cc *chunkColumns) add(position int, d *document, embedding pq.Float32Array
 
 	cc.positions = append(cc.positions, position)
 	cc.headings = append(cc.headings, c.heading)
+	cc.slugs = append(cc.slugs, c.slug)
 	cc.lines = append(cc.lines, c.line)
 	cc.texts = append(cc.texts, c.text)
 	cc.slots = append(cc.slots, slots)
@@ -284,16 +287,16 @@ func (tx *transaction) insertRows(ctx context.Context, d *document, cc *chunkCol
 
 	return tx.exec(ctx, `
 		WITH new AS (
-			SELECT * FROM unnest($3::int[], $4::text[], $5::int[], $6::text[], $7::text[], $8::text[], $9::text[])
-				AS new (position, heading, line, text, slots, lex, embedding)
+			SELECT * FROM unnest($3::int[], $4::text[], $5::int[], $6::text[], $7::text[], $8::text[], $9::text[], $12::text[])
+				AS new (position, heading, line, text, slots, lex, embedding, slug)
 		), vocabulary AS (
 			INSERT INTO words (word, term)
 			SELECT word, term FROM unnest($10::text[], $11::int[]) AS new (word, term)
 			WHERE NOT EXISTS (SELECT FROM words AS w WHERE w.word = new.word)
 			ORDER BY word COLLATE "C" ON CONFLICT DO NOTHING
 		), stored AS (
-			INSERT INTO chunks (document, position, heading, line, text, slots, lex)
-			SELECT $1, position, heading, line, text, slots::int[], lex::sparsevec FROM new
+			INSERT INTO chunks (document, position, heading, slug, line, text, slots, lex)
+			SELECT $1, position, heading, slug, line, text, slots::int[], lex::sparsevec FROM new
 		)
 		INSERT INTO embeddings (document, position, input, embedding)
 		SELECT $1, position, sha256(convert_to(concat_ws(E'\n', $2::text, heading, text), 'UTF8')),
@@ -309,7 +312,8 @@ func (tx *transaction) insertRows(ctx context.Context, d *document, cc *chunkCol
 		pq.Array(cc.lex),
 		pq.Array(cc.embeddings),
 		pq.Array(words),
-		pq.Array(terms))
+		pq.Array(terms),
+		pq.Array(cc.slugs))
 }
 
 // recordChange counts a change and notifies the other replicas: see postgres.notified. It adds
