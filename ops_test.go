@@ -276,9 +276,9 @@ func needTool(t *testing.T, name string) {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {
 		if os.Getenv("CI") != "" {
-			t.Fatalf("%v: Debian's package prometheus has it", err)
+			t.Fatalf("%v: Debian's package prometheus or caddy has it", err)
 		}
-		t.Skipf("%v: Debian's package prometheus has it", err)
+		t.Skipf("%v: Debian's package prometheus or caddy has it", err)
 	}
 }
 
