@@ -101,6 +101,7 @@ type record struct {
 	transport   string        // of a stream, which is never slow; else empty
 	probe       bool          // a request of a probe: logged at debug; the recorder keeps only failures
 	measured    bool          // what this record costs is measured
+	traced      bool          // its execution trace is kept
 	failure     string        // error.type if the server is at fault, else empty
 
 	job string // name of the background job; empty for a request, which has the following fields
