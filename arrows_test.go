@@ -38,7 +38,7 @@ var layers = []layer{
 	{"memory", []string{"index", "vectors", "corpus", "ranking", "fusion", "memory"}, []string{"foundation", "record", "observability", "text", "documents"}},
 	{"database", []string{"frequencies", "dberrors", "postgres", "dbhealth", "replicas", "writes", "rank_sql", "search", "queries", "upkeep"}, []string{"foundation", "record", "observability", "text", "documents"}},
 	{"service", []string{"guard", "health", "nearby", "parameters", "handlers", "bulk", "page"}, []string{"foundation", "record", "views", "observability", "documents"}},
-	{"agents", []string{"members", "jsonrpc", "streams", "call", "arguments", "sections", "quote", "tools", "resources", "methods", "mcp"}, []string{"foundation", "record", "observability", "documents", "service"}},
+	{"agents", []string{"members", "jsonrpc", "reply", "stream", "subscriptions", "streams", "call", "arguments", "sections", "quote", "tools", "resources", "methods", "mcp"}, []string{"foundation", "record", "observability", "documents", "service"}},
 	{"entry", []string{"routes", "server", "main"}, []string{"foundation", "record", "views", "observability", "text", "documents", "memory", "database", "service", "agents"}},
 }
 
