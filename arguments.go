@@ -16,6 +16,7 @@ import (
 type arguments struct {
 	values []member
 	answer *bytes.Buffer // see call
+	urls   addresses
 	err    error
 }
 
@@ -32,7 +33,8 @@ func (a *arguments) get(name string) rawValue {
 	return given.get(name)
 }
 
-// text returns the value of a string argument, "" if it is absent or null.
+// text returns the value of a string argument, "" if it is absent or null. PostgreSQL cannot store NUL, so text has U+FFFD
+// instead, as it has for half a surrogate pair.
 func (a *arguments) text(name string) string {
 	value := a.get(name)
 	if value.isAbsent() {
@@ -42,7 +44,26 @@ func (a *arguments) text(name string) string {
 		a.fail("%s must be a string", name)
 		return ""
 	}
-	return value.text()
+	return strings.ReplaceAll(value.text(), "\x00", "\ufffd")
+}
+
+// idText returns the value of a string argument that is an id or the beginning of one. No id has more characters than
+// bytes, so a text within the limit of the schema that is no id just names nothing.
+func (a *arguments) idText(name string) string {
+	text := a.text(name)
+	if utf8.RuneCountInString(text) > maxIDBytes {
+		a.fail("%s must have at most %d characters", name, maxIDBytes)
+	}
+	return text
+}
+
+// choice returns the value of a required argument that is one of choices.
+func (a *arguments) choice(name string, choices []string) string {
+	text := a.text(name)
+	if !slices.Contains(choices, text) {
+		a.fail("%s must be one of %s", name, strings.Join(choices, ", "))
+	}
+	return text
 }
 
 // integer returns the value of an integer argument from 1 to maxValue, defaultValue if it is absent or null. The value may
@@ -60,19 +81,19 @@ func (a *arguments) integer(name string, defaultValue, maxValue int) int {
 	return int(n)
 }
 
-// query returns the value of an argument that is a search text. The argument is required. The search checks the text
-// too, but its error names the parameter q, which a model does not know.
-func (a *arguments) query(name string) string {
+// query returns the value of a required argument that is a question of at most maxChars characters. The search checks its
+// text too, but its error names the parameter q, which a model does not know.
+func (a *arguments) query(name string, maxChars int) string {
 	text := a.text(name)
 	switch {
 	case strings.TrimSpace(text) == "":
 		a.fail("%s is missing: pass what to look for, "+
 			`for example {"%s":"how to install"}`,
 			name, name)
-	case utf8.RuneCountInString(text) > maxQueryChars, !isPlain(text):
-		a.fail("%s must have at most %d characters, none of them NUL: "+
+	case utf8.RuneCountInString(text) > maxChars:
+		a.fail("%s must have at most %d characters: "+
 			"shorten it to its main words",
-			name, maxQueryChars)
+			name, maxChars)
 	}
 	return strings.Clone(text) // caches keep it, and it shares the memory of the whole message
 }

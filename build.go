@@ -6,8 +6,6 @@ import (
 	"cmp"
 	"runtime"
 	"runtime/debug"
-	"strings"
-	"sync"
 )
 
 // The linker sets these in builds outside a repository:
@@ -17,12 +15,11 @@ var (
 	stampedRevision string
 )
 
-// version returns the stamped version, else that of the module, else "devel".
-var version = sync.OnceValue(func() string {
-	info, _ := debug.ReadBuildInfo()
-	moduleVersion := strings.Trim(info.Main.Version, "()") // "(devel)" outside a repository
-	return cmp.Or(stampedVersion, moduleVersion, "devel")
-})
+// release is the version that CHANGELOG.md describes first.
+const release = "1.0.0"
+
+// version returns the stamped version, else release. Builds between two releases differ by their revision.
+func version() string { return cmp.Or(stampedVersion, release) }
 
 // revision returns the stamped commit, else that of the repository, else "unknown".
 func revision() string {

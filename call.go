@@ -29,8 +29,9 @@ type call struct {
 	*message
 	version string  // of the protocol
 	session *stream // on /sse, else nil
+	urls    addresses
 
-	shared  sharedText // of the response; empty: the response has all of its text
+	shared sharedText // of the response; empty: the response has all of its text
 
 	// answer is an empty buffer for the text of a tool's answer. It is released once the response is encoded.
 	answer *bytes.Buffer
@@ -156,8 +157,9 @@ func (c *call) checkHeaders(h http.Header) error {
 	default:
 		return nil
 	}
-	name := headerValue(h, nameHeader)
-	if name == "" || decodeHeader(name) != want {
+	name := headerValue(h, nameHeader) // a name may have commas
+	once := tokenValue(h, nameHeader)
+	if name == "" || decodeHeader(name) != want && decodeHeader(once) != want {
 		return headerMismatch(nameHeader, name, want)
 	}
 	return nil

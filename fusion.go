@@ -122,6 +122,7 @@ func (s *snapshot) hits(r *legs, ranked []*fused, q query) []hit {
 			Line:     c.line,
 			Score:    f.score(),
 			Text:     c.text,
+			slug:     c.slug,
 		}
 		if e.twins.count.Load() > 1 {
 			h.setTwins(s.twinIDs(e, q.prefix))

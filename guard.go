@@ -252,8 +252,9 @@ func (p proxies) name(r *http.Request) string {
 
 // prefix returns the network whose rate limit r counts against: one IPv4 address, or an IPv6 /64, which one subscriber
 // usually has.
-func (p proxies) prefix(r *http.Request) netip.Prefix {
-	addr := p.addr(r)
+func (p proxies) prefix(r *http.Request) netip.Prefix { return clientPrefix(p.addr(r)) }
+
+func clientPrefix(addr netip.Addr) netip.Prefix {
 	bits := 32
 	if addr.Is6() {
 		bits = 64

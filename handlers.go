@@ -48,13 +48,14 @@ func (s *server) handleSearch(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 
-	answer, err := s.search(r.Context(), query{
+	q := query{
 		text:    values.Get("q"),
 		prefix:  values.Get("prefix"),
 		limit:   limit,
 		partial: partial,
 		explain: explain,
-	})
+	}
+	answer, err := s.search(r.Context(), q, s.addresses(r))
 	if err != nil {
 		return err
 	}
@@ -62,8 +63,8 @@ func (s *server) handleSearch(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// search checks the query and runs it. Mistakes in the query are errors with status 400.
-func (s *server) search(ctx context.Context, q query) (answer searchAnswer, err error) {
+// search checks the query and runs it. Mistakes in the query are errors with status 400. urls makes the URLs of the hits.
+func (s *server) search(ctx context.Context, q query, urls addresses) (answer searchAnswer, err error) {
 	ctx, end := stage(ctx, stageSearch,
 		slog.String("gen_ai.operation.name", "retrieval"),
 		slog.Int("gen_ai.request.top_k", q.limit))
@@ -79,12 +80,14 @@ func (s *server) search(ctx context.Context, q query) (answer searchAnswer, err 
 		return searchAnswer{}, err
 	}
 
+	urls.setHits(result.hits)
 	count := slog.Int("hits", len(result.hits))
 	spanAttrs(ctx, count)
 	logAttrs(ctx, count)
 	if result.degraded {
 		logAttrs(ctx, slog.Bool("degraded", true))
 	}
+	s.gaps.searched(ctx, q, result)
 	// Queries are private: only debug lines contain them.
 	s.log.LogAttrs(ctx, slog.LevelDebug, "searched", slog.String("query", q.text), count)
 
@@ -129,6 +132,7 @@ func (s *server) handleList(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	s.addresses(r).setDocuments(answer.Documents)
 	writeJSON(w, http.StatusOK, answer)
 	return nil
 }
@@ -319,12 +323,6 @@ func (s *server) handleRequest(w http.ResponseWriter, r *http.Request) error {
 		v.draw(&text)
 	}
 	return writeText(w, http.StatusOK, text.String())
-}
-
-// wantsJSON reports whether the client asked for JSON instead of text.
-func wantsJSON(r *http.Request) bool {
-	return r.URL.Query().Get("format") == "json" ||
-		strings.Contains(r.Header.Get("Accept"), "application/json")
 }
 
 // handleLogLevel answers with the current level.

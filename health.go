@@ -127,7 +127,9 @@ func (s *server) gauges() gauges {
 		authFailures:     s.authFailures.Load(),
 
 		logLinesDropped: s.logs.dropped.Load(),
+		gapReports:      s.gaps.reports(),
 		traces:          s.observe.traces.stats(),
+		cost:            s.observe.costs() + s.logs.cost.elapsed(),
 	}
 }
 

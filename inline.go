@@ -270,7 +270,10 @@ var (
 )
 
 // plainWords returns a line of Markdown as a reader sees it, with at most maxHeadingRunes characters.
-func plainWords(text string) string {
+func plainWords(text string) string { return firstRunes(oneLine(plainText(text)), maxHeadingRunes) }
+
+// plainText returns the text of a line of Markdown without its markup. It keeps the white space.
+func plainText(text string) string {
 	text = privateUse.Replace(text[:runeOffset(text, 8*maxHeadingRunes)])
 
 	// Code and escaped characters are put aside, so that nothing in them is taken for markup.
@@ -293,14 +296,13 @@ func plainWords(text string) string {
 	text = emphasis[1].ReplaceAllString(text, "$2")
 	text = emphasis[2].ReplaceAllString(text, "$1$2$3")
 	text = html.UnescapeString(text)
-	text = keptMark.ReplaceAllStringFunc(text, func(mark string) string {
+	return keptMark.ReplaceAllStringFunc(text, func(mark string) string {
 		i, err := strconv.Atoi(strings.Trim(mark, "\ue000\ue001"))
 		if err != nil || i >= len(kept) {
 			return ""
 		}
 		return kept[i]
 	})
-	return firstRunes(oneLine(text), maxHeadingRunes)
 }
 
 func firstRunes(s string, n int) string {
@@ -311,15 +313,15 @@ func firstRunes(s string, n int) string {
 // often each was repeated.
 type slugger map[string]int
 
-// slug returns the slug of a heading with this source and these words. An id of its own wins.
-func (s slugger) slug(source, words string) string {
+// slug returns the slug of a heading with this source and this text. An id of its own wins.
+func (s slugger) slug(source, text string) string {
 	if id := headingID.FindStringSubmatch(source); id != nil {
 		own := id[1] + id[2]
 		s[own] = max(s[own], 0)
 		return own
 	}
 
-	base := githubSlug(words)
+	base := githubSlug(text)
 	slug := base
 	for {
 		if _, isUsed := s[slug]; !isUsed {
@@ -332,15 +334,20 @@ func (s slugger) slug(source, words string) string {
 	return slug
 }
 
-// githubSlug returns words in lower case, without punctuation and symbols, and with hyphens for spaces.
-func githubSlug(words string) string {
+// githubSlug returns text in lower case, without punctuation and symbols, and with hyphens for spaces. Its rules are
+// those of npm's github-slugger, which GitHub, Docusaurus and others follow.
+func githubSlug(text string) string {
+	text = strings.ReplaceAll(text, "İ", "i\u0307") // the only letter whose lower case has two runes
 	return strings.Map(func(r rune) rune {
 		switch {
 		case r == ' ':
 			return '-'
-		case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsNumber(r) || unicode.IsMark(r) && r != 0xfe0f:
+		case r == '-', unicode.IsLetter(r), unicode.IsMark(r), unicode.In(r, slugRunes...):
 			return unicode.ToLower(r)
 		}
 		return -1
-	}, words)
+	}, text)
 }
+
+// slugRunes are the runes that slugs keep, besides letters and marks.
+var slugRunes = []*unicode.RangeTable{unicode.Nd, unicode.Nl, unicode.Pc, unicode.Other_Alphabetic}

@@ -140,6 +140,7 @@ func TestOAuthDiscoveryIsToldToSendTheToken(t *testing.T) {
 	ts := newTestServer(t, "API_TOKEN=t", "ALLOWED_ORIGINS=https://app.example.com")
 	for _, request := range []string{
 		"POST /register",
+		"POST /register/",
 		"GET /authorize",
 		"POST /token",
 		"GET /.well-known/oauth-protected-resource",
@@ -238,7 +239,9 @@ func TestMemberNamesAreExact(t *testing.T) {
 		{`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"Name":"x","name":"get_document","Arguments":{},"arguments":{"id":"a b.md"}}}`, `No newline at the end`},
 		{`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_document","arguments":{"ID":"a b.md"}}}`, `unknown argument \"ID\"`},
 		{`{"jsonrpc":"2.0","id":1,"\u006dethod":"ping"}`, `"id":1,"result":{}`},
-		{`{"jsonrpc":"2.0","id":1,"method":"ping","method":"ping"}`, `-32600`},
+		{`{"jsonrpc":"2.0","id":1,"method":"ping","method":"ping"}`, `"id":1,"error":{"code":-32600`},
+		{`{"method":"ping","method":"ping","jsonrpc":"2.0","id":"a"}`, `"id":"a","error":{"code":-32600`},
+		{`{"jsonrpc":"2.0","x":1,"x":1,"id":1,"id":1,"method":"ping"}`, `"id":null,"error":{"code":-32600`},
 		{`{"jsonrpc":"2.0","id":1,"method":"ping","\u006dethod":"tools/list"}`, `-32600`},
 		{`{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}`, `"id":null,"error":{"code":-32600`},
 		{`{"jsonrpc":"2.0","jsonrpc":"2.0","id":1,"method":"ping"}`, `-32600`},
@@ -286,6 +289,9 @@ func TestOneValueTwoSpellings(t *testing.T) {
 		return `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + tool + `","arguments":` + arguments + `}}`
 	}
 	const ping = `{"jsonrpc":"2.0","id":1,"method":"ping"}`
+	const modernCall = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"list_documents","_meta":{` +
+		`"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}`
+	const modernHeaders = "Content-Type: application/json|Mcp-Protocol-Version: 2026-07-28|Mcp-Method: tools/call"
 	for _, test := range []struct{ body, headers, want string }{
 		{call("search_docs", `{"query":"install","limit":"1"}`), legacyHeaders, `"document\":\"guide/install.md`},
 		{call("search_docs", `{"query":"install","limit":"1.0"}`), legacyHeaders, `"document\":\"guide/install.md`},
@@ -293,6 +299,14 @@ func TestOneValueTwoSpellings(t *testing.T) {
 		{call("search_docs", `{"query":"install","limit":"five"}`), legacyHeaders, `limit must be an integer from 1 to`},
 		{call("search_docs", `{"query":"install","limit":""}`), legacyHeaders, `limit must be an integer from 1 to`},
 		{call("search_docs", `{"query":"install","limit":"0x5"}`), legacyHeaders, `limit must be an integer from 1 to`},
+		{call("search_docs", `{"query":"install","limit":"0x1p1"}`), legacyHeaders, `limit must be an integer from 1 to`},
+		{call("search_docs", `{"query":"install","limit":"1_0"}`), legacyHeaders, `limit must be an integer from 1 to`},
+		{call("search_docs", `{"query":"install","limit":"Infinity"}`), legacyHeaders, `limit must be an integer from 1 to`},
+		{call("search_docs", `{"query":"install","limit":"1e999"}`), legacyHeaders, `limit must be an integer from 1 to`},
+		{call("search_docs", `{"query":"install","limit":true}`), legacyHeaders, `limit must be an integer from 1 to`},
+		{call("search_docs", `{"query":"install","limit":" 1 "}`), legacyHeaders, `"document\":\"guide/install.md`},
+		{call("search_docs", `{"query":"install","limit":"+1"}`), legacyHeaders, `"document\":\"guide/install.md`},
+		{call("search_docs", `{"query":"install","limit":"\u0031"}`), legacyHeaders, `"document\":\"guide/install.md`},
 		{call("search_docs", `{"query":5}`), legacyHeaders, `query must be a string`},
 		{call("get_document", `{"id":"guide/install.md","from_line":"3"}`), legacyHeaders, `lines 3 to 11`},
 		{call("get_document", `{"id":"guide/install.md","max_chars":"5000"}`), legacyHeaders, `lines 1 to 11`},
@@ -311,6 +325,11 @@ func TestOneValueTwoSpellings(t *testing.T) {
 		{ping, legacyHeaders + "|Mcp-Protocol-Version: 2025-06-18", `is not spoken here`},
 		{ping, "Content-Type: application/json|Mcp-Protocol-Version: 2025-06-18, 2025-06-18", `"result":{}`},
 		{ping, "Content-Type: application/json|Mcp-Protocol-Version: 2025-06-18, 2025-11-25", `is not spoken here`},
+		{modernCall, modernHeaders + "|Mcp-Name: list_documents", `a b.md`},
+		{modernCall, modernHeaders + "|Mcp-Name: list_documents|Mcp-Name: list_documents", `a b.md`},
+		{modernCall, modernHeaders + "|Mcp-Name: list_documents, list_documents", `a b.md`},
+		{modernCall, modernHeaders + "|Mcp-Name: list_documents, search_docs", `-32020`},
+		{modernCall, modernHeaders + "|Mcp-Name: search_docs, search_docs", `-32020`},
 		{ping, "Content-Type: application/json|Accept: text/event-stream", "event: message\ndata: " + `{"jsonrpc":"2.0","id":1,"result":{}}` + "\n\n"},
 		{"[" + ping + "]", "Content-Type: application/json|Accept: text/event-stream", "event: message\ndata: [{"},
 		{`{"jsonrpc":"2.0","id":1,"method":"no/such"}`, "Content-Type: application/json|Accept: text/event-stream", `data: {"jsonrpc":"2.0","id":1,"error":{"code":-32601`},

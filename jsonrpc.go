@@ -272,10 +272,15 @@ func (m *message) readEnvelope(v rawValue) error {
 	d.members = m.room[:0]
 	f := d.fieldsOf(v, "")
 
-	// Of two ids or methods, neither is the right one.
+	// Of two ids or methods, neither is the right one. The error has the id if there is one.
 	var names nameSet
+	isDuplicate := false
 	for _, member := range f.members {
-		if !names.add(member.name) {
+		if names.add(member.name) {
+			continue
+		}
+		isDuplicate = true
+		if member.name == "id" {
 			return errDuplicate
 		}
 	}
@@ -284,6 +289,9 @@ func (m *message) readEnvelope(v rawValue) error {
 		m.ID = ""
 		return rpcErrorf(codeInvalidRequest,
 			"id must be a string or a number, and absent in a notification")
+	}
+	if isDuplicate {
+		return errDuplicate
 	}
 	m.Method = f.text("method")
 	m.isResponse = f.get("result") != "" || f.get("error") != ""

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -10,6 +12,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // FuzzJSONRPC feeds bodies to POST /mcp's decoder and dispatcher and expects JSON, an echoed id, and no panic:
@@ -119,6 +122,80 @@ func withOtherCases(v rawValue) string {
 		members = append(members, string(name)+":"+withOtherCases(value))
 	}
 	return "{" + strings.Join(members, ",") + "}"
+}
+
+// FuzzMembers compares the members of an object with those that encoding/json finds, and the search for duplicates with its
+// tokens.
+func FuzzMembers(f *testing.F) {
+	for _, text := range []string{
+		benchmarkRequest,
+		`{"a":{"b":[1,{"c":"}"}],"\u0062":2},"\"":"\\","x":[]} `,
+		`{ "a" : -1.5e3 , "b" :null, "c":[ [ ] , { } ] }`,
+		`[{"a":1,"A":2,"ſ":3,"s":4,"\ud800":5}]`,
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if !json.Valid(text) || !utf8.Valid(text) {
+			return
+		}
+		v := rawValue(bytes.Trim(text, " \t\r\n"))
+		if got, want := v.hasDuplicates(), hasDuplicateTokens(t, text); got != want {
+			t.Errorf("duplicates: %v, want %v in %s", got, want, text)
+		}
+		var want map[string]json.RawMessage
+		if err := json.Unmarshal(text, &want); err != nil || v.hasDuplicates() {
+			return
+		}
+		got := appendMembers(nil, v)
+		if len(got) != len(want) {
+			t.Errorf("%d members, want %d in %s", len(got), len(want), text)
+		}
+		for _, m := range got {
+			if string(m.value) != string(want[m.name]) {
+				t.Errorf("%q is %s, want %s in %s", m.name, m.value, want[m.name], text)
+			}
+		}
+	})
+}
+
+// hasDuplicateTokens is hasDuplicates by the tokens of encoding/json.
+func hasDuplicateTokens(t *testing.T, text []byte) bool {
+	t.Helper()
+	type level struct {
+		names  map[string]bool // nil: an array
+		isName bool            // the next token
+	}
+	levels := []level{{}}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	for {
+		token, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			return false
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		top := &levels[len(levels)-1]
+		name, isString := token.(string)
+		switch {
+		case token == json.Delim('}'), token == json.Delim(']'):
+			levels = levels[:len(levels)-1]
+			continue
+		case top.names != nil && top.isName && isString && top.names[name]:
+			return true
+		case top.names != nil && top.isName:
+			top.names[name] = true
+		}
+		top.isName = !top.isName
+		switch token {
+		case json.Delim('{'):
+			levels = append(levels, level{names: make(map[string]bool), isName: true})
+		case json.Delim('['):
+			levels = append(levels, level{})
+		}
+	}
 }
 
 // TestParseMessageFindsTheParams expects the params of the method, wherever that stands and whatever looks like it.

@@ -122,18 +122,29 @@ func (rec *record) ids() [3]slog.Attr {
 	}
 }
 
-// newLogger returns a logger that writes JSON lines to w. Lines logged with the context of a record
-// carry the record's ids.
+// newLogger returns a logger that writes to w: JSON lines, or lines for people. Lines logged with the
+// context of a record carry the record's ids.
 func newLogger(w io.Writer, level slog.Leveler, cfg *settings) *slog.Logger {
+	if cfg.logsText() {
+		h := newConsoleHandler(w, level, cfg.onTerminal)
+		return slog.New(recordHandler{h})
+	}
+
 	h := slog.NewJSONHandler(w, &slog.HandlerOptions{
 		Level:       level,
 		ReplaceAttr: renameAttr,
 	})
 	return slog.New(recordHandler{h}).With(
 		"service_name", cfg.serviceName,
-		"version", version(),
+		"version", cfg.serviceVersion,
 		"environment", cfg.environment,
 	)
+}
+
+// takeOverLogs makes what libraries log through the package log, such as net/http, a line of log.
+func takeOverLogs(log *slog.Logger) {
+	slog.SetLogLoggerLevel(slog.LevelWarn)
+	slog.SetDefault(log)
 }
 
 // renameAttr renames slog's own attributes time and msg, and writes the level as levelName does.
@@ -182,20 +193,6 @@ func displayableValue(v slog.Value) slog.Value {
 		return slog.AnyValue(shown)
 	}
 	return v
-}
-
-// levelName returns the name of a level as in LOG_LEVEL. A level between two of them has the name of
-// the lower one.
-func levelName(level slog.Level) string {
-	switch {
-	case level < slog.LevelInfo:
-		return "debug"
-	case level < slog.LevelWarn:
-		return "info"
-	case level < slog.LevelError:
-		return "warn"
-	}
-	return "error"
 }
 
 // recordHandler adds the ids of the context's record to each line, before the line's own attributes.
@@ -270,11 +267,13 @@ type logWriter struct {
 	to      io.Writer
 	report  *slog.Logger // logs the count of dropped lines to the writer directly
 	dropped atomic.Int64 // lines
+	cost    cpuMeter
 	ended   chan struct{}
 
 	mu      sync.Mutex
-	changed sync.Cond // signalled when waiting is no longer empty and when closed is set
+	changed sync.Cond // signalled when there is something to write and when closed is set
 	waiting []byte    // whole lines
+	held    bool      // nothing is written until release or close
 	closed  bool
 }
 
@@ -307,6 +306,22 @@ func (l *logWriter) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
+// hold keeps lines back until release, so that the greeting comes first.
+func (l *logWriter) hold() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = true
+}
+
+// release writes text, and then the lines that were held back.
+func (l *logWriter) release(text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting = append([]byte(text), l.waiting...)
+	l.held = false
+	l.changed.Signal()
+}
+
 // run writes until the writer is closed and everything is written.
 func (l *logWriter) run() {
 	defer close(l.ended)
@@ -314,7 +329,9 @@ func (l *logWriter) run() {
 	reported := int64(0)
 	for closed := false; !closed; {
 		lines, closed = l.next(lines)
-		n, err := l.to.Write(lines)
+		var n int
+		var err error
+		l.cost.run(func() { n, err = l.to.Write(lines) })
 		if err != nil {
 			lost := strings.Count(string(lines[n:]), "\n")
 			l.dropped.Add(int64(lost))
@@ -334,7 +351,7 @@ func (l *logWriter) run() {
 func (l *logWriter) next(written []byte) (lines []byte, closed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.waiting) == 0 && !l.closed {
+	for (len(l.waiting) == 0 || l.held) && !l.closed {
 		l.changed.Wait()
 	}
 	lines = l.waiting

@@ -1,19 +1,20 @@
 // Vitrine is a documentation search server for agents and people. It shows how each request was answered.
 //
 //	vitrine            start the server
-//	vitrine -h         print this manual
-//	vitrine -version   print the version
-//	vitrine -health    ask the local server with the same settings whether it is ready; exit with 0 if it is, else with 1
-//	vitrine -reindex   compute all vectors in DATABASE_URL again, then exit
+//	vitrine FOLDER     the same, with DOCS_DIR=FOLDER
+//	vitrine help       print this manual; also -h
+//	vitrine version    print the version; also -v
+//	vitrine health     ask the local server with the same settings whether it is ready; exit with 0 if it is, else with 1
+//	vitrine reindex    compute all vectors in DATABASE_URL again, then exit
 //
-// Give it a folder of Markdown and search it with curl:
+// A command may be written with dashes: -health. Give it a folder of Markdown and search it with curl:
 //
-//	DOCS_DIR=./docs vitrine
+//	vitrine ./docs
 //	curl 'http://127.0.0.1:8080/search?q=install'
 //
-// With no settings it serves its own README and RUNBOOK, so the first search has results. It logs JSON lines to stdout.
-// On SIGTERM it finishes the requests in flight and exits. The exit code is 0 after a clean stop, 1 after a fatal
-// error, and 2 if a setting or an argument is wrong.
+// With no settings it serves its own README and RUNBOOK, so the first search has results. It logs to stdout: lines for
+// people on a terminal, else JSON lines. On SIGTERM it finishes the requests in flight and exits. The exit code is 0 after
+// a clean stop, 1 after a fatal error, and 2 if a setting or an argument is wrong.
 //
 // All settings are environment variables. The second column is the default:
 package main
@@ -66,57 +67,60 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	switch command {
-	case "-h", "-help":
+	env := environment(environ)
+	if command.folder != "" {
+		env["DOCS_DIR"] = command.folder
+	}
+
+	switch command.name {
+	case "help":
 		return printManual(stdout)
-	case "-version":
+	case "version":
 		_, err := fmt.Fprintln(stdout, version())
 		return err
 	}
 
-	env := environment(environ)
 	cfg, err := readSettings(env)
 	if err != nil {
 		return err
 	}
-	if command == "-health" {
+	cfg.onTerminal = isTerminal(stdout)
+	switch command.name {
+	case "health":
 		return checkHealth(ctx, cfg, stdout)
-	}
-
-	if command == "" {
+	case "":
 		if err := cfg.checkFolders(); err != nil {
 			return err
 		}
 	}
+	return startServer(ctx, command, cfg, env, stdout)
+}
 
+// startServer makes the server and lets it serve, or reindex.
+func startServer(ctx context.Context, command command, cfg *settings, env map[string]string, stdout io.Writer) error {
+	reindexes := command.name == "reindex"
+	if cfg.greets() && !reindexes {
+		cfg.createAdminToken()
+	}
 	s, err := newServer(cfg, stdout)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	s.log.Info("starting", "go", goVersion(), "settings", effectiveSettings(env))
+	takeOverLogs(s.log)
+
+	if cfg.greets() && !reindexes {
+		s.logs.hold()
+	}
+	s.logStart(env)
 	warnAboutSettings(s.log, cfg, env)
 	limitMemory(s.log, env)
 	raiseGCPercent(env)
 
-	if command == "-reindex" {
+	if reindexes {
 		return s.reindex(ctx)
 	}
 	return s.serve(ctx)
-}
-
-// parseCommand returns the command with a single dash, or "" for the server.
-func parseCommand(args []string) (string, error) {
-	if len(args) == 0 {
-		return "", nil
-	}
-
-	command := strings.Replace(strings.Join(args, " "), "--", "-", 1)
-	switch command {
-	case "-h", "-help", "-version", "-health", "-reindex":
-		return command, nil
-	}
-	return "", fmt.Errorf("unknown argument %q: settings are environment variables; %w", args[0], errUsage)
 }
 
 // printManual prints the package comment and the settings.
@@ -208,9 +212,8 @@ func (s *server) serve(ctx context.Context) error {
 	failures := make(chan error, len(servers)+1)
 	for i, hs := range servers {
 		tasks.Go(func() { failures <- fmt.Errorf("serving: %w", hs.Serve(listeners[i])) })
-		addr := listeners[i].Addr().String()
-		s.log.Info("serving", "addr", addr, "try", "curl http://"+addr)
 	}
+	s.announce(background, &tasks, listeners)
 	tasks.Go(func() {
 		err := s.openStore(background, &tasks)
 		if err != nil {
@@ -231,17 +234,32 @@ func (s *server) serve(ctx context.Context) error {
 	}
 }
 
-// listen opens a listener for each server.
+// listen opens a listener for each server: that of ADDR, and that of ADMIN_ADDR if there are two.
 func listen(servers []*http.Server) ([]net.Listener, error) {
 	var listeners []net.Listener
-	for _, hs := range servers {
+	for i, hs := range servers {
 		listener, err := net.Listen("tcp", hs.Addr)
 		if err != nil {
-			return nil, fmt.Errorf("%w; set ADDR and ADMIN_ADDR to addresses that are free", err)
+			setting := []string{"ADDR", "ADMIN_ADDR"}[i]
+			return nil, fmt.Errorf("%s=%s: %w; %s", setting, hs.Addr, err, listenAdvice(err))
 		}
 		listeners = append(listeners, listener)
 	}
 	return listeners, nil
+}
+
+// listenAdvice says what to do if an address cannot be listened on.
+func listenAdvice(err error) string {
+	switch {
+	case errors.Is(err, syscall.EACCES):
+		return "ports below 1024 need a right: choose a port from 1024 on, for example :8080, and let a proxy serve the other, " +
+			"or give the program the right with setcap cap_net_bind_service=+ep"
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "another program listens there: stop it, or choose another port, for example 127.0.0.1:8081"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return "this machine does not have that address: choose one of its own, or :8080 for all of them"
+	}
+	return "choose an address of this machine, for example 127.0.0.1:8080"
 }
 
 // drain stops the servers without losing a request. It fails readiness, waits until load balancers have noticed, ends

@@ -76,9 +76,80 @@ func TestBusyPortExitsWith1(t *testing.T) {
 	cmd := exec.Command(name)
 	cmd.Env = append(os.Environ(), "ADDR="+occupied.Addr().String())
 	out, err := cmd.CombinedOutput()
-	if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "address already in use") {
+	if cmd.ProcessState.ExitCode() != 1 {
 		t.Errorf("got %v %s", err, out)
 	}
+	for _, want := range []string{"ADDR=" + occupied.Addr().String(), "address already in use", "stop it, or choose another port"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("no %s in %s", want, out)
+		}
+	}
+}
+
+func TestListenErrorsSayWhatToDo(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{syscall.EACCES, "ports below 1024 need a right"},
+		{syscall.EADDRINUSE, "another program listens there"},
+		{syscall.EADDRNOTAVAIL, "does not have that address"},
+		{&net.DNSError{Err: "no such host", Name: "nowhere.example"}, "choose an address of this machine"},
+	} {
+		err := &net.OpError{Op: "listen", Net: "tcp", Err: os.NewSyscallError("bind", test.err)}
+		if got := listenAdvice(err); !strings.Contains(got, test.want) {
+			t.Errorf("%v: %s, want %s", test.err, got, test.want)
+		}
+	}
+
+	ts := newServerOf(t, map[string]string{"ADDR": "127.0.0.1:0", "ADMIN_ADDR": "192.0.2.1:9090"}, io.Discard)
+	defer ts.close()
+	_, err := listen(ts.httpServers())
+	if err == nil || !strings.Contains(err.Error(), "ADMIN_ADDR=192.0.2.1:9090: ") || !strings.Contains(err.Error(), "does not have that address") {
+		t.Errorf("an address of another machine: %v", err)
+	}
+}
+
+// TestPortBelow1024NeedsARight runs the program as a user without rights.
+func TestPortBelow1024NeedsARight(t *testing.T) {
+	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+	if err != nil || strings.TrimSpace(string(text)) != "1024" || os.Getuid() != 0 {
+		t.Skipf("needs root and ports that need a right: %s%v", text, err)
+	}
+	name, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied := filepath.Join(openFolder(t), "vitrine")
+	binary, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(copied, binary, 0o755); err != nil {
+		t.Fatal(err)
+	}
+
+	cmd := exec.Command(copied)
+	cmd.Env = []string{"ADDR=127.0.0.1:81"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65532, Gid: 65532}}
+	out, _ := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "ports below 1024 need a right: choose a port from 1024 on") {
+		t.Errorf("exit code %d: %s", cmd.ProcessState.ExitCode(), out)
+	}
+}
+
+// openFolder returns a temporary folder that every user may enter.
+func openFolder(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "vitrine-open")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 func TestStartLogsTheSettingsWithoutSecrets(t *testing.T) {

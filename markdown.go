@@ -19,7 +19,7 @@ type chunk struct {
 	text    string // cleaned; the words of the heading if a section has no text
 }
 
-// heading is a heading at the top level of a document.
+// heading is a heading of a document.
 type heading struct {
 	level int // 1 to 6
 	words string
@@ -57,26 +57,45 @@ func parseMarkdown(id, text string) (m metadata, chunks []chunk) {
 	return m, slices.Clip(c.chunks)
 }
 
-// headings returns the headings at the top level that have words, by their block, but no more than
-// maxDocumentHeadings.
+// headings returns the headings that have words, by their block. Those within lists and quotes are among
+// them, because they count for the slugs of the others. Of very many it finds the first maxDocumentHeadings.
 func headings(root *block, text string) map[*block]heading {
-	found := make(map[*block]heading)
-	slugs := make(slugger)
-	for _, b := range root.children {
-		if b.kind != blockHeading {
-			continue
-		}
-		if len(found) == maxDocumentHeadings {
-			break
-		}
-		source := text[b.lines[0].start:b.lines[len(b.lines)-1].end]
-		words := plainWords(source)
-		if words != "" {
-			tail := source[max(0, len(source)-1000):]
-			found[b] = heading{int(b.level), words, slugs.slug(tail, words), int(b.line)}
-		}
+	f := headingFinder{
+		text:  text,
+		found: make(map[*block]heading),
+		slugs: make(slugger),
 	}
-	return found
+	f.find(root)
+	return f.found
+}
+
+// headingFinder collects the headings of a document in order.
+type headingFinder struct {
+	text  string
+	found map[*block]heading
+	slugs slugger
+}
+
+func (f *headingFinder) find(b *block) {
+	for _, child := range b.children {
+		f.find(child)
+	}
+	if b.kind != blockHeading || len(f.found) == maxDocumentHeadings {
+		return
+	}
+	source := f.text[b.lines[0].start:b.lines[len(b.lines)-1].end]
+	shown := strings.TrimSpace(plainText(source))
+	words := firstRunes(oneLine(shown), maxHeadingRunes)
+	if words == "" {
+		return
+	}
+	tail := source[max(0, len(source)-1000):]
+	f.found[b] = heading{
+		level: int(b.level),
+		words: words,
+		slug:  f.slugs.slug(tail, shown),
+		line:  int(b.line),
+	}
 }
 
 // documentTitle returns the title of a document whose front matter has none.
@@ -108,13 +127,21 @@ func documentTitle(id, text string, root *block, found map[*block]heading) strin
 // fileTitle returns the name of a file without its suffix, or that of its folder if it is an index.
 func fileTitle(id string) string {
 	name := strings.TrimSuffix(path.Base(id), path.Ext(id))
-	switch strings.ToLower(name) {
-	case "index", "_index", "readme":
+	if isIndexName(name) {
 		if folder := path.Base(path.Dir(id)); folder != "." && folder != "/" {
 			return folder
 		}
 	}
 	return name
+}
+
+// isIndexName reports whether a file with this name, without its suffix, is the page of its folder.
+func isIndexName(name string) bool {
+	switch strings.ToLower(name) {
+	case "index", "_index", "readme":
+		return true
+	}
+	return false
 }
 
 // chunker collects the chunks of a document in order.

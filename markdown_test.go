@@ -26,7 +26,7 @@ func TestChunkMarkdown(t *testing.T) {
 		{"a second title", "# T\n\nx\n\n# U\n\n## V\n\ny", "T", []chunk{{"", "t", 3, "x"}, {"U > V", "v", 9, "y"}}},
 		{"closing hashes", "# T #\n\n## C# ##\n\nx", "T", []chunk{{"C#", "c", 5, "x"}}},
 		{"no heading without a space", "#tag\n\n####### seven\n", "a", []chunk{{"", "", 1, "#tag\n\n####### seven"}}},
-		{"setext", "T\n=\n\nx\n\nA\npart\n---\n\ny\n", "T", []chunk{{"", "t", 4, "x"}, {"A part", "a-part", 10, "y"}}},
+		{"setext", "T\n=\n\nx\n\nA\npart\n---\n\ny\n", "T", []chunk{{"", "t", 4, "x"}, {"A part", "apart", 10, "y"}}},
 		{"a rule is no text", "x\n\n---\n\ny\n\n***\n", "a", []chunk{{"", "", 1, "x\n\ny"}}},
 		{"a fence hides headings", "# T\n\n```sh\n# not a heading\n```\n\n~~~\n## nor this\n```\n~~~\n", "T",
 			[]chunk{{"", "t", 3, "```sh\n# not a heading\n```\n\n~~~\n## nor this\n```\n~~~"}}},
@@ -176,6 +176,30 @@ func TestHeadingsAreWordsWithSlugs(t *testing.T) {
 		{"Guide 1", "Guide 1", "guide-1-1"},
 		{":material-check: Done", "Done", "done"},
 		{"A {{< icon x >}}B <!-- c -->", "A B", "a-b"},
+
+		// What npm's github-slugger 2.0 makes of these.
+		{"⚠️ Warning", "⚠️ Warning", "\ufe0f-warning"},
+		{"1️⃣ one", "1️⃣ one", "1\ufe0f\u20e3-one"},
+		{"🇩🇪 flag", "🇩🇪 flag", "-flag"},
+		{"İstanbul", "İstanbul", "i̇stanbul"},
+		{"x² + ½", "x² + ½", "x--"},
+		{"Ⅷ Roman Ⓐ", "Ⅷ Roman Ⓐ", "ⅷ-roman-ⓐ"},
+		{"a‿b", "a‿b", "a‿b"},
+		{"①", "①", ""},
+		{"①", "①", "-1"},
+		{"日本語 の 見出し", "日本語 の 見出し", "日本語-の-見出し"},
+		{"Привет 你好", "Привет 你好", "привет-你好"},
+		{"한국어 문서", "한국어 문서", "한국어-문서"},
+		{"हिन्दी", "हिन्दी", "हिन्दी"},
+		{"ไทย ภาษา", "ไทย ภาษา", "ไทย-ภาษา"},
+		{"“Quotes” — and · dots…", "“Quotes” — and · dots…", "quotes--and--dots"},
+		{"a\u00a0b\u3000c", "a b c", "abc"},
+		{"a  b", "a b", "a--b"},
+		{"`--flag` & `_x`", "--flag & _x", "--flag--_x"},
+		{"C#, .NET / Go", "C#, .NET / Go", "c-net--go"},
+		{"ẞ ß ª", "ẞ ß ª", "ß-ß-ª"},
+		{"Guide", "Guide", "guide-3"},
+		{"constructor", "constructor", "constructor"},
 	}
 	var text strings.Builder
 	text.WriteString("# Title\n\nx\n\n")
@@ -188,6 +212,14 @@ func TestHeadingsAreWordsWithSlugs(t *testing.T) {
 		if c.heading != test.words || c.slug != test.slug {
 			t.Errorf("%s: %q with slug %q, want %q with %q", test.source, c.heading, c.slug, test.words, test.slug)
 		}
+	}
+}
+
+// TestHeadingsInListsAndQuotesCountForSlugs numbers headings as a page shows them.
+func TestHeadingsInListsAndQuotesCountForSlugs(t *testing.T) {
+	_, chunks := parseMarkdown("a.md", "> ## Note\n\n- # Note\n\n## Note\n\nx\n")
+	if last := chunks[len(chunks)-1]; last.slug != "note-2" {
+		t.Errorf("slug %q, want note-2", last.slug)
 	}
 }
 

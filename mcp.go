@@ -45,6 +45,7 @@ func (s *server) answerPost(w http.ResponseWriter, r *http.Request) (*stream, er
 
 	var st *stream
 	c, err := parseCall(text, r.Header)
+	c.urls = s.addresses(r)
 	switch {
 	case err != nil:
 		// It is answered below.
@@ -205,6 +206,7 @@ func parseBatch(text []byte, version string) ([]json.RawMessage, error) {
 // further ones are errors, which are small.
 func (s *server) answerInBatch(r *http.Request, out *batchWriter, buf *bytes.Buffer, text []byte) {
 	c, err := parseCall(text, r.Header)
+	c.urls = s.addresses(r)
 	switch {
 	case err != nil:
 	case c.isRequest() && c.Method == "initialize":
@@ -258,7 +260,7 @@ func (s *server) listen(r *http.Request, c *call) (*stream, error) {
 	st.hello = hello.Bytes()
 
 	var goodbye bytes.Buffer
-	meta := `{` + subscription + `,` + serverInfoMeta + `}`
+	meta := `{` + subscription + `,` + s.identity.meta + `}`
 	result := `{"resultType":"complete","_meta":` + meta + `}`
 	response := `{"jsonrpc":"2.0","id":` + id + `,"result":` + result + `}`
 	writeEvent(&goodbye, "message", response)
@@ -375,6 +377,7 @@ func (s *server) handleMessages(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	c, err := parseSessionCall(buf.Bytes(), st, cancel)
+	c.urls = s.addresses(r)
 	if err != nil {
 		s.respond(ctx, w, r, buf, c, err)
 		return nil

@@ -62,15 +62,17 @@ func (v rawValue) text() string {
 	return text
 }
 
-// number returns the value of a number, or of a string that has the form of one.
+// number returns the value of a number, or of a string that has the form of one. It refuses what only Go takes for a number,
+// such as 0x1p4 and 1_000.
 func (v rawValue) number() (n float64, ok bool) {
+	text := string(v)
 	if v.isString() {
-		v = rawValue(v.text())
+		text = strings.TrimSpace(v.text())
 	}
-	if !v.isNumber() {
+	if strings.Trim(text, "+-.0123456789eE") != "" {
 		return 0, false
 	}
-	n, err := strconv.ParseFloat(string(v), 64)
+	n, err := strconv.ParseFloat(text, 64)
 	return n, err == nil
 }
 

@@ -37,6 +37,7 @@ type observer struct {
 	metrics    *metrics
 	traces     *traceExport // nil: spans are not exported
 	recent     *recorder
+	cost       cpuMeter
 
 	closing     atomic.Bool  // a drain has begun: responses have Connection: close
 	connections atomic.Int64 // that are open
@@ -68,6 +69,7 @@ func newObserver(cfg *settings, log *slog.Logger, m *metrics, clientName func(r 
 		wake:       make(chan struct{}, 1),
 		ended:      make(chan struct{}),
 	}
+	o.policy.cost = &o.cost
 	go o.run()
 	return o
 }
@@ -75,23 +77,37 @@ func newObserver(cfg *settings, log *slog.Logger, m *metrics, clientName func(r 
 // middleware is the outermost handler: it gives each request its record and finishes it, even after a panic.
 func (o *observer) middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
 		rec := o.policy.newRecord(r.Header)
 		rec.method = displayable(r.Method, maxMethodBytes)
 		rec.path = displayable(r.URL.Path, maxPathBytes)
+		rec.client = o.clientName(r)
+		rec.userAgent = displayable(r.UserAgent(), maxUserAgentBytes)
 		rec.header = w.Header()
 		rec.header.Set("X-Correlation-Id", rec.correlation)
 		if !o.policy.off {
 			o.recent.begin(rec)
+			rec.measured = isMeasured()
 		}
 
 		r = r.WithContext(rec.newScope(r.Context(), -1))
 		recorded := &response{ResponseWriter: w, record: rec, closing: &o.closing}
-		defer func() {
-			o.describe(rec, r, recorded)
-			o.finish(rec)
-		}()
+		defer o.end(rec, r, recorded)
+		if rec.measured {
+			o.cost.section(began)
+		}
 		next.ServeHTTP(recorded, r)
 	})
+}
+
+// end finishes the record of a request.
+func (o *observer) end(rec *record, r *http.Request, w *response) {
+	began := time.Now()
+	o.describe(rec, r, w)
+	o.finish(rec)
+	if rec.measured {
+		o.cost.section(began)
+	}
 }
 
 // describe copies into rec what is reported of r and w, so that rec does not refer to them.
@@ -99,8 +115,6 @@ func (o *observer) describe(rec *record, r *http.Request, w *response) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	rec.route = routeOf(r)
-	rec.client = o.clientName(r)
-	rec.userAgent = displayable(r.UserAgent(), maxUserAgentBytes)
 	rec.bytes = w.bytes
 
 	rec.status = w.status
@@ -117,18 +131,13 @@ func (o *observer) describe(rec *record, r *http.Request, w *response) {
 	}
 }
 
-// routeOf returns the pattern that r matched, without its method: one of a closed set. An endpoint with a slash at its end
-// counts as the one without.
+// routeOf returns the pattern that r matched, without its method: one of a closed set.
 func routeOf(r *http.Request) string {
 	_, path, _ := strings.Cut(r.Pattern, " ")
 	if path == "" {
 		return "unmatched"
 	}
-	endpoint, hasSlash := strings.CutSuffix(path, "/{$}")
-	if hasSlash && endpoint != "" {
-		return endpoint
-	}
-	return path
+	return routeLabel(path)
 }
 
 // job begins the record of a background job. end finishes it. The job has failed if end gets an error and ctx has not
@@ -208,13 +217,21 @@ func (o *observer) report() {
 	o.finished = make([]*record, 0, len(finished)) // the next report is about as long
 	o.mu.Unlock()
 
-	for _, rec := range finished {
-		logRecord(o.log, rec)
-		if !o.policy.off {
-			o.metrics.record(rec)
-			o.recent.end(rec)
+	o.cost.run(func() {
+		for _, rec := range finished {
+			o.makeViews(rec)
 		}
+	})
+}
+
+// makeViews makes the views of a finished record, but its spans.
+func (o *observer) makeViews(rec *record) {
+	logRecord(o.log, rec)
+	if o.policy.off {
+		return
 	}
+	o.metrics.record(rec)
+	o.recent.end(rec)
 }
 
 // close reports the finished records. Records that finish later are only logged.
@@ -226,6 +243,9 @@ func (o *observer) close() {
 	<-o.ended
 	o.report()
 }
+
+// costs returns the CPU time of all that makes and exports views.
+func (o *observer) costs() time.Duration { return o.cost.elapsed() + o.traces.costs() }
 
 // countConnection counts the open connections, for http.Server.ConnState.
 func (o *observer) countConnection(_ net.Conn, state http.ConnState) {

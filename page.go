@@ -7,6 +7,7 @@ import (
 	_ "embed"
 	"encoding/base64"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"strings"
@@ -23,6 +24,7 @@ curl '%[1]s/readyz?verbose'                     can it serve, and what does it h
 	indexSearch = `curl '%[1]s/search?q=install'                   search; also &limit=5&prefix=guide/
 curl '%[1]s/documents?prefix=guide/'            list documents
 curl %[1]s/documents/README.md                  read one
+curl %[1]s/llms.txt                             links to all of them, for models
 claude mcp add --transport http docs %[1]s/mcp  connect an agent (MCP); for clients of 2024: %[1]s/sse
 curl -T install.md %[1]s/documents/guide/install.md  * write one
 curl -X DELETE %[1]s/documents/guide/install.md      * remove one
@@ -30,6 +32,7 @@ curl --data-binary @docs.ndjson %[1]s/documents      * write many, {"id","text"}
 `
 	indexAdmin = `curl %[1]s/metrics                              metrics for Prometheus
 curl %[1]s/debug/requests                       * recent requests; /debug/requests/{id}: the waterfall of one
+curl %[1]s/debug/gaps                           * questions that found nothing, or that agents reported
 curl -X PUT -d debug '%[1]s/debug/loglevel?for=10m'  * change the log level for a while
 `
 )
@@ -40,28 +43,34 @@ var page string
 // handleIndex returns the handler of GET / on a listener that serves "search", "admin" or
 // "search admin". It answers browsers with the page, all others with the index.
 func (s *server) handleIndex(serves string) func(http.ResponseWriter, *http.Request) error {
-	html := pageFor(serves)
+	document := pageFor(serves, s.cfg.title(), s.cfg.adminToken == "")
 	format := indexFormat(serves)
 	return func(w http.ResponseWriter, r *http.Request) error {
 		h := w.Header()
 		h.Set("Vary", "Accept")
 		if !strings.Contains(r.Header.Get("Accept"), "text/html") {
-			baseURL := "http://" + r.Host
-			return writeText(w, http.StatusOK, fmt.Sprintf(format, baseURL, version()))
+			own := s.ownURL(r)
+			return writeText(w, http.StatusOK, fmt.Sprintf(format, own.String(), version()))
 		}
 
 		h.Set("Content-Security-Policy", pagePolicy())
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Cache-Control", "no-cache")
-		_, err := io.WriteString(w, html)
+		_, err := io.WriteString(w, document)
 		return err
 	}
 }
 
-// pageFor returns the page with serves in its attribute data-serves, which the page's script reads.
-func pageFor(serves string) string {
-	return strings.Replace(page, `data-serves="search admin"`, `data-serves="`+serves+`"`, 1)
+// pageFor returns the page with its title, and with serves in its attribute data-serves, which the page's script reads. If
+// the admin routes are closed it has the attribute data-closed too, and the page does not link to them.
+func pageFor(serves, title string, isClosed bool) string {
+	attributes := `data-serves="` + serves + `"`
+	if isClosed {
+		attributes += " data-closed"
+	}
+	served := strings.Replace(page, `data-serves="search admin"`, attributes, 1)
+	return strings.Replace(served, "<title>Vitrine</title>", "<title>"+html.EscapeString(title)+"</title>", 1)
 }
 
 // indexFormat returns the index with the parts that the listener serves.

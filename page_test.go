@@ -34,6 +34,15 @@ func TestPageIsServedToBrowsersOnEveryListener(t *testing.T) {
 	}
 }
 
+func TestPageKnowsThatTheAdminRoutesAreClosed(t *testing.T) {
+	for token, want := range map[string]bool{"": true, "the-admin-token": false} {
+		a := newTestServer(t, "ADMIN_TOKEN="+token).do("GET", "/", "", browserAccept)
+		if isClosed := strings.Contains(a.body, `data-serves="search admin" data-closed>`); isClosed != want {
+			t.Errorf("ADMIN_TOKEN=%s: closed %v, want %v", token, isClosed, want)
+		}
+	}
+}
+
 // TestPagePolicyAllowsOnlyThePage computes the hashes as a browser does, from the text of the elements.
 func TestPagePolicyAllowsOnlyThePage(t *testing.T) {
 	a := newTestServer(t).do("GET", "/", "", browserAccept)

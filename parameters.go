@@ -60,6 +60,12 @@ func parseSwitch(values url.Values, name string) (bool, error) {
 	return false, userErrorf(http.StatusBadRequest, "%s=%.20q is neither 1 nor 0", name, values.Get(name))
 }
 
+// wantsJSON reports whether the client asked for JSON instead of text.
+func wantsJSON(r *http.Request) bool {
+	return r.URL.Query().Get("format") == "json" ||
+		strings.Contains(r.Header.Get("Accept"), "application/json")
+}
+
 // parseFor returns the duration in the parameter for, 0 if it is absent.
 func parseFor(r *http.Request) (time.Duration, error) {
 	text := r.URL.Query().Get("for")
@@ -91,7 +97,7 @@ func parseCursor(cursor string) (id string, err error) {
 
 // checkPrefix returns an error with status 400 unless a document id can start with prefix.
 func checkPrefix(prefix string) error {
-	if len(prefix) > maxIDBytes || !isPlain(prefix) {
+	if utf8.RuneCountInString(prefix) > maxIDBytes || !isPlain(prefix) {
 		return userError{
 			http.StatusBadRequest,
 			"prefix is not the beginning of a document id such as guide/",

@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // parseFunc turns the text of a value into the value.
@@ -88,6 +90,33 @@ func parseURL(value string) (string, error) {
 		return "", errors.New("not a URL http://HOST/… or https://HOST/…")
 	}
 	return value, nil
+}
+
+// parseSite checks the URL of a site. It returns one without a slash at its end. Paths are added to it, so it has no query.
+func parseSite(value string) (*url.URL, error) {
+	const maxSiteBytes = 500
+	_, err := parseURL(value)
+	if err != nil {
+		return nil, err
+	}
+	site, err := url.Parse(strings.TrimRight(value, "/"))
+	if err != nil || site.User != nil || strings.ContainsAny(value, "?#") || len(value) > maxSiteBytes {
+		return nil, errors.New("not a URL of a site, without user, query and fragment")
+	}
+	site.RawPath = ""
+	return site, nil
+}
+
+// parseLine returns a parser that accepts a line of at most maxRunes characters.
+func parseLine(maxRunes int) parseFunc[string] {
+	return func(value string) (string, error) {
+		value = strings.TrimSpace(value)
+		isLine := utf8.ValidString(value) && !strings.ContainsFunc(value, unicode.IsControl)
+		if !isLine || utf8.RuneCountInString(value) > maxRunes {
+			return "", fmt.Errorf("not one line of at most %d characters", maxRunes)
+		}
+		return value, nil
+	}
 }
 
 // inRange returns a parser that accepts values from low to high, both included. It refuses NaN.
@@ -238,6 +267,12 @@ var (
 		"otlp":    "otlp",
 		"console": "console",
 		"none":    "none",
+	})
+
+	parseLogFormat = oneOf("auto, json or text", map[string]string{
+		"auto": "auto",
+		"json": "json",
+		"text": "text",
 	})
 
 	parseLowerLevel = oneOf("debug, info, warn or error", map[string]slog.Level{

@@ -146,8 +146,7 @@ func (p *postgres) attempt(
 	defer p.users.Add(-1)
 
 	conn, err := p.connection(ctx)
-	attrs := append(name.attrs(), slog.String("db.system.name", "postgresql"))
-	ctx, end := stage(ctx, stageDB, attrs...)
+	ctx, end := stage(ctx, stageDB, name.attrs()...)
 	defer end(&err)
 	if err != nil {
 		return p.classify(ctx, began, err)

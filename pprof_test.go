@@ -145,3 +145,30 @@ func TestProfilingHasItsOwnBudgets(t *testing.T) {
 		t.Errorf("the owner is locked out by others' failures: %d %s", a.status, a.body)
 	}
 }
+
+// TestMissingRoutesSayWhereTheyAre asks for routes that the settings have taken away.
+func TestMissingRoutesSayWhereTheyAre(t *testing.T) {
+	one := newTestServer(t)
+	two := newTestServer(t, "ADMIN_ADDR=127.0.0.1:0")
+	for _, test := range []struct {
+		ts         *testServer
+		path, want string
+	}{
+		{one, "/debug/pprof/", "profiling is off: set ENABLE_PROFILING=true"},
+		{one, "/debug/pprof/heap", "profiling is off"},
+		{one, "/debug/flight", "profiling is off"},
+		{one, "/debug/nothing", "no such page"},
+		{one, "/nothing", "no such page: GET / lists the routes"},
+		{two, "admin:/debug/pprof/heap", "profiling is off"},
+		{two, "admin:/search", "the address in ADDR serves search"},
+		{two, "admin:/mcp", "the address in ADDR serves search"},
+		{two, "/metrics", "ask the one in ADMIN_ADDR"},
+		{two, "/debug/requests", "ask the one in ADMIN_ADDR"},
+		{two, "/nothing", "no such page"},
+	} {
+		a := test.ts.get(test.path)
+		if a.status != 404 || !strings.Contains(a.body, test.want) {
+			t.Errorf("%s: %d %s, want %s", test.path, a.status, a.body, test.want)
+		}
+	}
+}

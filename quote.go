@@ -22,13 +22,21 @@ type lineRange struct {
 	to      int
 	total   int
 	heading string // of the section that was asked for, else empty
+	slug    string // of that section
 }
 
 // writePart appends, quoted, the lines of d in wanted that fit into maxChars. Then it says how to read on, with the
 // headings that follow if there is room for them.
-func writePart(b *bytes.Buffer, d *document, wanted lineRange, maxChars int) {
+func writePart(b *bytes.Buffer, d *document, wanted lineRange, maxChars int, urls addresses) {
+	above := chunkAt(d, wanted.from)
+	if wanted.heading != "" {
+		above.heading = wanted.heading
+		above.slug = wanted.slug
+	}
+	address := urls.of(d.id, above.slug)
+
 	// frame is the most characters around the text. If it leaves too few of a small maxChars, the answer is longer.
-	frame := 3*len(d.id) + 600
+	frame := 3*len(d.id) + len(address) + 600
 	room := max(maxChars-frame, min(maxChars, frame))
 	from := wanted.from
 	text := d.text
@@ -47,7 +55,8 @@ func writePart(b *bytes.Buffer, d *document, wanted lineRange, maxChars int) {
 		" of " + strconv.Itoa(wanted.total)
 	quote(b, source{
 		id:      d.id,
-		heading: cmp.Or(wanted.heading, headingAt(d, from), d.title),
+		heading: cmp.Or(above.heading, d.title),
+		url:     address,
 		lines:   shown,
 		hash:    strings.Trim(d.etag, `"`),
 	}, part)
@@ -121,28 +130,29 @@ func cutLines(text string, from, room int) (part string, to int, isCut bool) {
 	return part, to, isCut
 }
 
-// headingAt returns the path of headings above a line.
-func headingAt(d *document, line int) string {
-	heading := ""
+// chunkAt returns the chunk that contains a line, or a zero chunk before the first one.
+func chunkAt(d *document, line int) chunk {
+	var at chunk
 	for _, c := range d.chunks {
 		if c.line > line {
 			break
 		}
-		heading = c.heading
+		at = c
 	}
-	return heading
+	return at
 }
 
 // source says where a quote comes from.
 type source struct {
 	id      string
 	heading string
+	url     string // for readers
 	lines   string // such as "lines 1 to 20 of 90"
 	hash    string // of the document or of the text, in hex
 }
 
-// quote appends text between a line that names its source and an end line. Both have a part of the hash, so that the
-// text cannot contain its own end line.
+// quote appends text between a line that names its source and an end line, and then its link. Both lines have a part of
+// the hash, so that the text cannot contain its own end line.
 func quote(b *bytes.Buffer, from source, text string) {
 	hash := from.hash[:16]
 	heading := strconv.Quote(truncate(from.heading, maxTitleBytes))
@@ -159,5 +169,7 @@ func quote(b *bytes.Buffer, from source, text string) {
 	}
 	b.WriteString("[end ")
 	b.WriteString(hash)
-	b.WriteString("]\n")
+	b.WriteString("]\nLink for readers: ")
+	b.WriteString(from.url)
+	b.WriteByte('\n')
 }

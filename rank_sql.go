@@ -86,6 +86,7 @@ func (r *legRow) columns() []any {
 		&r.hit.Document,
 		&r.hit.Title,
 		&r.hit.Heading,
+		&r.hit.slug,
 		&r.hit.Line,
 		&r.hit.Text,
 		&r.why.Lexical,
@@ -208,7 +209,7 @@ ranked AS (
 	LIMIT $8
 )
 
-SELECT r.document, d.title, c.heading, c.line, c.text, r.lexical, r.vector, r.title,
+SELECT r.document, d.title, c.heading, c.slug, c.line, c.text, r.lexical, r.vector, r.title,
 	(SELECT array_agg(t.id) FROM documents AS t WHERE t.etag = r.etag AND t.id LIKE $3),
 	CASE WHEN $13 THEN c.lex::text END
 FROM ranked AS r
@@ -230,10 +231,10 @@ func (p *postgres) searchPhrases(
 	}
 
 	columns := func(r *phraseRow) []any {
-		return []any{&r.Document, &r.Title, &r.Heading, &r.Line, &r.Text, &r.etag, &r.Score, &r.lex}
+		return []any{&r.Document, &r.Title, &r.Heading, &r.slug, &r.Line, &r.Text, &r.etag, &r.Score, &r.lex}
 	}
 	all, err := txRows(ctx, tx, columns, `
-		SELECT document, title, heading, line, c.text, etag, -(lex <#> $1) AS score,
+		SELECT document, title, heading, slug, line, c.text, etag, -(lex <#> $1) AS score,
 			CASE WHEN $5 THEN lex::text END
 		FROM chunks AS c JOIN documents ON id = document
 		WHERE document LIKE $2 AND slots @> $3::int[] AND lex <#> $1 < 0

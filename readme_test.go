@@ -12,42 +12,21 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 )
 
-// TestReadmeSettingsTable fails unless README's table has a line for each variable, in the same order and words.
-func TestReadmeSettingsTable(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, row := range regexp.MustCompile("(?m)^\\| `([A-Z_]+)` \\| (?:`(.*?)`)? ?\\| (.*) \\|$").FindAllStringSubmatch(string(readme), -1) {
-		got = append(got, strings.Join(row[1:], "|"))
-	}
-	var want []string
-	for _, v := range variables(new(settings)) {
-		want = append(want, strings.Join([]string{v.name, v.defaultValue, v.about}, "|"))
-	}
-	for i := range max(len(got), len(want)) {
-		g, w := "", ""
-		if i < len(got) {
-			g = got[i]
-		}
-		if i < len(want) {
-			w = want[i]
-		}
-		if g != w {
-			t.Errorf("README line %d:\n%s\nsettings:\n%s", i+1, g, w)
-		}
-	}
-}
-
 func TestEveryCurlOfTheReadmeRuns(t *testing.T) {
 	t.Parallel()
-	runCurls(t, "README.md", nil)
+	runCurls(t, "README.md", map[string]func(*testing.T) string{
+		"Quick start": withoutSettings,
+	})
+}
+
+// withoutSettings returns the URL of a server of the program's own documents.
+func withoutSettings(t *testing.T) string {
+	t.Helper()
+	return start(t, []string{"ADMIN_TOKEN="}).url
 }
 
 // TestEveryCurlOfTheRunbookRuns asks a healthy server, except under the headings of alerts whose output shows the trouble.
@@ -150,6 +129,7 @@ var varying = []rule{
 var ofAnotherServer = []rule{
 	{`store ok: \d+ documents, \d+ chunks`, "store ok: N documents, N chunks"},
 	{`index ok: \d+ documents`, "index ok: N documents"},
+	{`(?m)^gaps: \d+|^\d+×|by \S.* from [\d.]+$`, "GAP"},
 	{`(?m)^slowest: \d+|hits = \d+$|failed \d+ times`, "COUNT"},
 	{`(?m)^([a-z_]+(?:\{.*\})?) [-+.\de]+$`, "$1 N"}, // a metric's value
 }
@@ -171,26 +151,34 @@ func isShownBy(output, shown string) bool {
 }
 
 // runCurls runs the curl lines of a document in their order. It compares the status with the number that the command's
-// comment begins with, else 200, and the output with the one that is shown, if one is. They ask a server whose folder
-// holds the two documents, or the one that elsewhere starts for their heading.
+// comment begins with, else 200, and the output with the one that is shown, if one is. They ask a server of a copy of
+// testdata/manual, or the one that elsewhere starts for their heading.
 func runCurls(t *testing.T, name string, elsewhere map[string]func(*testing.T) string) {
 	t.Helper()
 	dir := t.TempDir()
-	for _, own := range []string{"README.md", "RUNBOOK.md"} {
-		if err := os.WriteFile(filepath.Join(dir, own), []byte(readFile(t, own)), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.CopyFS(filepath.Join(dir, "docs"), os.DirFS("testdata/manual")); err != nil {
+		t.Fatal(err)
 	}
-	p := start(t, []string{"DOCS_DIR=" + dir, "DOCS_SYNC_INTERVAL=1h", "ENABLE_PROFILING=true"})
+	if err := os.WriteFile(filepath.Join(dir, "README.md"), []byte(readFile(t, "README.md")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, []string{
+		"DOCS_DIR=" + filepath.Join(dir, "docs"),
+		"DOCS_SYNC_INTERVAL=1h",
+		"ENABLE_PROFILING=true",
+		"RECORD_GAPS=true",
+	})
 	waitFor(t, "the documents are counted", func() bool {
 		_, checks := p.get("/readyz?verbose")
-		return strings.Contains(checks, "2 documents")
+		return strings.Contains(checks, "40 documents")
 	})
 	rules := varying
 	if name == "RUNBOOK.md" {
 		rules = slices.Concat(varying, ofAnotherServer)
 	}
 	p.get("/search?q=install") // for /debug/requests
+	p.get("/search?q=zxqvwk")  // for /debug/gaps
+	p.get("/search?q=zxqvwkj")
 	text := readFile(t, name)
 	found := examples(text)
 	if n := strings.Count(text, "\n$ curl "); len(found) == 0 || len(found) != n {
@@ -252,12 +240,12 @@ func TestReadmeShowsWhatItsFirstSearchAnswers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shown := regexp.MustCompile(`\{"query":"(.*?)",.*"document":"(.*?)",.*"heading":"(.*?)","line":(\d+),`).FindStringSubmatch(string(readme))
+	shown := regexp.MustCompile(`\{"query":"(.*?)",.*"document":"(.*?)",.*"heading":"(.*?)",`).FindStringSubmatch(string(readme))
 	found, err := m.search(t.Context(), query{text: shown[1], limit: 1})
 	if err != nil || len(found.hits) != 1 {
 		t.Fatal(found.hits, err)
 	}
-	got := []string{shown[1], found.hits[0].Document, found.hits[0].Heading, strconv.Itoa(found.hits[0].Line)}
+	got := []string{shown[1], found.hits[0].Document, found.hits[0].Heading}
 	if !slices.Equal(got, shown[1:]) {
 		t.Errorf("README shows %q, the answer is %q", shown[1:], got)
 	}

@@ -72,6 +72,8 @@ type recordPolicy struct {
 	ratio    uint64        // records whose trace id is below it are kept: see isInRatio
 	byCaller *limiter      // limits the records kept because their caller's traceparent is sampled
 
+	cost *cpuMeter // what the records cost on the path of requests
+
 	countStage  func(st *stageRecord)  // counts a stage beyond maxStages
 	countStream func(transport string) // counts an event stream that has begun
 }
@@ -98,6 +100,7 @@ type record struct {
 	took        time.Duration // 0 until the record is finished
 	transport   string        // of a stream, which is never slow; else empty
 	probe       bool          // a request of a probe: logged at debug; the recorder keeps only failures
+	measured    bool          // what this record costs is measured
 	failure     string        // error.type if the server is at fault, else empty
 
 	job string // name of the background job; empty for a request, which has the following fields
@@ -186,6 +189,23 @@ func stage(ctx context.Context, kind stageKind, attrs ...slog.Attr) (_ context.C
 	if s == nil || s.record.policy.off {
 		return ctx, func(*error) {}
 	}
+	if !s.record.measured {
+		return s.beginStage(ctx, kind, attrs)
+	}
+
+	cost := s.record.policy.cost
+	began := time.Now()
+	inside, endStage := s.beginStage(ctx, kind, attrs)
+	cost.section(began)
+	return inside, func(err *error) {
+		began := time.Now()
+		endStage(err)
+		cost.section(began)
+	}
+}
+
+// beginStage begins a stage inside the scope s of ctx.
+func (s *scope) beginStage(ctx context.Context, kind stageKind, attrs []slog.Attr) (_ context.Context, end func(*error)) {
 	rec := s.record
 	st := stageRecord{
 		kind:   kind,
@@ -280,45 +300,6 @@ func logAttrs(ctx context.Context, attrs ...slog.Attr) {
 	}
 }
 
-// attrBytes returns about how many bytes a takes in a log line.
-func attrBytes(a slog.Attr) int {
-	const punctuation = 6
-	if a.Value.Kind() == slog.KindString {
-		return len(a.Key) + len(a.Value.String()) + punctuation
-	}
-	const number = 12
-	return len(a.Key) + number + punctuation
-}
-
-const (
-	// maxAttrsBytes bounds the attributes of a record's log line, which has 1 KB more.
-	maxAttrsBytes = 7 << 10
-
-	// maxValueBytes bounds a value of a record that may come from outside.
-	maxValueBytes = 256
-
-	// maxErrorTextBytes bounds the text of an error, which is ours and quotes what comes from outside.
-	maxErrorTextBytes = 1024
-)
-
-// boundAttrs bounds the values of attrs in place and makes them safe to show. It writes only what changes, because
-// stages share their attributes.
-func boundAttrs(attrs []slog.Attr) {
-	for i, a := range attrs {
-		if a.Value.Kind() != slog.KindString {
-			continue
-		}
-		limit := maxValueBytes
-		if strings.HasSuffix(a.Key, "error") {
-			limit = maxErrorTextBytes
-		}
-		text := a.Value.String()
-		if bounded := displayable(text, limit); bounded != text {
-			attrs[i].Value = slog.StringValue(bounded)
-		}
-	}
-}
-
 // reportError returns the problem that the caller sees for err, and adds err itself to the log line of ctx's record. If
 // the server is at fault, it marks the record as failed.
 func reportError(ctx context.Context, err error) problem {
@@ -406,6 +387,29 @@ func (rec *record) clientAddress() (address string, port int) {
 	return peer.Addr().String(), int(peer.Port())
 }
 
+// requestOrigin returns the correlation id of ctx's record, and who sent the request: the name that an MCP client states,
+// else the user agent, and the address.
+func requestOrigin(ctx context.Context) (correlation, client string) {
+	s := currentScope(ctx)
+	if s == nil {
+		return "", ""
+	}
+	rec := s.record
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	name := rec.userAgent
+	for _, a := range rec.attrs {
+		if a.Key == "mcp_client" {
+			name = a.Value.String()
+		}
+	}
+	address, _ := rec.clientAddress()
+	if name != "" {
+		address = truncate(name, 64) + " from " + address
+	}
+	return rec.correlation, address
+}
+
 // kindDuration is the time that a record's stages of one kind took together.
 type kindDuration struct {
 	kind stageKind
@@ -432,6 +436,16 @@ func (rec *record) durations(sums []kindDuration) []kindDuration {
 	return sums
 }
 
+// routeLabel returns the path of a pattern as logs and metrics show it. An endpoint with a slash at its end counts as the
+// one without.
+func routeLabel(path string) string {
+	endpoint, hasSlash := strings.CutSuffix(path, "/{$}")
+	if hasSlash && endpoint != "" {
+		return endpoint
+	}
+	return path
+}
+
 // randomID fills id, whose length is a multiple of 8, with random bytes. No group of 8 is all zero.
 func randomID(id []byte) {
 	for i := 0; i < len(id); i += 8 {
@@ -441,11 +455,3 @@ func randomID(id []byte) {
 
 // milliseconds is the form of a duration in logs and answers, to the microsecond.
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-// truncate cuts s to at most n bytes without splitting a character.
-func truncate(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	return strings.ToValidUTF8(s[:n], "")
-}

@@ -62,8 +62,10 @@ func readTexts(t *testing.T, responses []byte) (texts map[int]string, failures m
 	t.Helper()
 	var all []struct {
 		ID     int
-		Result struct{ Contents []struct{ URI, MIMEType, Text string } }
-		Error  struct{ Message string }
+		Result struct {
+			Contents []struct{ URI, MIMEType, Text string }
+		}
+		Error struct{ Message string }
 	}
 	if responses[0] == '{' {
 		responses = []byte("[" + string(responses) + "]")

@@ -31,6 +31,7 @@ const (
 // listedResource is a document in the form of resources/list.
 type listedResource struct {
 	Annotations map[string]string `json:"annotations"`
+	Meta        map[string]string `json:"_meta"` // the URL for readers
 	MIMEType    string            `json:"mimeType"`
 	Name        string            `json:"name"`
 	Size        int               `json:"size"` // bytes
@@ -51,6 +52,7 @@ func (s *server) listResources(ctx context.Context, c *call) (any, error) {
 		modified := d.Updated.UTC().Format(time.RFC3339)
 		resources = append(resources, listedResource{
 			Annotations: map[string]string{"lastModified": modified},
+			Meta:        map[string]string{"url": c.urls.of(d.ID, "")},
 			MIMEType:    mediaType(d.ID),
 			Name:        d.ID,
 			Size:        d.Bytes,
@@ -102,22 +104,23 @@ func (s *server) readResource(ctx context.Context, c *call) (any, error) {
 	}
 
 	if len(d.text) >= minSharedBytes {
-		return sharedResource{uri, mediaType(d.id), d.text}, nil
+		return sharedResource{uri, mediaType(d.id), d.text, c.urls.of(d.id, "")}, nil
 	}
-	contents := map[string]string{
+	contents := map[string]any{
 		"uri":      uri,
 		"mimeType": mediaType(d.id),
 		"text":     d.text,
+		"_meta":    map[string]string{"url": c.urls.of(d.id, "")},
 	}
-	return map[string]any{"contents": []map[string]string{contents}}, nil
+	return map[string]any{"contents": []any{contents}}, nil
 }
 
 // sharedResource is the result of resources/read for a large document.
-type sharedResource struct{ uri, mimeType, text string }
+type sharedResource struct{ uri, mimeType, text, url string }
 
 // appendTo appends the result to buf, but for the text, and returns the text with its place.
 func (r sharedResource) appendTo(buf *bytes.Buffer) sharedText {
-	buf.WriteString(`{"contents":[{"mimeType":` + mustJSON(r.mimeType) + `,"text":`)
+	buf.WriteString(`{"contents":[{"_meta":{"url":` + mustJSON(r.url) + `},"mimeType":` + mustJSON(r.mimeType) + `,"text":`)
 	at := buf.Len()
 	buf.WriteString(`,"uri":` + mustJSON(r.uri) + `}]}`)
 	return sharedText{r.text, at}
@@ -196,11 +199,11 @@ func (s *server) getPrompt(ctx context.Context, c *call) (any, error) {
 
 	// Unlike a tool, a prompt cannot report wrong arguments in its result. It returns a JSON-RPC error.
 	args := arguments{values: params.Arguments}
-	question := args.query("question")
+	question := args.query("question", maxQueryChars)
 	if err := args.check("question"); err != nil {
 		return nil, rpcErrorf(codeInvalidParams, "%v", err)
 	}
-	found, err := s.search(ctx, query{text: question, limit: promptHits})
+	found, err := s.search(ctx, query{text: question, limit: promptHits}, c.urls)
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +222,7 @@ func (s *server) getPrompt(ctx context.Context, c *call) (any, error) {
 func promptText(question string, hits []hit) []byte {
 	var text bytes.Buffer
 	text.WriteString("Answer this question from the documentation " +
-		"quoted below, and cite document, heading and line of whatever " +
+		"quoted below, and cite document, heading and line, with the link, of whatever " +
 		"you use. Say so if the quotes do not answer it; then search on " +
 		"with search_docs.\n\n")
 	text.WriteString("Question: " + question + "\n")
@@ -229,6 +232,7 @@ func promptText(question string, hits []hit) []byte {
 		from := source{
 			id:      h.Document,
 			heading: cmp.Or(h.Heading, h.Title),
+			url:     h.URL,
 			lines:   "line " + strconv.Itoa(h.Line),
 			hash:    hex.EncodeToString(hash[:]),
 		}

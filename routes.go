@@ -45,6 +45,8 @@ func (s *server) routes(serves string) []route {
 			{"GET /search", api, small, short, s.handleSearch},
 			// curl ':8080/documents?prefix=guide/'
 			{"GET /documents", api, small, short, s.handleList},
+			// curl :8080/llms.txt
+			{"GET /llms.txt", api, small, short, s.handleLLMs},
 			// curl --data-binary @docs.ndjson :8080/documents
 			{"POST /documents", admin, noLimit, long, s.handleBulk},
 			// curl :8080/documents/README.md
@@ -63,6 +65,8 @@ func (s *server) routes(serves string) []route {
 			// curl -u :$ADMIN_TOKEN :8080/debug/requests, and the waterfalls of a correlation or trace id
 			{"GET /debug/requests", admin, small, short, s.handleRequests},
 			{"GET /debug/requests/{id}", admin, small, short, s.handleRequest},
+			// curl -u :$ADMIN_TOKEN :8080/debug/gaps
+			{"GET /debug/gaps", admin, small, short, s.handleGaps},
 			// curl -u :$ADMIN_TOKEN -X PUT -d debug ':8080/debug/loglevel?for=10m'
 			{"GET /debug/loglevel", admin, small, short, s.handleLogLevel},
 			{"PUT /debug/loglevel", admin, small, short, s.handleSetLogLevel},
@@ -97,7 +101,7 @@ func (s *server) handler(serves string) http.Handler {
 		"HEAD /sse/{$}",
 	} {
 		fallback := func(w http.ResponseWriter, r *http.Request) error {
-			return unmatched(mux, w, r)
+			return s.unmatched(mux, serves, w, r)
 		}
 		mux.Handle(pattern, s.handle(route{pattern, open, maxBodyBytes, short, fallback}))
 	}
@@ -111,9 +115,9 @@ func isEndpoint(pattern string) bool {
 	return slices.Contains([]string{"POST /mcp", "GET /mcp", "GET /sse"}, pattern)
 }
 
-// unmatched answers a request that no route matches. The status is 204 for a CORS preflight, which the guard has let
+// unmatched answers a request that no route of a listener matches. The status is 204 for a CORS preflight, which the guard has let
 // through. Otherwise it is 405 if the path has a route for another method, and 404 if it has none.
-func unmatched(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error {
+func (s *server) unmatched(mux *http.ServeMux, serves string, w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
@@ -134,8 +138,7 @@ func unmatched(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error
 		return nil
 	}
 	if allowed == nil {
-		return userError{http.StatusNotFound,
-			"no such page: GET / lists the routes"}
+		return userError{http.StatusNotFound, s.whyNotFound(r.URL.Path, serves)}
 	}
 
 	list := strings.Join(allowed, ", ")
@@ -144,6 +147,21 @@ func unmatched(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error
 		header:    "Allow",
 		value:     list,
 	}
+}
+
+// whyNotFound says why a listener has no route for path: profiling is off, or the other listener has it.
+func (s *server) whyNotFound(path, serves string) string {
+	isDebug := strings.HasPrefix(path, "/debug/")
+	isProfile := strings.HasPrefix(path, "/debug/pprof") || path == "/debug/flight"
+	switch {
+	case isProfile && !s.profile.enabled:
+		return "profiling is off: set ENABLE_PROFILING=true and ADMIN_TOKEN, and start again"
+	case serves == servesSearch && (isDebug || path == "/metrics"):
+		return "this address does not serve /metrics and /debug/: ask the one in ADMIN_ADDR"
+	case serves == servesAdmin:
+		return "no such page: GET / lists the routes; the address in ADDR serves search, documents and MCP"
+	}
+	return "no such page: GET / lists the routes"
 }
 
 // noOAuth is the response to MCP clients that look for an authorization server after a 401, in the form of RFC 7591. They
@@ -156,6 +174,7 @@ var noOAuth = map[string]string{
 // isOAuth reports whether path is one under which clients look for an authorization server: the documents of RFC 8414,
 // RFC 9728 and OpenID Connect, and the default endpoints of MCP 2025-03-26.
 func isOAuth(path string) bool {
+	path = strings.TrimSuffix(path, "/")
 	return slices.Contains([]string{"/register", "/authorize", "/token"}, path) ||
 		strings.Contains(path, "/.well-known/oauth-") ||
 		strings.Contains(path, "/.well-known/openid-configuration")

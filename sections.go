@@ -19,6 +19,7 @@ const (
 // section is a part of a document below one heading.
 type section struct {
 	heading string // its path
+	slug    string // see chunk
 	line    int    // of the heading
 	end     int    // the last line, with the sections inside it
 }
@@ -32,7 +33,12 @@ func sectionsOf(d *document) []section {
 		last := len(found) - 1
 		if c.heading != "" && (last < 0 || found[last].heading != c.heading) {
 			line := headingLine(lines, c, above)
-			found = append(found, section{heading: c.heading, line: line, end: countLines(d.text)})
+			found = append(found, section{
+				heading: c.heading,
+				slug:    c.slug,
+				line:    line,
+				end:     countLines(d.text),
+			})
 		}
 		above = c.line + 1
 	}

@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +30,9 @@ type server struct {
 	store    store
 	folder   *folder // nil: no folder is followed
 	streams  *streams
+	identity *identity // what agents learn of this server
+
+	gaps *gapList // nil: RECORD_GAPS is off
 
 	proxies      proxies  // whose X-Forwarded-For is trusted
 	limits       *limiter // requests a second, by client
@@ -57,13 +62,21 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 		observe:  newObserver(cfg, log, m, proxies.name),
 		profile:  new(profiler),
 		streams:  newStreams(cfg.maxStreams),
+		identity: newIdentity(cfg),
 		proxies:  proxies,
 		limits:   newLimiter(cfg.rateLimit, max(1, 2*cfg.rateLimit)),
 		guesses:  newLimiter(0.1, 5),
 		stopping: make(chan struct{}),
 	}
 
+	if cfg.recordGaps {
+		s.gaps = newGapList()
+	}
+
 	s.observe.metrics.collect(s.gauges)
+	if cfg.observability {
+		s.expectRoutes()
+	}
 	s.scrape = s.observe.metrics.handler(log)
 
 	var err error
@@ -76,6 +89,16 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 		s.profile, err = newProfiler(log, proxies.name)
 	}
 	return s, err
+}
+
+// expectRoutes creates the series of the routes whose answers are no streams.
+func (s *server) expectRoutes() {
+	streams := []string{"GET /mcp", "GET /sse"}
+	for _, rt := range s.routes(servesBoth) {
+		if rt.kind == short && !slices.Contains(streams, rt.pattern) {
+			s.observe.metrics.expectRoute(rt.pattern)
+		}
+	}
 }
 
 // labelsFor returns the label values whose series the metrics create at start-up.
@@ -91,8 +114,13 @@ func labelsFor(cfg *settings) metricLabels {
 		labels.queries = append(labels.queries, [2]string{operation, summary})
 	}
 
-	for _, t := range tools {
+	for _, t := range toolsFor(cfg) {
 		labels.tools = append(labels.tools, t.Name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(methods)) {
+		if methods[name].call != nil {
+			labels.methods = append(labels.methods, name)
+		}
 	}
 	return labels
 }

@@ -1,12 +1,13 @@
 package main
 
 // The settings, and the table of their environment variables. parsers.go parses one value, and settings_read.go reads all
-// of them. A new setting needs a field, a row in variables, and the same row in README.md. A test compares the two tables.
+// of them. A new setting needs a field and a row in variables. SETTINGS.md is made from the table.
 
 import (
 	"log/slog"
 	"math"
 	"net/netip"
+	"net/url"
 	"time"
 )
 
@@ -21,6 +22,11 @@ type settings struct {
 	docsWait    bool          // a folder may be missing at start-up
 	docsExclude []string      // see isExcluded
 	docsSync    time.Duration // time between two scans of docsDirs
+
+	docsURL         *url.URL // of the site that shows the documents, without a slash at the end; nil: this server
+	docsTitle       string   // one line; empty: see title
+	docsDescription string   // one line
+	recordGaps      bool
 
 	embeddingURL            string // empty: the built-in embedder
 	embeddingModel          string // set if embeddingURL is
@@ -44,15 +50,38 @@ type settings struct {
 	profiling      bool
 	sampleRate     float64 // share of traces to keep, 0 to 1
 	tracesExporter string  // "otlp", "console" or "none"
+	otlp           otlpSettings
+	resource       map[string]string // attributes of all telemetry, beside the following
 	serviceName    string
+	serviceVersion string
 	environment    string
+	logFormat      string // "auto", "json" or "text"
 	logLevel       slog.Level
 	slowRequest    time.Duration
 	drainDelay     time.Duration
 	observability  bool
+
+	onTerminal  bool // standard output is a terminal
+	isTokenOurs bool // adminToken was made for this run
 }
 
-// variable is one environment variable: a row of the manual and of README's table.
+// databaseSystem returns what the semantic conventions call the store's system.
+func (c *settings) databaseSystem() string {
+	if c.databaseURL == "" {
+		return "vitrine"
+	}
+	return "postgresql"
+}
+
+// embeddingProvider returns what the semantic conventions call the embedder's provider: the one whose API it speaks.
+func (c *settings) embeddingProvider() string {
+	if c.embeddingURL == "" {
+		return "vitrine"
+	}
+	return "openai"
+}
+
+// variable is one environment variable: a row of the manual and of SETTINGS.md.
 type variable struct {
 	name         string
 	defaultValue string // applies if the variable is unset or empty
@@ -129,6 +158,40 @@ func variables(c *settings) []variable {
 			defaultValue: "10s",
 			about:        "How often DOCS_DIR is scanned for changes.",
 			set:          setter(&c.docsSync, parseDuration(100*time.Millisecond)),
+		},
+
+		{
+			name:    "DOCS_URL",
+			example: "https://docs.example.com",
+			about: "Site where readers find the documents, for the " +
+				"URLs in answers. Without it, these name the " +
+				"server's own pages, /read/ID.",
+			set: setter(&c.docsURL, parseSite),
+		},
+
+		{
+			name:    "DOCS_TITLE",
+			example: "Payments API",
+			about: "What the documents are called, on the page " +
+				"and for agents: at most 100 characters.",
+			set: setter(&c.docsTitle, parseLine(100)),
+		},
+
+		{
+			name:    "DOCS_DESCRIPTION",
+			example: "How to charge cards and refund payments.",
+			about: "What the documents are about, so that agents " +
+				"search in the right ones: at most 500 " +
+				"characters.",
+			set: setter(&c.docsDescription, parseLine(500)),
+		},
+
+		{
+			name:         "RECORD_GAPS",
+			defaultValue: "false",
+			about: "true keeps the questions that found nothing for " +
+				"/debug/gaps, and offers agents the tool report_gap.",
+			set: setter(&c.recordGaps, parseBool),
 		},
 
 		{
@@ -225,7 +288,8 @@ func variables(c *settings) []variable {
 			example: "a-long-random-text",
 			about: "Bearer token or Basic password for all " +
 				"routes. Without it, the admin routes are " +
-				"closed.",
+				"closed, but on a terminal a loopback server " +
+				"makes one for this run.",
 			secret: true,
 			set:    setter(&c.adminToken, parseToken),
 		},
@@ -250,8 +314,9 @@ func variables(c *settings) []variable {
 		{
 			name:    "TRUSTED_PROXIES",
 			example: "10.0.0.0/8",
-			about: "Networks of proxies whose X-Forwarded-For " +
-				"is trusted, separated by commas.",
+			about: "Networks of proxies whose X-Forwarded-For, " +
+				"-Proto, -Host and -Prefix are trusted, " +
+				"separated by commas.",
 			set: setter(&c.trustedProxies, parseList(netip.ParsePrefix)),
 		},
 
@@ -303,8 +368,10 @@ func variables(c *settings) []variable {
 			name:    "OTEL_RESOURCE_ATTRIBUTES",
 			example: "k8s.pod.name=docs-1",
 			about: "Additional resource attributes of all " +
-				"traces.",
-			set: setter(new(string), parseText), // the OpenTelemetry SDK reads it
+				"traces. service.name, service.version and " +
+				"deployment.environment.name also name the " +
+				"service in logs and metrics.",
+			set: setter(&c.resource, parseAttributes),
 		},
 
 		{
@@ -320,6 +387,14 @@ func variables(c *settings) []variable {
 			about: "Environment name in logs, metrics and " +
 				"traces.",
 			set: setter(&c.environment, parseText),
+		},
+
+		{
+			name:         "LOG_FORMAT",
+			defaultValue: "auto",
+			about: "json, text (for people) or auto: text on " +
+				"a terminal, else json.",
+			set: setter(&c.logFormat, parseLogFormat),
 		},
 
 		{

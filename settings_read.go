@@ -14,12 +14,6 @@ import (
 	"strings"
 )
 
-// otlpEndpoints are variables that the OpenTelemetry SDK reads. If one is set, traces are exported by default.
-var otlpEndpoints = []string{
-	"OTEL_EXPORTER_OTLP_ENDPOINT",
-	"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-}
-
 // errUsage is wrapped by errors in the settings or arguments. The program then exits with code 2.
 var errUsage = errors.New("vitrine -h prints the manual")
 
@@ -27,8 +21,14 @@ var errUsage = errors.New("vitrine -h prints the manual")
 func readSettings(env map[string]string) (*settings, error) {
 	var cfg settings
 	problems := cfg.parse(env)
-	problems = append(problems, cfg.conflicts(env)...)
+	problems = append(problems, cfg.conflicts()...)
+	otlp, otlpProblems := readOTLP(env)
+	cfg.otlp = otlp
+	problems = append(problems, otlpProblems...)
 	if len(problems) > 0 {
+		for _, hint := range misnamedVariables(env) { // it may be the cause
+			problems = append(problems, errors.New(hint))
+		}
 		return nil, fmt.Errorf("%w\n%w", errors.Join(problems...), errUsage)
 	}
 
@@ -62,8 +62,8 @@ func (v variable) problem(value string, err error) error {
 	return fmt.Errorf("%s=%q: %w; for example %s=%s", v.name, shown, err, v.name, example)
 }
 
-// conflicts returns an error for each setting without the one that it needs, and for each OTLP endpoint that is not a URL.
-func (c *settings) conflicts(env map[string]string) []error {
+// conflicts returns an error for each setting without the one that it needs.
+func (c *settings) conflicts() []error {
 	var problems []error
 	add := func(format string, args ...any) {
 		problems = append(problems, fmt.Errorf(format, args...))
@@ -73,14 +73,15 @@ func (c *settings) conflicts(env map[string]string) []error {
 		add("EMBEDDING_URL and EMBEDDING_MODEL must be set together; " +
 			"for example EMBEDDING_MODEL=nomic-embed-text")
 	}
+	if c.apiToken != "" && c.apiToken == c.adminToken {
+		add("API_TOKEN and ADMIN_TOKEN are the same, so whoever may search may also write; " +
+			"for example ADMIN_TOKEN=$(openssl rand -hex 24)")
+	}
+	if c.adminAddr == c.addr && !strings.HasSuffix(c.addr, ":0") {
+		add("ADMIN_ADDR and ADDR are the same; for example ADMIN_ADDR=127.0.0.1:9090")
+	}
 	if c.profiling && c.adminToken == "" {
 		add("ENABLE_PROFILING=true needs ADMIN_TOKEN; for example ADMIN_TOKEN=a-long-random-text")
-	}
-	for _, name := range otlpEndpoints {
-		_, err := parseURL(env[name])
-		if err != nil && env[name] != "" {
-			add("%s is not a URL; for example %s=http://127.0.0.1:4318", name, name)
-		}
 	}
 	return problems
 }
@@ -104,6 +105,9 @@ func (c *settings) checkFolders() error {
 	return fmt.Errorf("%w\n%w", errors.Join(problems...), errUsage)
 }
 
+// title returns what people call the documents, for the page and for messages.
+func (c *settings) title() string { return cmp.Or(c.docsTitle, "Vitrine") }
+
 // setDependentDefaults sets defaults that depend on other settings.
 func (c *settings) setDependentDefaults(env map[string]string) {
 	if c.embeddingURL != "" && env["VECTOR_WEIGHT"] == "" {
@@ -112,12 +116,11 @@ func (c *settings) setDependentDefaults(env map[string]string) {
 
 	if c.tracesExporter == "" {
 		c.tracesExporter = "none"
-		for _, name := range otlpEndpoints {
-			if env[name] != "" {
-				c.tracesExporter = "otlp"
-			}
+		if hasEndpoint(env) {
+			c.tracesExporter = "otlp"
 		}
 	}
+	c.setResource(env)
 
 	// On a loopback address, only loopback names are allowed, because an attacker's page can rebind its own name to that
 	// address. On other addresses all names are allowed, because the server does not know its names.
@@ -129,19 +132,67 @@ func (c *settings) setDependentDefaults(env map[string]string) {
 	}
 }
 
+// setResource names the service as OpenTelemetry does: a variable of its own comes first, then
+// OTEL_RESOURCE_ATTRIBUTES, then the default.
+func (c *settings) setResource(env map[string]string) {
+	c.serviceVersion = cmp.Or(c.resource["service.version"], version())
+	if env["OTEL_SERVICE_NAME"] == "" {
+		c.serviceName = cmp.Or(c.resource["service.name"], c.serviceName)
+	}
+	if env["ENVIRONMENT"] == "" {
+		c.environment = cmp.Or(c.resource["deployment.environment.name"], c.environment)
+	}
+}
+
 // warnAboutSettings logs valid settings that may not be what the operator meant.
 func warnAboutSettings(log *slog.Logger, cfg *settings, env map[string]string) {
 	if cfg.apiToken == "" && !isLoopback(cfg.addr) {
 		log.Warn("searching and reading are open to whoever reaches this address: set API_TOKEN to close them",
 			"addr", cfg.addr)
 	}
+	for _, name := range cfg.shortTokens() {
+		log.Warn("a token is short enough to be guessed: make one with openssl rand -hex 24",
+			"setting", name)
+	}
 	if !cfg.observability {
 		log.Warn("OBSERVABILITY is off: requests are neither logged nor measured nor traced")
+	}
+	for _, hint := range misnamedVariables(env) {
+		log.Warn("unknown setting", "hint", hint)
 	}
 	ignored := ignoredVariables(env)
 	if len(ignored) > 0 {
 		log.Warn("these variables are not honoured", "variables", ignored)
 	}
+}
+
+// minTokenLength is the length below which a token beyond loopback is warned of.
+const minTokenLength = 16
+
+// shortTokens returns the settings whose tokens others can try to guess.
+func (c *settings) shortTokens() []string {
+	if isLoopback(c.addr) && (c.adminAddr == "" || isLoopback(c.adminAddr)) {
+		return nil
+	}
+
+	var short []string
+	if c.apiToken != "" && len(c.apiToken) < minTokenLength {
+		short = append(short, "API_TOKEN")
+	}
+	if c.adminToken != "" && len(c.adminToken) < minTokenLength {
+		short = append(short, "ADMIN_TOKEN")
+	}
+	return short
+}
+
+// logsText reports whether the log is for people.
+func (c *settings) logsText() bool {
+	return c.logFormat == "text" || c.greets()
+}
+
+// greets reports whether the program greets people on a terminal.
+func (c *settings) greets() bool {
+	return c.onTerminal && c.logFormat != "json"
 }
 
 // ignoredVariables returns the OTEL_ variables in env that have no effect, sorted.
@@ -153,31 +204,26 @@ func ignoredVariables(env map[string]string) []string {
 
 	var ignored []string
 	for _, name := range slices.Sorted(maps.Keys(env)) {
-		if strings.HasPrefix(name, "OTEL_") && !hasEffect[name] && !isTraceExporterOption(name) {
+		if strings.HasPrefix(name, "OTEL_") && !hasEffect[name] && !isTraceExporterOption(name, env[name]) {
 			ignored = append(ignored, name)
 		}
 	}
 	return ignored
 }
 
-// isTraceExporterOption reports whether the trace exporter reads the variable. The exporter does not read a protocol. It
-// always uses HTTP with protobuf.
-func isTraceExporterOption(name string) bool {
-	return strings.HasPrefix(name, "OTEL_EXPORTER_OTLP_") &&
-		!strings.Contains(name, "_METRICS_") &&
-		!strings.Contains(name, "_LOGS_") &&
-		!strings.HasSuffix(name, "_PROTOCOL")
-}
-
-// effectiveSettings returns each variable's value or default for the log. Secrets and credentials in URLs are redacted.
-func effectiveSettings(env map[string]string) slog.Value {
+// changedSettings returns for the log the variables whose values are not the default. Secrets and credentials in URLs are
+// redacted.
+func changedSettings(env map[string]string) []slog.Attr {
 	var attrs []slog.Attr
 	for _, v := range variables(new(settings)) {
-		value := redact(cmp.Or(env[v.name], v.defaultValue))
-		if v.secret && value != "" {
+		value := redact(env[v.name])
+		if value == "" || value == v.defaultValue {
+			continue
+		}
+		if v.secret {
 			value = "(set)"
 		}
 		attrs = append(attrs, slog.String(v.name, value))
 	}
-	return slog.GroupValue(attrs...)
+	return attrs
 }

@@ -127,3 +127,69 @@ func TestSeveralFoldersAreNamed(t *testing.T) {
 		t.Errorf("a bad pattern: %v", err)
 	}
 }
+
+func TestSettingsThatContradictEachOtherAreRefused(t *testing.T) {
+	for _, test := range []struct {
+		env  string
+		want string // empty: they are fine together
+	}{
+		{"API_TOKEN=one-and-the-same ADMIN_TOKEN=one-and-the-same", "API_TOKEN and ADMIN_TOKEN are the same"},
+		{"API_TOKEN=one ADMIN_TOKEN=another", ""},
+		{"ADDR=:8080 ADMIN_ADDR=:8080", "ADMIN_ADDR and ADDR are the same"},
+		{"ADDR=127.0.0.1:0 ADMIN_ADDR=127.0.0.1:0", ""},
+		{"ENABLE_PROFILING=true", "ENABLE_PROFILING=true needs ADMIN_TOKEN"},
+		{"ENABLE_PROFILING=true ADMIN_TOKN=secret", "ADMIN_TOKN is not a setting: did you mean ADMIN_TOKEN?"},
+		{"EMBEDDING_URL=http://h", "must be set together"},
+		{"LOG_FORMAT=xml", `LOG_FORMAT="xml": not auto, json or text`},
+	} {
+		_, err := readSettings(environment(strings.Fields(test.env)))
+		switch {
+		case test.want == "" && err != nil:
+			t.Errorf("%s: %v", test.env, err)
+		case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)):
+			t.Errorf("%s: %v, want %s", test.env, err, test.want)
+		case err != nil && strings.Contains(err.Error(), "one-and-the-same"):
+			t.Errorf("%s: the error shows the token: %v", test.env, err)
+		}
+	}
+}
+
+func TestShortTokensBeyondLoopbackAreWarnedOf(t *testing.T) {
+	const fifteen, sixteen = "123456789012345", "1234567890123456"
+	for _, test := range []struct{ env, want string }{
+		{"ADDR=:8080 API_TOKEN=" + fifteen, "[API_TOKEN]"},
+		{"ADDR=0.0.0.0:8080 ADMIN_TOKEN=" + fifteen, "[ADMIN_TOKEN]"},
+		{"ADDR=192.0.2.1:8080 API_TOKEN=a ADMIN_TOKEN=b", "[API_TOKEN ADMIN_TOKEN]"},
+		{"ADMIN_ADDR=:9090 ADMIN_TOKEN=b", "[ADMIN_TOKEN]"},
+		{"ADDR=:8080 API_TOKEN=" + sixteen, "[]"},
+		{"ADDR=:8080", "[]"},
+		{"ADDR=127.0.0.1:8080 API_TOKEN=a ADMIN_TOKEN=b", "[]"},
+		{"ADDR=[::1]:8080 ADMIN_ADDR=localhost:9090 ADMIN_TOKEN=b", "[]"},
+	} {
+		cfg := testSettings(t, strings.Fields(test.env)...)
+		if got := fmt.Sprint(cfg.shortTokens()); got != test.want {
+			t.Errorf("%s: %s, want %s", test.env, got, test.want)
+		}
+	}
+
+	logs := new(logBuffer)
+	cfg := testSettings(t, "ADDR=:8080", "API_TOKEN=short")
+	warnAboutSettings(newLogger(logs, newLogLevel(0), cfg), cfg, nil)
+	line := logs.find(t, "a token is short enough to be guessed: make one with openssl rand -hex 24", "")
+	if line["setting"] != "API_TOKEN" || line["level"] != "warn" || strings.Contains(logs.String(), "short\"") {
+		t.Errorf("the log: %s", logs)
+	}
+}
+
+func TestOnlyChangedSettingsAreShown(t *testing.T) {
+	env := environment([]string{
+		"ADDR=:9000", "DB_MAX_CONNS=20", "LOG_LEVEL=", "RATE_LIMIT=5", "API_TOKEN=SECRET", "EMBEDDING_URL=http://u:SECRET@h/v1", "HOME=/root",
+	})
+	want := "[ADDR=:9000 EMBEDDING_URL=http://(redacted)@h/v1 API_TOKEN=(set) RATE_LIMIT=5]"
+	if got := fmt.Sprint(changedSettings(env)); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if got := changedSettings(nil); got != nil {
+		t.Errorf("without settings: %v", got)
+	}
+}

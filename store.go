@@ -79,6 +79,7 @@ type documentInfo struct {
 	Chunks  int       `json:"chunks"`
 	Indexed int       `json:"indexed_lines,omitempty"` // see metadata
 	Updated time.Time `json:"updated"`
+	URL     string    `json:"url"` // see addresses; not set by the store
 }
 
 // hit is a document that matches a search, with its best chunk.
@@ -87,8 +88,11 @@ type hit struct {
 	Title    string  `json:"title"`
 	Heading  string  `json:"heading"` // see chunk
 	Line     int     `json:"line"`    // see chunk
+	URL      string  `json:"url"`     // see addresses; not set by the store
 	Score    float64 `json:"score"`   // see fuse
 	Text     string  `json:"text"`
+
+	slug string // see chunk
 
 	Also []string `json:"also,omitempty"` // other documents with the same text, by length of the id
 	Why  *why     `json:"why,omitempty"`  // only if the query asks for it

@@ -50,6 +50,7 @@ func testStore(t *testing.T, open func(t *testing.T) store) {
 		{"a partial word is completed", testPartial},
 		{"a phrase in quotes is kept together", testPhrases},
 		{"equal texts are one hit", testTwins},
+		{"a hit has the slug of its heading", testSlugs},
 		{"a hit says why", testWhy},
 		{"nonsense finds nothing", testNonsense},
 		{"nonsense finds nothing in a manual", testNonsenseInManual},

@@ -171,6 +171,22 @@ func testTwins(t *testing.T, st storeTest) {
 	}
 }
 
+func testSlugs(t *testing.T, st storeTest) {
+	st.mustPut("a.md", "lantern before\n\n# Guide\n\nintro\n\n## Größe & Maß 📏\n\nladder\n\n## Note\n\nx\n\n## Note\n\nfeather\n")
+	for _, test := range []struct{ query, slug string }{
+		{"lantern", ""},
+		{"intro", "guide"},
+		{"ladder", "größe--maß-"},
+		{"feather", "note-1"},
+		{`"feather"`, "note-1"},
+	} {
+		hits := st.wantSearch(query{text: test.query}, "a.md")
+		if len(hits) == 1 && hits[0].slug != test.slug {
+			t.Errorf("%s: slug %q, want %q", test.query, hits[0].slug, test.slug)
+		}
+	}
+}
+
 func testWhy(t *testing.T, st storeTest) {
 	st.mustPut("a.md", "# Quokka\n\nA small animal in GitHub.")
 	st.mustPut("b.md", "# Wombat\n\nNot a quokka.")

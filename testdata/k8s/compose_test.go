@@ -87,13 +87,13 @@ func TestComposeServicesAreSound(t *testing.T) {
 	}
 }
 
-// TestComposeNamesWhatIsThere follows host:port in settings and configurations to a service, and each setting to README's table.
+// TestComposeNamesWhatIsThere follows host:port in settings and configurations to a service, and each setting to SETTINGS.md.
 func TestComposeNamesWhatIsThere(t *testing.T) {
 	p := stack(t)
-	readme := string(read(t, "README.md"))
+	table := string(read(t, "SETTINGS.md"))
 	text := ""
 	for name, value := range p.Services["vitrine"].Environment {
-		if !strings.Contains(readme, "\n| `"+name+"` |") && !strings.HasPrefix(name, "OTEL_EXPORTER_OTLP_") {
+		if !strings.Contains(table, "\n| `"+name+"` |") && !strings.HasPrefix(name, "OTEL_EXPORTER_OTLP_") {
 			t.Errorf("%s is no setting", name)
 		}
 		text += *value + "\n"

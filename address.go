@@ -1,0 +1,117 @@
+package main
+
+// The URLs under which readers find documents: those of the site that DOCS_URL names, else those of this server's own
+// pages. The latter depend on the request, because the server does not know its name.
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"path"
+	"regexp"
+	"strings"
+)
+
+// maxURLBytes bounds the URLs of documents. A longer one leaves out its fragment.
+const maxURLBytes = 2000
+
+// addresses makes the URLs of documents.
+type addresses struct {
+	site  url.URL // its path ends before the slash that begins the path of a document
+	isOwn bool    // site is this server
+}
+
+// addresses returns the addresses for the answer to r.
+func (s *server) addresses(r *http.Request) addresses {
+	if s.cfg.docsURL != nil {
+		return addresses{site: *s.cfg.docsURL}
+	}
+	return addresses{site: s.ownURL(r), isOwn: true}
+}
+
+// of returns the URL of a document, or of its heading with this slug.
+func (a addresses) of(id, slug string) string {
+	u := a.site
+	if a.isOwn {
+		u.Path += "/read/" + id
+	} else {
+		u.Path += "/" + sitePath(id)
+	}
+	u.Fragment = slug
+
+	address := u.String()
+	if len(address) > maxURLBytes {
+		u.Fragment = ""
+		return u.String()
+	}
+	return address
+}
+
+// setHits sets the URLs of hits.
+func (a addresses) setHits(hits []hit) {
+	for i, h := range hits {
+		hits[i].URL = a.of(h.Document, h.slug)
+	}
+}
+
+// setDocuments sets the URLs of documents.
+func (a addresses) setDocuments(documents []documentInfo) {
+	for i, d := range documents {
+		documents[i].URL = a.of(d.ID, "")
+	}
+}
+
+// sitePath returns the path that sites give a document: without its suffix. The page of an index is that of its folder.
+func sitePath(id string) string {
+	name := withoutSuffix(id)
+	folder, file := path.Split(name)
+	if isIndexName(file) {
+		return folder
+	}
+	return name
+}
+
+// ownURL returns the URL of this server as the client of r sees it. A trusted proxy says in X-Forwarded-Proto, -Host and
+// -Prefix how clients reach it. The values of other peers are ignored: anybody can send them.
+func (s *server) ownURL(r *http.Request) url.URL {
+	own := url.URL{Scheme: "http", Host: r.Host}
+	if !plainHost.MatchString(own.Host) {
+		own.Host = fmt.Sprint(r.Context().Value(http.LocalAddrContextKey)) // HTTP/1.0 needs no Host
+	}
+	if !s.proxies.areTrusted(r) {
+		return own
+	}
+
+	if proto := forwarded(r, "X-Forwarded-Proto"); proto == "https" {
+		own.Scheme = proto
+	}
+	if host := forwarded(r, "X-Forwarded-Host"); plainHost.MatchString(host) {
+		own.Host = host
+	}
+	if prefix := forwarded(r, "X-Forwarded-Prefix"); plainPrefix.MatchString(prefix) {
+		own.Path = strings.TrimRight(prefix, "/")
+	}
+	return own
+}
+
+var (
+	plainHost   = regexp.MustCompile(`^(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d{1,5})?$`)
+	plainPrefix = regexp.MustCompile(`^(?:/[\w.~-]+)+/?$`)
+)
+
+// forwarded returns the first value of a header to which each proxy may have added one: that of the proxy that the client
+// has asked.
+func forwarded(r *http.Request, key string) string {
+	first, _, _ := strings.Cut(r.Header.Get(key), ",")
+	return strings.TrimSpace(first)
+}
+
+// areTrusted reports whether r comes from a trusted proxy.
+func (p proxies) areTrusted(r *http.Request) bool {
+	if len(p) == 0 {
+		return false
+	}
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && p.contains(peer.Addr().Unmap().WithZone(""))
+}

@@ -1,0 +1,53 @@
+package main
+
+// The tool report_gap, by which an agent says that the documents lack something.
+
+import (
+	"context"
+	"log/slog"
+	"math"
+	"net/netip"
+	"time"
+)
+
+// reportGap keeps a report for GET /debug/gaps. The log line has the question only at level debug, as for searches.
+func (s *server) reportGap(ctx context.Context, a *arguments) (toolResult, error) {
+	question := a.query("question", maxReportChars)
+	problem := a.choice("problem", reportProblems)
+	document := a.idText("document")
+	if err := a.check("question", "problem", "document"); err != nil {
+		return toolResult{}, err
+	}
+
+	wait := s.gaps.limits.take(requestPrefix(ctx), time.Now())
+	if wait > 0 {
+		return toolResult{}, toolErrorf(
+			"too many reports: go on without reporting, or try again in %.0f s",
+			math.Ceil(wait.Seconds()))
+	}
+	s.gaps.report(ctx, question, problem, document)
+
+	attrs := []slog.Attr{slog.String("problem", problem)}
+	if checkID(document) == nil {
+		attrs = append(attrs, slog.String("document", document))
+	}
+	if s.log.Enabled(ctx, slog.LevelDebug) {
+		attrs = append(attrs, slog.String("question", question))
+	}
+	s.log.LogAttrs(ctx, slog.LevelInfo, "gap reported", attrs...)
+	return textResult(markdown("reported to the authors of the documentation")), nil
+}
+
+// requestPrefix returns the network whose rate limit the request of ctx counts against.
+func requestPrefix(ctx context.Context) netip.Prefix {
+	scope := currentScope(ctx)
+	if scope == nil {
+		return anyClient
+	}
+	address, _ := scope.record.clientAddress()
+	addr, err := netip.ParseAddr(address)
+	if err != nil {
+		return anyClient
+	}
+	return clientPrefix(addr.Unmap().WithZone(""))
+}
