@@ -129,6 +129,7 @@ func (s *server) gauges() gauges {
 		logLinesDropped: s.logs.dropped.Load(),
 		gapReports:      s.gaps.reports(),
 		traces:          s.observe.traces.stats(),
+		cost:            s.observe.costs() + s.logs.cost.elapsed(),
 	}
 }
 

@@ -88,6 +88,9 @@ func (rec *record) appendLogAttrs(attrs []slog.Attr) []slog.Attr {
 	if rec.summed > 0 {
 		attrs = append(attrs, slog.Int("stages_summed", rec.summed))
 	}
+	if rec.droppedAttrs > 0 {
+		attrs = append(attrs, slog.Int("attributes_dropped", rec.droppedAttrs))
+	}
 	return append(attrs, rec.attrs...)
 }
 
@@ -136,9 +139,15 @@ func newLogger(w io.Writer, level slog.Leveler, cfg *settings) *slog.Logger {
 	})
 	return slog.New(recordHandler{h}).With(
 		"service_name", cfg.serviceName,
-		"version", version(),
+		"version", cfg.serviceVersion,
 		"environment", cfg.environment,
 	)
+}
+
+// takeOverLogs makes what libraries log through the package log, such as net/http, a line of log.
+func takeOverLogs(log *slog.Logger) {
+	slog.SetLogLoggerLevel(slog.LevelWarn)
+	slog.SetDefault(log)
 }
 
 // renameAttr renames slog's own attributes time and msg, and writes the level as levelName does.
@@ -261,6 +270,7 @@ type logWriter struct {
 	to      io.Writer
 	report  *slog.Logger // logs the count of dropped lines to the writer directly
 	dropped atomic.Int64 // lines
+	cost    cpuMeter
 	ended   chan struct{}
 
 	mu      sync.Mutex
@@ -322,7 +332,9 @@ func (l *logWriter) run() {
 	reported := int64(0)
 	for closed := false; !closed; {
 		lines, closed = l.next(lines)
-		n, err := l.to.Write(lines)
+		var n int
+		var err error
+		l.cost.run(func() { n, err = l.to.Write(lines) })
 		if err != nil {
 			lost := strings.Count(string(lines[n:]), "\n")
 			l.dropped.Add(int64(lost))

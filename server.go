@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,6 +74,9 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 	}
 
 	s.observe.metrics.collect(s.gauges)
+	if cfg.observability {
+		s.expectRoutes()
+	}
 	s.scrape = s.observe.metrics.handler(log)
 
 	var err error
@@ -82,8 +87,19 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 
 	if cfg.profiling {
 		s.profile, err = newProfiler(log, proxies.name)
+		s.observe.onSlow = s.profile.slow.keep
 	}
 	return s, err
+}
+
+// expectRoutes creates the series of the routes whose answers are no streams.
+func (s *server) expectRoutes() {
+	streams := []string{"GET /mcp", "GET /sse"}
+	for _, rt := range s.routes(servesBoth) {
+		if rt.kind == short && !slices.Contains(streams, rt.pattern) {
+			s.observe.metrics.expectRoute(rt.pattern)
+		}
+	}
 }
 
 // labelsFor returns the label values whose series the metrics create at start-up.
@@ -101,6 +117,11 @@ func labelsFor(cfg *settings) metricLabels {
 
 	for _, t := range toolsFor(cfg) {
 		labels.tools = append(labels.tools, t.Name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(methods)) {
+		if methods[name].call != nil {
+			labels.methods = append(labels.methods, name)
+		}
 	}
 	return labels
 }
@@ -147,6 +168,7 @@ func (s *server) makeStore() error {
 // openStore opens the store and begins to follow the folder. Background work runs in tasks until ctx ends. openStore may
 // wait long for a database or an embedding API. Requests are answered meanwhile.
 func (s *server) openStore(ctx context.Context, tasks *sync.WaitGroup) error {
+	s.store.watch(s.streams.changed) // for as long as the server lives
 	if err := s.checkEmbedder(ctx); err != nil {
 		return err
 	}

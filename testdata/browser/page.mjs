@@ -221,5 +221,14 @@ for (const colorScheme of ['light', 'dark']) {
   await page.close();
 }
 
+await step('takes the token of the greeting out of the address', open, 0, async page => {
+  for (const from of [open, 'about:blank']) { // in an open page, and in a new one
+    await page.goto(from);
+    await page.goto(`${open}/#token=the-admin-token`);
+    await page.waitForFunction(() => location.hash === '');
+    await page.locator('.calls a').first().waitFor();
+  }
+});
+
 await browser.close();
 process.exit(failed ? 1 : 0);
