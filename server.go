@@ -168,6 +168,7 @@ func (s *server) makeStore() error {
 // openStore opens the store and begins to follow the folder. Background work runs in tasks until ctx ends. openStore may
 // wait long for a database or an embedding API. Requests are answered meanwhile.
 func (s *server) openStore(ctx context.Context, tasks *sync.WaitGroup) error {
+	s.store.watch(s.streams.changed) // for as long as the server lives
 	if err := s.checkEmbedder(ctx); err != nil {
 		return err
 	}
