@@ -103,6 +103,7 @@ function showSigned() {
   $('sign-in').after(h('form', {action: root + 'signout', method: 'post'}, h('button', {class: 'plain', id: 'sign-out'}, 'Sign out')));
 }
 
+const isSigned = () => !['', 'never'].includes(document.documentElement.dataset.signed);
 $('sign-in').hidden = document.documentElement.dataset.signed !== '';
 $('sign-in').onclick = async () => { if (await askToken('With API_TOKEN you search and read, with ADMIN_TOKEN you also see requests.')) location.reload(); };
 
@@ -552,7 +553,7 @@ function route() {
   $('main').classList.toggle('wide', isStatus);
   if (isStatus) {
     document.title = `Status – ${site}`;
-    if (hasAdmin && !isClosed) drawCalls();
+    if (hasAdmin && isSigned()) drawCalls();
     return;
   }
   if (document.activeElement !== $('q')) $('q').value = q;
