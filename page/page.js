@@ -119,7 +119,7 @@ async function copy(text, button, done) {
     if (done) button.textContent = done;
     button.classList.add('copied');
   } catch { if (done) button.textContent = 'Not allowed'; }
-  setTimeout(() => { button.textContent = before; button.classList.remove('copied'); }, 1500);
+  setTimeout(() => { if (done) button.textContent = before; button.classList.remove('copied'); }, 1500);
 }
 
 // matcherOf returns a pattern that marks the words of a query. It matches the beginning of a word, because the server also finds
@@ -578,7 +578,7 @@ async function startSearchPage() {
     event.preventDefault();
     $('results').querySelector('.hits a')?.click();
   });
-  $('copy-connect').onclick = event => copy($('connect').textContent, event.currentTarget, '✓');
+  $('copy-connect').onclick = event => copy($('connect').textContent, event.currentTarget);
   if (!hasSearch) {
     $('search').hidden = $('hints').hidden = true;
     $('agents').textContent = 'This is ADMIN_ADDR. To search the documents, open ADDR.';
