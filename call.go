@@ -31,6 +31,8 @@ type call struct {
 	session *stream // on /sse, else nil
 	urls    addresses
 
+	shared sharedText // of the response; empty: the response has all of its text
+
 	// answer is an empty buffer for the text of a tool's answer. It is released once the response is encoded.
 	answer *bytes.Buffer
 }
@@ -283,7 +285,9 @@ func (c *call) clientName() string {
 	if c.Method == "initialize" {
 		client = paramsAs[initializeParams](c.message).Client
 	}
-	return truncate(strings.TrimSpace(client.Name+" "+client.Version), 64)
+	const maxNameBytes = 64
+	name := truncate(client.Name, maxNameBytes) + " " + truncate(client.Version, maxNameBytes)
+	return truncate(strings.TrimSpace(name), maxNameBytes)
 }
 
 // errorStatus returns the HTTP status of c's error response. Legacy clients take any status but 200 for a broken

@@ -28,6 +28,9 @@ type databaseError struct {
 	kind  error // for the caller: errUnavailable, errDiskFull, context.Canceled or nil
 }
 
+// classTimeout is the class of an error after the deadline of the operation.
+const classTimeout = "timeout"
+
 func (e *databaseError) Error() string {
 	return "database: " + e.class + ": " + e.err.Error()
 }
@@ -53,7 +56,7 @@ func (p *postgres) classify(ctx context.Context, began time.Time, err error) err
 	}
 	switch {
 	case ctx.Err() != nil: // checked first: a statement that reaches its deadline fails in many ways
-		return p.timedOut(began, &databaseError{class: "timeout", err: err, kind: errUnavailable})
+		return p.timedOut(began, &databaseError{class: classTimeout, err: err, kind: errUnavailable})
 	case state != nil:
 		return p.refusedStatement(state)
 	case isTimeout(err): // see deadlineConn
@@ -119,6 +122,19 @@ func isAnswer(err error) bool {
 	return isUserError ||
 		errors.Is(err, sql.ErrNoRows) ||
 		errors.Is(err, errElsewhere)
+}
+
+// isRefusal reports whether the database works and takes what it was given neither now nor later.
+func isRefusal(err error) bool {
+	state := pq.As(err)
+	return state != nil && slices.Contains(refusalClasses, state.Code.Class())
+}
+
+// refusalClasses are the classes of SQLSTATE that are about the values of a statement.
+var refusalClasses = []pqerror.Class{
+	pqerror.ClassDataException,
+	pqerror.ClassIntegrityConstraintViolation,
+	pqerror.ClassProgramLimitExceeded,
 }
 
 func isConnectionError(err error) bool {

@@ -19,14 +19,11 @@ func (p *postgres) checkHealth(ctx context.Context) {
 	began := time.Now()
 	p.checking.Store(began.UnixMilli())
 	defer p.checking.Store(0)
-	documents, chunks, err := p.size(ctx)
-
-	found := *p.checked.Load()
-	found.took = time.Since(began)
-	if err == nil {
-		found.documents = documents
-		found.chunks = chunks
+	found, err := p.size(ctx)
+	if err != nil {
+		found = *p.checked.Load()
 	}
+	found.took = time.Since(began)
 	p.checked.Store(&found)
 }
 
@@ -38,19 +35,21 @@ func (p *postgres) status() storeStatus {
 	}
 
 	if reason := p.unavailable.Load(); reason != nil {
-		s.problem = *reason
+		s.problem = "the database is not open"
+		s.cause = *reason
 	} else if open, cause := p.breaker.isOpen(); open {
-		s.problem = "the database does not answer and is asked once a second: " + cause
+		s.problem = "the database does not answer and is asked once a second"
+		s.cause = cause
 	}
 	return s
 }
 
 // size reads the counts that recordChange keeps, because counting rows would be slow. It asks the database
 // even if the breaker is open.
-func (p *postgres) size(ctx context.Context) (documents, chunks int, err error) {
+func (p *postgres) size(ctx context.Context) (found storeStatus, err error) {
 	err = p.attempt(ctx, querySize, func(tx *transaction) error {
-		return tx.row(ctx, []any{&documents, &chunks}, `
-			SELECT documents, chunks FROM settings`)
+		return tx.row(ctx, []any{&found.documents, &found.chunks, &found.cut}, `
+			SELECT documents, chunks, (SELECT count(*) FROM documents WHERE indexed > 0) FROM settings`)
 	})
-	return documents, chunks, err
+	return found, err
 }

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -56,6 +57,62 @@ func TestBinaryIsReproducible(t *testing.T) {
 	if sums[0] != sums[1] {
 		t.Errorf("two builds, two binaries: %x and %x", sums[0], sums[1])
 	}
+}
+
+// TestReleaseBuildsWhatItSays builds a release for this machine, which must be the version that CHANGELOG.md describes first
+// and k8s.yaml runs.
+func TestReleaseBuildsWhatItSays(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("builds the program")
+	}
+	if out, err := exec.Command("git", "rev-parse", "HEAD").CombinedOutput(); err != nil {
+		t.Skipf("not a repository: %s", out)
+	}
+	newest := regexp.MustCompile(`(?m)^## (.*)$`).FindStringSubmatch(readFile(t, "CHANGELOG.md"))[1]
+	if newest != release || !strings.Contains(readFile(t, "k8s.yaml"), "image: vitrine:"+release+" ") {
+		t.Errorf("build.go says %s, CHANGELOG.md %s", release, newest)
+	}
+
+	dir := filepath.Join(t.TempDir(), "dist")
+	platform := runtime.GOOS + "/" + runtime.GOARCH
+	build := func(env ...string) ([]byte, error) {
+		cmd := exec.Command(".ci/release")
+		cmd.Env = append(os.Environ(), append(env, "OUT="+dir, "PLATFORMS="+platform, "PATH="+withoutDocker(t))...)
+		return cmd.CombinedOutput()
+	}
+	if out, err := build("GITHUB_REF_NAME=v0.0.1"); err == nil || !strings.Contains(string(out), "the tag is v0.0.1") {
+		t.Errorf("a tag of another version: %v %s", err, out)
+	}
+	if out, err := build("GITHUB_REF_NAME=v" + release); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+
+	binary := "vitrine_" + strings.ReplaceAll(platform, "/", "_")
+	sums := exec.Command("sha256sum", "--check", "--strict", "SHA256SUMS")
+	sums.Dir = dir
+	out, err := sums.CombinedOutput()
+	if want := binary + ": OK\n" + binary + ".sbom.txt: OK\n"; err != nil || string(out) != want {
+		t.Errorf("SHA256SUMS: %v %s", err, out)
+	}
+	if out, err := exec.Command(filepath.Join(dir, binary), "version").Output(); err != nil || string(out) != release+"\n" {
+		t.Errorf("the binary's version: %v %s", err, out)
+	}
+	for name, want := range map[string]string{"NOTES.md": "The first release", binary + ".sbom.txt": "github.com/lib/pq"} {
+		if text := readFile(t, filepath.Join(dir, name)); !strings.Contains(text, want) {
+			t.Errorf("%s: no %s in\n%s", name, want, text)
+		}
+	}
+}
+
+// withoutDocker returns a PATH whose docker does nothing but fail, because an image takes minutes.
+func withoutDocker(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "docker"), []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir + ":" + os.Getenv("PATH")
 }
 
 // copySources copies what .dockerignore lets through.
@@ -184,28 +241,34 @@ func TestGracePeriodIsLongEnough(t *testing.T) {
 
 // TestVersionsArePinned fails for an image without an exact version or an action without a commit.
 func TestVersionsArePinned(t *testing.T) {
-	workflow := readFile(t, ".github/workflows/build-server.yml")
+	const checks, release = ".github/workflows/build-server.yml", ".github/workflows/release.yml"
 	goVersion := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(readFile(t, "go.mod"))[1]
-	for file, image := range map[string]string{"Dockerfile": "FROM golang:", ".github/workflows/build-server.yml": "container: golang:"} {
+	for file, image := range map[string]string{"Dockerfile": "FROM --platform=$BUILDPLATFORM golang:", checks: "container: golang:", release: "container: golang:"} {
 		m := regexp.MustCompile(regexp.QuoteMeta(image) + `(\d+\.\d+\.\d+)-bookworm\b`).FindStringSubmatch(readFile(t, file))
 		if m == nil || !strings.HasPrefix(m[1], goVersion+".") {
 			t.Errorf("%s builds with %v, go.mod says %s", file, m, goVersion)
 		}
 	}
-	actions := regexp.MustCompile(`uses: (\S+)`).FindAllStringSubmatch(workflow, -1)
-	if len(actions) == 0 {
-		t.Error("the workflow uses no action")
-	}
-	for _, m := range actions {
-		if !regexp.MustCompile(`@[0-9a-f]{40}$`).MatchString(m[1]) {
-			t.Errorf("action %s is not pinned by its commit", m[1])
+	for _, file := range []string{checks, release} {
+		actions := regexp.MustCompile(`uses: (\S+)`).FindAllStringSubmatch(readFile(t, file), -1)
+		if len(actions) == 0 {
+			t.Errorf("%s uses no action", file)
+		}
+		for _, m := range actions {
+			if !regexp.MustCompile(`@[0-9a-f]{40}$`).MatchString(m[1]) {
+				t.Errorf("%s: action %s is not pinned by its commit", file, m[1])
+			}
+		}
+		if !strings.Contains(readFile(t, file), "\npermissions:\n  contents: read\n\n") {
+			t.Errorf("%s may do more than read", file)
 		}
 	}
-	if !strings.Contains(workflow, "\npermissions:\n  contents: read\n\n") || strings.Contains(workflow, ": write") {
-		t.Error("the workflow may do more than read")
+	workflow := readFile(t, checks)
+	if strings.Contains(workflow, ": write") {
+		t.Error("the workflow of every change may write")
 	}
 	exact := regexp.MustCompile(`^(vitrine:\$\{VERSION:-devel\}|[a-z/-]+:v?\d+\.\d+\.\d+(-pg\d+)?)$`)
-	for _, file := range []string{"compose.yaml", "k8s.yaml", "deploy/k8s-postgres.yaml"} {
+	for _, file := range []string{"compose.yaml", "deploy/compose.small.yaml", "k8s.yaml", "deploy/k8s-postgres.yaml"} {
 		images := regexp.MustCompile(`(?m)^ +image: (\S+)`).FindAllStringSubmatch(readFile(t, file), -1)
 		if len(images) == 0 {
 			t.Errorf("%s names no image", file)

@@ -55,13 +55,19 @@ func newDocument(id, text string, updated time.Time) (*document, error) {
 	}, nil
 }
 
-// inputs returns the text to embed for each chunk: title, heading and the chunk's own text.
+// inputs returns the text to embed for each chunk.
 func (d *document) inputs() []string {
 	texts := make([]string, len(d.chunks))
-	for i, c := range d.chunks {
-		texts[i] = d.title + "\n" + c.heading + "\n" + c.text
+	for i := range d.chunks {
+		texts[i] = d.input(i)
 	}
 	return texts
+}
+
+// input returns the text to embed for a chunk: title, heading and the chunk's own text.
+func (d *document) input(i int) string {
+	c := d.chunks[i]
+	return d.title + "\n" + c.heading + "\n" + c.text
 }
 
 // passage returns what the index knows of a chunk. The words of the id and of the front matter find the first

@@ -84,7 +84,7 @@ func TestEveryQueryHasASeriesFromTheStart(t *testing.T) {
 		"embed":    "UPDATE",
 		"maintain": "UPDATE",
 	} {
-		want := fmt.Sprintf(`db_client_operation_duration_seconds_count{db_operation_name=%q,db_query_summary=%q,error_type=""}`, operation, summary)
+		want := fmt.Sprintf(`db_client_operation_duration_seconds_count{db_operation_name=%q,db_query_summary=%q,db_system_name="vitrine",error_type=""}`, operation, summary)
 		if !strings.Contains(metrics, want) {
 			t.Errorf("/metrics has no %s", want)
 		}

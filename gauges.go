@@ -18,11 +18,16 @@ type gauges struct {
 	indexed  time.Time
 	indexAge time.Duration // since then, by the same clock; 0: never
 	// By the name of the check.
-	ready           map[string]bool
-	pool            poolStats
-	logLinesDropped int64
-	gapReports      map[string]int64 // by problem
-	traces          traceStats
+	ready map[string]bool
+	pool  poolStats
+	// Searches that wait to begin now, and that were refused since the start.
+	admissionWaiting int64
+	admissionRefused int64
+	authFailures     int64 // wrong tokens since the start
+	logLinesDropped  int64
+	gapReports       map[string]int64 // by problem
+	traces           traceStats
+	cost             time.Duration // CPU time of observability
 }
 
 // collect registers a collector that calls read at each scrape.
@@ -66,6 +71,11 @@ func (s sender) family(
 	samples ...sample,
 ) {
 	desc := prometheus.NewDesc(name, help, []string{label}, nil)
+	s.samples(kind, desc, samples)
+}
+
+// samples sends one series of desc, which has one label, for each sample.
+func (s sender) samples(kind prometheus.ValueType, desc *prometheus.Desc, samples []sample) {
 	for _, one := range samples {
 		m := prometheus.MustNewConstMetric(desc, kind, one.value, one.label)
 		s <- m
@@ -97,6 +107,11 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	out.counter("vitrine_log_lines_dropped_total",
 		"Log lines lost because nobody read them in time.",
 		float64(g.logLinesDropped))
+	out.counter("vitrine_observability_cpu_seconds_total",
+		"CPU time that records, logs, metrics and traces took: "+
+			"of batches measured, of the requests themselves "+
+			"estimated from one in 64.",
+		g.cost.Seconds())
 	out.gauge("vitrine_trace_queue_records",
 		"Kept records that wait for export.",
 		float64(g.traces.queued))
@@ -104,25 +119,53 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		"When spans were last exported.",
 		seconds(g.traces.lastSuccess))
 	g.sendPool(out)
+	g.sendRefusals(out)
 	g.sendLabelled(out)
 }
 
 // sendPool sends the families of the connection pool.
 func (g *gauges) sendPool(out sender) {
-	out.gauge("db_client_connection_max",
+	const label = "db_client_connection_pool_name"
+	out.family(prometheus.GaugeValue, label,
+		"db_client_connection_max",
 		"Most connections that the database pool opens.",
-		float64(g.pool.max))
-	out.gauge("db_client_connection_pending_requests",
+		sample{poolName, float64(g.pool.max)})
+	out.family(prometheus.GaugeValue, label,
+		"db_client_connection_pending_requests",
 		"Callers that wait for a database connection.",
-		float64(g.pool.pending))
-	out.counter("db_client_connection_timeouts_total",
+		sample{poolName, float64(g.pool.pending)})
+	out.family(prometheus.CounterValue, label,
+		"db_client_connection_timeouts_total",
 		"Callers that gave up waiting "+
 			"for a database connection.",
-		float64(g.pool.timeouts))
+		sample{poolName, float64(g.pool.timeouts)})
+
+	count := prometheus.NewDesc("db_client_connection_count",
+		"Connections of the database pool.",
+		[]string{"db_client_connection_state"},
+		prometheus.Labels{label: poolName})
+	out.samples(prometheus.GaugeValue, count, []sample{
+		{"used", float64(g.pool.used)},
+		{"idle", float64(g.pool.idle)},
+	})
 	out.counter("vitrine_db_wait_seconds_total",
 		"Time that callers have waited "+
 			"for a database connection.",
 		g.pool.waited.Seconds())
+}
+
+// sendRefusals sends the families of what keeps the server from more than it can do.
+func (g *gauges) sendRefusals(out sender) {
+	out.gauge("vitrine_admission_waiting",
+		"Searches that wait until others have ended.",
+		float64(g.admissionWaiting))
+	out.counter("vitrine_admission_refused_total",
+		"Searches that were refused "+
+			"because too many ran and waited.",
+		float64(g.admissionRefused))
+	out.counter("vitrine_auth_failures_total",
+		"Requests with a wrong token.",
+		float64(g.authFailures))
 }
 
 // sendLabelled sends the families with a label.
@@ -170,17 +213,8 @@ func (g *gauges) sendLabelled(out sender) {
 	g.sendOutcomes(out)
 }
 
-// sendOutcomes sends what became of connections and spans.
+// sendOutcomes sends what became of spans.
 func (g *gauges) sendOutcomes(out sender) {
-	out.family(
-		prometheus.GaugeValue,
-		"db_client_connection_state",
-		"db_client_connection_count",
-		"Connections of the database pool.",
-		sample{"used", float64(g.pool.used)},
-		sample{"idle", float64(g.pool.idle)},
-	)
-
 	out.family(
 		prometheus.CounterValue,
 		"outcome",

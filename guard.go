@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
@@ -158,11 +159,12 @@ func (s *server) limit(r *http.Request) error {
 	return nil
 }
 
-// authorize checks the token. On the profiling routes, which have no other rate limit, a client that keeps failing
-// gets 429 instead of 401.
+// authorize checks the token. The wrong tokens of a client share one budget over all routes. A client that has used it
+// up gets 429 instead of 401. The right token always passes: who guesses must not lock out the others behind an address.
 func (s *server) authorize(r *http.Request, needed access) error {
 	err := s.checkToken(r, needed)
-	if err == nil || needed != profiling {
+	isGuess := errors.Is(err, errWrongToken) && requestToken(r) != ""
+	if !isGuess {
 		return err
 	}
 	return cmp.Or(s.countFailure(r), err)
@@ -170,8 +172,9 @@ func (s *server) authorize(r *http.Request, needed access) error {
 
 // countFailure counts a failed token against its client. The error has status 429 if there were too many.
 func (s *server) countFailure(r *http.Request) error {
+	s.authFailures.Add(1)
 	client := s.proxies.prefix(r)
-	wait := s.authFailures.take(client, time.Now())
+	wait := s.guesses.take(client, time.Now())
 	if wait > 0 {
 		return tooManyRequests(wait,
 			"too many failed tokens: wait as long as Retry-After says")
@@ -206,12 +209,12 @@ func (s *server) checkToken(r *http.Request, needed access) error {
 	if needsAdmin {
 		challenge += `, Basic realm="vitrine"`
 	}
-	return headerError{
-		userError: userError{http.StatusUnauthorized,
-			"no valid token: send the header Authorization: Bearer TOKEN"},
-		header: "WWW-Authenticate",
-		value:  challenge,
-	}
+	return headerError{errWrongToken, "WWW-Authenticate", challenge}
+}
+
+var errWrongToken = userError{
+	http.StatusUnauthorized,
+	"no valid token: send the header Authorization: Bearer TOKEN",
 }
 
 // requestToken returns the bearer token, or the password of Basic credentials. go tool pprof sends the token as such a

@@ -236,6 +236,9 @@ func (s *server) handlePut(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if d.indexed > 0 {
+		logAttrs(r.Context(), slog.Int("indexed_lines", d.indexed))
+	}
 
 	w.Header().Set("ETag", d.etag)
 	w.WriteHeader(putStatus(created))

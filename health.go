@@ -17,15 +17,21 @@ func (s *server) handleLive(w http.ResponseWriter, _ *http.Request) error {
 // handleReady answers 503 if a check fails, so that requests go to another replica. The answer lists the checks after a
 // failure, or with ?verbose.
 func (s *server) handleReady(w http.ResponseWriter, r *http.Request) error {
+	// Causes name addresses, users and paths.
+	showsCauses := requestToken(r) != "" && s.authorize(r, admin) == nil
 	status := http.StatusOK
 	var lines strings.Builder
 	for _, c := range s.state().checks {
-		if c.problem == "" {
-			fmt.Fprintf(&lines, "%s ok%s\n", c.name, c.detail)
-			continue
+		outcome := "ok"
+		if c.problem != "" {
+			status = http.StatusServiceUnavailable
+			outcome = "not ready: " + c.problem
 		}
-		status = http.StatusServiceUnavailable
-		fmt.Fprintf(&lines, "%s not ready: %s%s\n", c.name, c.problem, c.detail)
+		cause := ""
+		if c.cause != "" && showsCauses {
+			cause = ": " + c.cause
+		}
+		fmt.Fprintf(&lines, "%s %s%s%s\n", c.name, outcome, c.detail, cause)
 	}
 
 	if status == http.StatusOK && !r.URL.Query().Has("verbose") {
@@ -51,6 +57,7 @@ type check struct {
 	name    string // a value of the label check
 	problem string // why the server is not ready, empty if this check passes
 	detail  string
+	cause   string // of the problem, or of what detail says; only for the holders of ADMIN_TOKEN
 }
 
 // slowAnswer is how long the store's own check may take before /readyz says so.
@@ -66,7 +73,7 @@ func (s *server) state() serverState {
 	index := check{name: "index"}
 	indexed := time.Now() // without a folder, the index is never stale
 	if s.folder != nil {
-		index.problem, index.detail = s.folder.status()
+		index.problem, index.detail, index.cause = s.folder.status()
 		indexed = time.UnixMilli(s.folder.synced.Load())
 	}
 	indexAge := max(time.Since(indexed), time.Millisecond)
@@ -76,7 +83,7 @@ func (s *server) state() serverState {
 
 	// After the folder: if its first scan has just ended, the status has what it found.
 	status := s.store.status()
-	stored := check{name: "store", problem: status.problem}
+	stored := check{name: "store", problem: status.problem, cause: status.cause}
 	if stored.problem == "" {
 		stored.detail = fmt.Sprintf(": %d documents, %d chunks", status.documents, status.chunks)
 	}
@@ -84,7 +91,7 @@ func (s *server) state() serverState {
 		stored.detail += fmt.Sprintf(", slow: %d ms for an answer", status.took.Milliseconds())
 	}
 	if stored.problem == "" && index.problem+index.detail == "" {
-		index.detail = s.folder.contents(status.documents)
+		index.detail = s.folder.contents(status)
 	}
 
 	return serverState{
@@ -104,6 +111,7 @@ func (s *server) gauges() gauges {
 		ready[c.name] = c.problem == ""
 	}
 
+	waiting, refused := s.admission.stats()
 	return gauges{
 		activeRequests:  s.observe.recent.requestsInFlight(),
 		openConnections: s.observe.connections.Load(),
@@ -113,9 +121,15 @@ func (s *server) gauges() gauges {
 		indexAge:        state.indexAge,
 		ready:           ready,
 		pool:            s.store.pool(),
+
+		admissionWaiting: waiting,
+		admissionRefused: refused,
+		authFailures:     s.authFailures.Load(),
+
 		logLinesDropped: s.logs.dropped.Load(),
 		gapReports:      s.gaps.reports(),
 		traces:          s.observe.traces.stats(),
+		cost:            s.observe.costs() + s.logs.cost.elapsed(),
 	}
 }
 

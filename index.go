@@ -17,6 +17,7 @@ import (
 type snapshot struct {
 	entries []*entry // sorted by id
 	chunks  int      // number of chunks in all entries
+	cut     int      // entries that have only the beginning of their document
 }
 
 // entry is a document with its own index of about 2.5 KB a chunk (BenchmarkIndex).
@@ -51,35 +52,24 @@ type posting struct {
 // noVector is the scale of a missing vector.
 const noVector = -1
 
-// newEntry indexes d. vectors has one vector for each chunk, nil where it is missing.
-func newEntry(d *document, vectors [][]float32) *entry {
+// newEntry indexes d, without vectors.
+func newEntry(d *document) *entry {
 	e := &entry{
 		document: d,
-		scales:   make([]float32, len(d.chunks)),
+		scales:   slices.Repeat([]float32{noVector}, len(d.chunks)),
 		titleKey: titleKey(d.title),
 		words:    make(vocabulary),
 	}
-	e.setVectors(vectors)
 	e.setTerms()
 	return e
 }
 
-// setVectors quantizes vectors and sets their scales. All vectors that are not nil have the same
-// length.
-func (e *entry) setVectors(vectors [][]float32) {
-	dimensions := 0
-	for _, v := range vectors {
-		dimensions = max(dimensions, len(v))
+// setVector quantizes the vector of a chunk. All vectors of an entry have the same length.
+func (e *entry) setVector(chunk int, v []float32) {
+	if len(e.vectors) == 0 {
+		e.vectors = make([]int8, len(e.chunks)*len(v))
 	}
-
-	e.vectors = make([]int8, len(vectors)*dimensions)
-	for i, v := range vectors {
-		if v == nil {
-			e.scales[i] = noVector
-			continue
-		}
-		e.scales[i] = quantize(v, e.vector(i))
-	}
+	e.scales[chunk] = quantize(v, e.vector(chunk))
 }
 
 // setTerms builds the postings and the Bloom filter from the text.
@@ -202,7 +192,7 @@ func (s *snapshot) prefixRange(prefix string) (low, high int) {
 func (s *snapshot) clone(more int) *snapshot {
 	entries := make([]*entry, len(s.entries), len(s.entries)+more)
 	copy(entries, s.entries)
-	return &snapshot{entries, s.chunks}
+	return &snapshot{entries, s.chunks, s.cut}
 }
 
 // set inserts e or replaces the entry with the same id, which it returns.
@@ -212,10 +202,18 @@ func (s *snapshot) set(e *entry) (old *entry) {
 		s.entries = slices.Insert(s.entries, i, e)
 	} else {
 		s.entries[i] = e
-		s.chunks -= len(old.chunks)
+		s.count(old, -1)
 	}
-	s.chunks += len(e.chunks)
+	s.count(e, 1)
 	return old
+}
+
+// count adds e to the counts, or takes it out of them if sign is -1.
+func (s *snapshot) count(e *entry, sign int) {
+	s.chunks += sign * len(e.chunks)
+	if e.indexed > 0 {
+		s.cut += sign
+	}
 }
 
 // delete removes the entry with this id and returns it, nil if there is none.
@@ -225,6 +223,6 @@ func (s *snapshot) delete(id string) (old *entry) {
 		return nil
 	}
 	s.entries = slices.Delete(s.entries, i, i+1)
-	s.chunks -= len(old.chunks)
+	s.count(old, -1)
 	return old
 }

@@ -39,9 +39,16 @@ var invisible = [][2]string{
 var placeholder = regexp.MustCompile(`^<(?:[a-z][\w.-]*|[A-Z][A-Z0-9_-]+)>$`)
 
 // inlineTags are the elements of HTML within text.
-var inlineTags = regexp.MustCompile(`(?i)^<(?:a|abbr|audio|b|bdi|bdo|big|br|button|canvas|cite|code|data|del|dfn|em|font|i|img|` +
-	`input|ins|kbd|label|mark|math|meter|nobr|object|output|picture|pre|progress|q|ruby|rp|rt|s|samp|script|select|` +
-	`small|span|strike|strong|style|sub|sup|svg|template|textarea|time|tt|u|var|video|wbr)>$`)
+var inlineTags = func() map[string]bool {
+	set := make(map[string]bool)
+	for name := range strings.FieldsSeq(`
+		a abbr audio b bdi bdo big br button canvas cite code data del dfn em font i img input ins kbd label mark math
+		meter nobr object output picture pre progress q ruby rp rt s samp script select small span strike strong style
+		sub sup svg template textarea time tt u var video wbr`) {
+		set[name] = true
+	}
+	return set
+}()
 
 var imageAlt = regexp.MustCompile(`^<(?i:img)\b[^>]*\balt\s*=\s*(?:"([^"]*)"|'([^']*)')`)
 
@@ -112,7 +119,8 @@ func separatesWords(tag string) bool {
 	if name == "" || tag[0] != '<' {
 		return false
 	}
-	return strings.EqualFold(name, "br") || !inlineTags.MatchString("<"+name+">")
+	name = strings.ToLower(name)
+	return name == "br" || !inlineTags[name]
 }
 
 // endsInWord reports whether the last rune of text belongs to a word.
@@ -163,7 +171,8 @@ func invisibleLength(text string, unclosed map[string]bool) int {
 	switch text[0] {
 	case '<':
 		tag := text[:tagLength(firstBytes(text, maxTagBytes))]
-		if placeholder.MatchString(tag) && !blockTags.MatchString(tag) && !inlineTags.MatchString(tag) {
+		name := strings.ToLower(strings.Trim(tag, "<>"))
+		if placeholder.MatchString(tag) && !inlineTags[name] && !blockTags.MatchString(tag) {
 			return 0
 		}
 		return len(tag)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -87,6 +88,9 @@ func (rec *record) appendLogAttrs(attrs []slog.Attr) []slog.Attr {
 	if rec.summed > 0 {
 		attrs = append(attrs, slog.Int("stages_summed", rec.summed))
 	}
+	if rec.droppedAttrs > 0 {
+		attrs = append(attrs, slog.Int("attributes_dropped", rec.droppedAttrs))
+	}
 	return append(attrs, rec.attrs...)
 }
 
@@ -135,9 +139,15 @@ func newLogger(w io.Writer, level slog.Leveler, cfg *settings) *slog.Logger {
 	})
 	return slog.New(recordHandler{h}).With(
 		"service_name", cfg.serviceName,
-		"version", version(),
+		"version", cfg.serviceVersion,
 		"environment", cfg.environment,
 	)
+}
+
+// takeOverLogs makes what libraries log through the package log, such as net/http, a line of log.
+func takeOverLogs(log *slog.Logger) {
+	slog.SetLogLoggerLevel(slog.LevelWarn)
+	slog.SetDefault(log)
 }
 
 // renameAttr renames slog's own attributes time and msg, and writes the level as levelName does.
@@ -155,8 +165,37 @@ func renameAttr(groups []string, a slog.Attr) slog.Attr {
 		if ok {
 			a.Value = slog.StringValue(levelName(level))
 		}
+	default:
+		a.Value = displayableValue(a.Value)
 	}
 	return a
+}
+
+// displayableValue escapes the characters of a value that encoding/json does not escape and a terminal obeys.
+func displayableValue(v slog.Value) slog.Value {
+	const whole = math.MaxInt
+	switch v.Kind() {
+	case slog.KindString:
+		if text := v.String(); !isASCII(text) {
+			return slog.StringValue(displayable(text, whole))
+		}
+		return v
+	case slog.KindAny:
+	default:
+		return v
+	}
+
+	switch one := v.Any().(type) {
+	case error:
+		return slog.StringValue(displayable(one.Error(), whole))
+	case []string:
+		shown := make([]string, len(one))
+		for i, s := range one {
+			shown[i] = displayable(s, whole)
+		}
+		return slog.AnyValue(shown)
+	}
+	return v
 }
 
 // recordHandler adds the ids of the context's record to each line, before the line's own attributes.
@@ -231,6 +270,7 @@ type logWriter struct {
 	to      io.Writer
 	report  *slog.Logger // logs the count of dropped lines to the writer directly
 	dropped atomic.Int64 // lines
+	cost    cpuMeter
 	ended   chan struct{}
 
 	mu      sync.Mutex
@@ -292,7 +332,9 @@ func (l *logWriter) run() {
 	reported := int64(0)
 	for closed := false; !closed; {
 		lines, closed = l.next(lines)
-		n, err := l.to.Write(lines)
+		var n int
+		var err error
+		l.cost.run(func() { n, err = l.to.Write(lines) })
 		if err != nil {
 			lost := strings.Count(string(lines[n:]), "\n")
 			l.dropped.Add(int64(lost))

@@ -5,6 +5,8 @@
 //	vitrine help       print this manual; also -h
 //	vitrine version    print the version; also -v
 //	vitrine health     ask the local server with the same settings whether it is ready; exit with 0 if it is, else with 1
+//	vitrine check      report links that lead nowhere, what is left out, how questions.tsv is answered; also
+//	                   vitrine check FOLDER
 //	vitrine reindex    compute all vectors in DATABASE_URL again, then exit
 //
 // A command may be written with dashes: -health. Give it a folder of Markdown and search it with curl:
@@ -88,10 +90,13 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	switch command.name {
 	case "health":
 		return checkHealth(ctx, cfg, stdout)
-	case "":
+	case "", "check":
 		if err := cfg.checkFolders(); err != nil {
 			return err
 		}
+	}
+	if command.name == "check" {
+		return checkDocuments(ctx, cfg, stdout)
 	}
 	return startServer(ctx, command, cfg, env, stdout)
 }
@@ -107,6 +112,7 @@ func startServer(ctx context.Context, command command, cfg *settings, env map[st
 		return err
 	}
 	defer s.close()
+	takeOverLogs(s.log)
 
 	if cfg.greets() && !reindexes {
 		s.logs.hold()
@@ -161,6 +167,8 @@ func checkHealth(ctx context.Context, cfg *settings, stdout io.Writer) error {
 	if name := cfg.allowedHosts[0]; name != "*" {
 		r.Host = name
 	}
+
+	r.SetBasicAuth("", cfg.adminToken) // shows causes
 
 	client := http.Client{Transport: &http.Transport{}} // it ignores HTTP_PROXY
 	resp, err := client.Do(r)
@@ -302,7 +310,7 @@ func (s *server) reindex(ctx context.Context) error {
 		return fmt.Errorf("reindexing: %w", err)
 	}
 
-	documents, chunks, err := p.size(ctx)
-	s.log.Info("reindexed", "documents", documents, "chunks", chunks)
+	size, err := p.size(ctx)
+	s.log.Info("reindexed", "documents", size.documents, "chunks", size.chunks)
 	return err
 }

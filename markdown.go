@@ -32,26 +32,37 @@ var htmlHeading = regexp.MustCompile(`(?is)<h1\b[^>]*>(.*?)</h1>`)
 
 // parseMarkdown returns the metadata of a document, with its title, and its chunks. The title is that of the front
 // matter, else the first heading of level 1, in Markdown or HTML, else the first heading, else the name of
-// the file, or of its folder for an index. Chunks do not overlap.
+// the file, or of its folder for an index. Chunks do not overlap, and keep to indexBudget.
 func parseMarkdown(id, text string) (m metadata, chunks []chunk) {
 	m, start := frontMatter(text)
-	root := parseBlocks(text, start)
+	whole := text
+	text = beginning(text, maxDocumentLines)
+	root := parseBlocks(text, min(start, len(text)))
 	found := headings(root, text)
 
 	m.title = firstRunes(m.title, maxHeadingRunes)
 	if m.title == "" {
-		m.title = documentTitle(id, text, root, found)
+		m.title = headingTitle(text, root, found)
+	}
+	if m.title == "" {
+		m.title = fileTitle(id)
+		m.isUntitled = true
 	}
 	c := chunker{
-		text:  text,
-		title: m.title,
+		text:   text,
+		title:  m.title,
+		budget: newIndexBudget(whole),
 	}
 	c.addSections(root, found)
+	m.indexed = c.indexed
+	if c.indexed == 0 && len(text) < len(whole) {
+		m.indexed = maxDocumentLines
+	}
 	return m, slices.Clip(c.chunks)
 }
 
 // headings returns the headings that have words, by their block. Those within lists and quotes are among
-// them, because they count for the slugs of the others.
+// them, because they count for the slugs of the others. Of very many it finds the first maxDocumentHeadings.
 func headings(root *block, text string) map[*block]heading {
 	f := headingFinder{
 		text:  text,
@@ -73,7 +84,7 @@ func (f *headingFinder) find(b *block) {
 	for _, child := range b.children {
 		f.find(child)
 	}
-	if b.kind != blockHeading {
+	if b.kind != blockHeading || len(f.found) == maxDocumentHeadings {
 		return
 	}
 	source := f.text[b.lines[0].start:b.lines[len(b.lines)-1].end]
@@ -91,8 +102,8 @@ func (f *headingFinder) find(b *block) {
 	}
 }
 
-// documentTitle returns the title of a document whose front matter has none.
-func documentTitle(id, text string, root *block, found map[*block]heading) string {
+// headingTitle returns the title of a document whose front matter has none, or "" if it has no heading either.
+func headingTitle(text string, root *block, found map[*block]heading) string {
 	first := ""
 	for _, b := range root.children {
 		h, isHeading := found[b]
@@ -111,10 +122,7 @@ func documentTitle(id, text string, root *block, found map[*block]heading) strin
 			}
 		}
 	}
-	if first != "" {
-		return first
-	}
-	return fileTitle(id)
+	return first
 }
 
 // fileTitle returns the name of a file without its suffix, or that of its folder if it is an index.
@@ -139,9 +147,11 @@ func isIndexName(name string) bool {
 
 // chunker collects the chunks of a document in order.
 type chunker struct {
-	text   string
-	title  string
-	chunks []chunk
+	text    string
+	title   string
+	chunks  []chunk
+	budget  indexBudget
+	indexed int // see metadata
 
 	levels  [6]string // by level: the words of the headings above the current section
 	current chunk     // without its text
@@ -155,6 +165,9 @@ func (c *chunker) addSections(root *block, found map[*block]heading) {
 	var above heading // the heading of the current section
 	begun := 0        // the number of chunks before it
 	for _, b := range root.children {
+		if c.indexed > 0 {
+			return
+		}
 		h, isHeading := found[b]
 		if !isHeading {
 			c.addBlock(b)
@@ -212,12 +225,23 @@ func (c *chunker) addEmptySection(h heading, begun int) {
 	if len(c.chunks) > begun || h.words == "" || h.words == c.title {
 		return
 	}
-	c.chunks = append(c.chunks, chunk{
+	c.add(chunk{
 		heading: c.current.heading,
 		slug:    h.slug,
 		line:    h.line,
 		text:    h.words,
 	})
+}
+
+// add adds a chunk, unless the budget is used up.
+func (c *chunker) add(added chunk) {
+	switch {
+	case c.indexed > 0:
+	case c.budget.take(len(c.title) + len(added.heading) + len(added.text)):
+		c.chunks = append(c.chunks, added)
+	default:
+		c.indexed = max(1, added.line-1)
+	}
 }
 
 // addBlock adds a block to the current section. A list or quote that fits into a chunk is not cut, a longer
@@ -281,7 +305,7 @@ func (c *chunker) flush() {
 	text := strings.TrimRight(strings.Join(c.lines, "\n"), " \t\r\n")
 	if hasWords(text) {
 		c.current.text = text
-		c.chunks = append(c.chunks, c.current)
+		c.add(c.current)
 	}
 	c.lines = c.lines[:0]
 	c.runes = 0

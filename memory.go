@@ -6,7 +6,6 @@ package main
 
 import (
 	"context"
-	"iter"
 	"log/slog"
 	"maps"
 	"slices"
@@ -22,6 +21,7 @@ type memory struct {
 	embedder     embedder
 	vectorWeight float64 // weight of the vector leg; the lexical leg has 1
 	observe      *observer
+	admission    *admission // of searches; nil: no limit
 	current      atomic.Pointer[snapshot]
 	corpus       *corpus
 	incomplete   chan struct{} // an entry without all its vectors was stored
@@ -63,6 +63,11 @@ func (m *memory) start(ctx context.Context, tasks *sync.WaitGroup) error {
 func (m *memory) search(ctx context.Context, q query) (found, error) {
 	vector, embedErr := m.embedder.query(ctx, q.text)
 
+	leave, err := m.admission.enter(ctx)
+	if err != nil {
+		return found{}, err
+	}
+	defer leave()
 	result, err := m.rank(ctx, q, vector)
 	if err != nil {
 		return found{}, err
@@ -120,6 +125,7 @@ func (m *memory) list(ctx context.Context, prefix, after string, limit int) (_ [
 			Title:   e.title,
 			Bytes:   len(e.text),
 			Chunks:  len(e.chunks),
+			Indexed: e.indexed,
 			Updated: e.updated,
 		})
 	}
@@ -225,7 +231,7 @@ func (m *memory) folderIDs(context.Context) ([]string, error) {
 
 func (m *memory) status() storeStatus {
 	s := m.current.Load()
-	return storeStatus{documents: len(s.entries), chunks: s.chunks}
+	return storeStatus{documents: len(s.entries), chunks: s.chunks, cut: s.cut}
 }
 
 // pool returns zeros: there is no database.
@@ -234,30 +240,28 @@ func (m *memory) pool() poolStats { return poolStats{} }
 // close has nothing to release.
 func (m *memory) close() {}
 
-// newEntries embeds and indexes documents. This is the expensive part of a write, so callers do it
+// newEntries indexes and embeds documents. This is the expensive part of a write, so callers do it
 // before they lock m.writing. The only error is that of ctx. If the embedder fails, vectors are
 // missing and embedMissing retries.
 func (m *memory) newEntries(
 	ctx context.Context, documents []*document, when embedTime,
 ) ([]*entry, error) {
-	var texts []string
-	for _, d := range documents {
-		texts = append(texts, d.inputs()...)
+	entries := make([]*entry, len(documents))
+	for i, d := range documents {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		entries[i] = newEntry(d)
 	}
 
-	vectors, err := embedInTime(ctx, m.embedder, texts, when)
+	_, err := setMissing(entries, func(texts []string) ([][]float32, error) {
+		return embedInTime(ctx, m.embedder, texts, when)
+	})
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
 	if err != nil {
 		logAttrs(ctx, slog.String("embedding_error", err.Error()))
-	}
-
-	entries := make([]*entry, len(documents))
-	for i, d := range documents {
-		n := len(d.chunks)
-		entries[i] = newEntry(d, vectors[:n])
-		vectors = vectors[n:]
 	}
 	return entries, nil
 }
@@ -316,9 +320,6 @@ func (m *memory) wakeEmbedding(written []*entry) {
 	}
 }
 
-// isIncomplete reports whether a chunk of e has no vector.
-func (e *entry) isIncomplete() bool { return slices.Contains(e.scales, noVector) }
-
 // embedMissing embeds chunks that have no vector, when some were stored and every recheckInterval, until
 // ctx ends.
 func (m *memory) embedMissing(ctx context.Context) {
@@ -357,57 +358,30 @@ func (m *memory) embedIncomplete(ctx context.Context) {
 	}
 }
 
-// entryGroups returns the incomplete ones of entries in groups of about embedGroup chunks.
-func entryGroups(entries []*entry) iter.Seq[[]*entry] {
-	const embedGroup = 256
-	return func(yield func([]*entry) bool) {
-		var group []*entry
-		chunks := 0
-		for _, e := range entries {
-			if !e.isIncomplete() {
-				continue
-			}
-			group = append(group, e)
-			chunks += len(e.scales)
-			if chunks < embedGroup {
-				continue
-			}
-			if !yield(group) {
-				return
-			}
-			group = nil
-			chunks = 0
-		}
-		if len(group) > 0 {
-			yield(group)
-		}
-	}
-}
-
-// embedAgain replaces entries with copies that have new vectors, except those that a write has replaced
+// embedAgain replaces entries with copies that have their missing vectors, except those that a write has replaced
 // meanwhile. If the embedder returns only some of the vectors, it stores these and returns no error.
 func (m *memory) embedAgain(ctx context.Context, entries ...*entry) error {
-	var texts []string
-	for _, e := range entries {
-		texts = append(texts, e.inputs()...)
+	copies := make([]*entry, len(entries))
+	for i, e := range entries {
+		copied := *e
+		copied.vectors = slices.Clone(e.vectors)
+		copied.scales = slices.Clone(e.scales)
+		copies[i] = &copied
 	}
-	vectors, err := m.embedder.documents(ctx, texts)
-	if err != nil && isEmpty(vectors) {
+	set, err := setMissing(copies, func(texts []string) ([][]float32, error) {
+		return m.embedder.documents(ctx, texts)
+	})
+	if err != nil && set == 0 {
 		return err
 	}
 
 	var embedded []*entry
 	m.writing.Lock()
 	defer m.writing.Unlock()
-	for _, e := range entries {
-		n := len(e.scales)
-		copied := *e
-		copied.words = e.vocabulary()
-		copied.scales = make([]float32, n)
-		copied.setVectors(vectors[:n])
-		vectors = vectors[n:]
+	for i, e := range entries {
 		if _, current := m.current.Load().find(e.id); current == e {
-			embedded = append(embedded, &copied)
+			copies[i].words = e.vocabulary()
+			embedded = append(embedded, copies[i])
 		}
 	}
 	m.commit(embedded, nil)

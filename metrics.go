@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,7 +21,7 @@ type metrics struct {
 
 	// By method, route and status.
 	requests *cappedHistogram
-	// MCP messages, by method, tool and outcome.
+	// MCP messages, by method, tool, outcome and code of the JSON-RPC error.
 	operations *cappedHistogram
 	// Operations of the store, by kind, name and outcome.
 	queries *cappedHistogram
@@ -38,7 +39,8 @@ type metrics struct {
 // metricLabels are the label values whose series exist from the start. A rate over a series that exists at zero does not
 // miss the first event.
 type metricLabels struct {
-	tools []string
+	tools   []string
+	methods []string // of MCP
 	// Operation and summary of each.
 	queries [][2]string
 	// Of the embedder.
@@ -48,7 +50,7 @@ type metricLabels struct {
 // newMetrics returns the metrics, with the series of labels at zero.
 func newMetrics(cfg *settings, labels metricLabels) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry()}
-	m.makeFamilies()
+	m.makeFamilies(cfg, labels.model)
 	m.info("vitrine_build_info", prometheus.Labels{
 		"version":   version(),
 		"goversion": goVersion(),
@@ -56,7 +58,7 @@ func newMetrics(cfg *settings, labels metricLabels) *metrics {
 	})
 	m.info("target_info", prometheus.Labels{
 		"service_name":                cfg.serviceName,
-		"service_version":             version(),
+		"service_version":             cfg.serviceVersion,
 		"deployment_environment_name": cfg.environment,
 	})
 	m.createSeries(labels)
@@ -64,26 +66,26 @@ func newMetrics(cfg *settings, labels metricLabels) *metrics {
 }
 
 // makeFamilies makes and registers the families.
-func (m *metrics) makeFamilies() {
+func (m *metrics) makeFamilies(cfg *settings, model string) {
 	m.requests = newCappedHistogram(requestFamily)
 	m.operations = newCappedHistogram(operationFamily)
-	m.queries = newCappedHistogram(queryFamily)
-	m.embeddings = newCappedHistogram(embeddingFamily)
+	m.queries = newCappedHistogram(queryFamily(cfg))
+	m.embeddings = newCappedHistogram(embeddingFamily(cfg))
 
 	transport := []string{"transport"}
 	m.results = prometheus.NewHistogram(resultFamily)
 	m.batchSize = prometheus.NewHistogram(batchSizeFamily)
-	m.tokens = prometheus.NewHistogram(tokenFamily)
+	m.tokens = prometheus.NewHistogram(tokenFamily(cfg, model))
 	m.streams = prometheus.NewGaugeVec(streamFamily, transport)
 	m.streamDurations = prometheus.NewHistogramVec(streamDurationFamily, transport)
 	m.cache = prometheus.NewCounterVec(cacheFamily, []string{"result"})
 
 	var process collectors.ProcessCollectorOpts
 	m.registry.MustRegister(
-		m.requests.vec,
-		m.operations.vec,
-		m.queries.vec,
-		m.embeddings.vec,
+		m.requests,
+		m.operations,
+		m.queries,
+		m.embeddings,
 		m.results,
 		m.batchSize,
 		m.tokens,
@@ -116,14 +118,48 @@ func (m *metrics) createSeries(labels metricLabels) {
 		m.streams.WithLabelValues(transport)
 		m.streamDurations.WithLabelValues(transport)
 	}
-	for _, tool := range labels.tools {
-		m.operations.with("tools/call", tool, "")
-	}
 	for _, query := range labels.queries {
-		m.queries.with(query[0], query[1], "")
+		m.queries.with(labelValues{query[0], query[1]})
 	}
 	for _, kind := range []string{"query", "batch"} {
-		m.embeddings.with(labels.model, kind, "")
+		m.embeddings.with(labelValues{labels.model, kind})
+		for _, failure := range embedderFailures {
+			m.embeddings.expect(labels.model, kind, failure)
+		}
+	}
+	m.expectMessages(labels)
+}
+
+// expectMessages creates the series of MCP messages.
+func (m *metrics) expectMessages(labels metricLabels) {
+	for _, tool := range labels.tools {
+		m.operations.with(labelValues{"tools/call", tool})
+		m.operations.expect("tools/call", tool, toolFailure)
+		for _, failure := range messageFailures {
+			m.operations.expect("tools/call", tool, failure)
+		}
+	}
+	internal := strconv.Itoa(codeInternal)
+	for _, method := range labels.methods {
+		m.operations.expect(method)
+		for _, failure := range messageFailures {
+			m.operations.expect(method, "", failure, internal)
+		}
+	}
+}
+
+// expectRoute creates the series of the outcomes of a route that alerts divide by. pattern is its method and path.
+func (m *metrics) expectRoute(pattern string) {
+	method, path, _ := strings.Cut(pattern, " ")
+	statuses := []string{"200", "429", "500", "503"}
+	switch method {
+	case http.MethodPut:
+		statuses = append(statuses, "201", "204", "507")
+	case http.MethodDelete:
+		statuses = append(statuses, "204", "507")
+	}
+	for _, status := range statuses {
+		m.requests.expect(method, routeLabel(path), status)
 	}
 }
 
@@ -151,7 +187,7 @@ func (m *metrics) record(rec *record) {
 	case rec.transport == "" && rec.job == "":
 		status := strconv.Itoa(rec.status)
 		method := rec.methodLabel()
-		series := m.requests.with(method, rec.route, status)
+		series := m.requests.with(labelValues{method, rec.route, status})
 		series.ObserveWithExemplar(rec.took.Seconds(), exemplar)
 	}
 
@@ -162,19 +198,31 @@ func (m *metrics) record(rec *record) {
 
 // stage counts one stage.
 func (m *metrics) stage(st *stageRecord, exemplar prometheus.Labels) {
-	count := func(h *cappedHistogram, first, second string) {
+	count := func(h *cappedHistogram, labels labelValues) {
 		seconds := (st.end - st.start).Seconds()
-		outcome := outcome(st.err)
-		series := h.with(st.text(first), st.text(second), outcome)
-		series.ObserveWithExemplar(seconds, exemplar)
+		h.with(labels).ObserveWithExemplar(seconds, exemplar)
 	}
 	switch st.kind {
 	case stageDB:
-		count(m.queries, "db.operation.name", "db.query.summary")
+		count(m.queries, labelValues{
+			st.text("db.operation.name"),
+			st.text("db.query.summary"),
+			outcome(st.err),
+		})
 	case stageMCP:
-		count(m.operations, "mcp.method.name", "gen_ai.tool.name")
+		kind, code := messageOutcome(st.err)
+		count(m.operations, labelValues{
+			st.text("mcp.method.name"),
+			st.text("gen_ai.tool.name"),
+			kind,
+			code,
+		})
 	case stageEmbed:
-		count(m.embeddings, "gen_ai.request.model", "vitrine.embedding.kind")
+		count(m.embeddings, labelValues{
+			st.text("gen_ai.request.model"),
+			st.text("vitrine.embedding.kind"),
+			outcome(st.err),
+		})
 		m.embedding(st)
 	case stageSearch:
 		observeInt(m.results, st.attr("hits"))

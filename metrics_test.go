@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -31,19 +32,19 @@ func TestMetricsAreThereFromTheStart(t *testing.T) {
 	ts.get("/livez")
 	text := ts.get("/metrics").body
 	for _, want := range []string{
-		`http_server_request_duration_seconds_bucket{http_request_method="GET",http_response_status_code="200",http_route="/livez",le="0.1"}`,
+		`http_server_request_duration_seconds_bucket{http_request_method="GET",http_response_status_code="200",http_route="/livez",url_scheme="http",le="0.1"}`,
 		`http_server_active_requests 1`,
-		`mcp_server_operation_duration_seconds_count{error_type="",gen_ai_tool_name="search_docs",mcp_method_name="tools/call"} 0`,
-		`db_client_operation_duration_seconds_count{db_operation_name="SELECT",db_query_summary="search",error_type=""} 0`,
-		`db_client_connection_count{db_client_connection_state="used"} 0`,
-		`db_client_connection_count{db_client_connection_state="idle"} 0`,
-		`db_client_connection_pending_requests 0`,
-		`db_client_connection_max 0`,
-		`db_client_connection_timeouts_total 0`,
+		`mcp_server_operation_duration_seconds_count{error_type="",gen_ai_tool_name="search_docs",mcp_method_name="tools/call",rpc_response_status_code=""} 0`,
+		`db_client_operation_duration_seconds_count{db_operation_name="SELECT",db_query_summary="search",db_system_name="vitrine",error_type=""} 0`,
+		`db_client_connection_count{db_client_connection_pool_name="vitrine",db_client_connection_state="used"} 0`,
+		`db_client_connection_count{db_client_connection_pool_name="vitrine",db_client_connection_state="idle"} 0`,
+		`db_client_connection_pending_requests{db_client_connection_pool_name="vitrine"} 0`,
+		`db_client_connection_max{db_client_connection_pool_name="vitrine"} 0`,
+		`db_client_connection_timeouts_total{db_client_connection_pool_name="vitrine"} 0`,
 		`vitrine_db_wait_seconds_total 0`,
-		`gen_ai_client_operation_duration_seconds_count{error_type="",gen_ai_operation_name="embeddings",gen_ai_request_model="hashed-512",vitrine_embedding_kind="query"} 0`,
+		`gen_ai_client_operation_duration_seconds_count{error_type="",gen_ai_operation_name="embeddings",gen_ai_provider_name="vitrine",gen_ai_request_model="hashed-512",vitrine_embedding_kind="query"} 0`,
 		`vitrine_embedding_batch_size_count 0`,
-		`gen_ai_client_token_usage_count 0`,
+		`gen_ai_client_token_usage_count{gen_ai_operation_name="embeddings",gen_ai_provider_name="vitrine",gen_ai_request_model="hashed-512",gen_ai_token_type="input"} 0`,
 		`vitrine_embedding_cache_requests_total{result="hit"} 0`,
 		`vitrine_embedding_cache_requests_total{result="miss"} 0`,
 		`vitrine_http_connections{state="active"} 1`,
@@ -58,6 +59,7 @@ func TestMetricsAreThereFromTheStart(t *testing.T) {
 		`vitrine_ready{check="index"} 1`,
 		`vitrine_ready{check="store"} 1`,
 		`vitrine_log_lines_dropped_total 0`,
+		`vitrine_observability_cpu_seconds_total `,
 		`vitrine_trace_queue_records 0`,
 		`vitrine_spans_total{outcome="exported"} 0`,
 		`vitrine_spans_total{outcome="dropped"} 0`,
@@ -99,13 +101,13 @@ func TestMetricsCountWhatHappens(t *testing.T) {
 		return strings.Contains(ts.get("/metrics").body, "vitrine_documents 1\n")
 	})
 	for _, want := range []string{
-		`http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="200",http_route="/search"} 2`,
-		`http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="400",http_route="/search"} 1`,
-		`http_server_request_duration_seconds_count{http_request_method="_OTHER",http_response_status_code="405",http_route="unmatched"} 1`,
-		`http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="404",http_route="/documents/{id...}"} 1`,
-		`db_client_operation_duration_seconds_count{db_operation_name="SELECT",db_query_summary="search",error_type=""} 2`,
-		`db_client_operation_duration_seconds_count{db_operation_name="SELECT",db_query_summary="document",error_type="404"} 1`,
-		`db_client_operation_duration_seconds_count{db_operation_name="INSERT",db_query_summary="put",error_type=""} 1`,
+		`http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="200",http_route="/search",url_scheme="http"} 2`,
+		`http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="400",http_route="/search",url_scheme="http"} 1`,
+		`http_server_request_duration_seconds_count{http_request_method="_OTHER",http_response_status_code="405",http_route="unmatched",url_scheme="http"} 1`,
+		`http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="404",http_route="/documents/{id...}",url_scheme="http"} 1`,
+		`db_client_operation_duration_seconds_count{db_operation_name="SELECT",db_query_summary="search",db_system_name="vitrine",error_type=""} 2`,
+		`db_client_operation_duration_seconds_count{db_operation_name="SELECT",db_query_summary="document",db_system_name="vitrine",error_type="404"} 1`,
+		`db_client_operation_duration_seconds_count{db_operation_name="INSERT",db_query_summary="put",db_system_name="vitrine",error_type=""} 1`,
 		`vitrine_embedding_kind="query"} 2`,
 		`vitrine_search_results_bucket{le="0"} 1`,
 		`vitrine_search_results_count 2`,
@@ -171,12 +173,13 @@ func TestRefusalsBeyondTheirCapShareASeries(t *testing.T) {
 	h := newCappedHistogram(cappedOpts{
 		name:        "test_seconds",
 		help:        "A test.",
-		labels:      [3]string{"a", "b", "error_type"},
+		labels:      []string{"a", "b", "error_type"},
 		maxRefusals: 10,
 		isRefusal:   isErrorRefusal,
+		overflow:    labelValues{"other", "other", "other"},
 	})
 	for i := range 1000 {
-		h.with(strconv.Itoa(i), "b", "tool_error").ObserveWithExemplar(1, nil)
+		h.with(labelValues{strconv.Itoa(i), "b", "tool_error"}).ObserveWithExemplar(1, nil)
 	}
 	if len(h.series) != 11 { // the last one is that of all others
 		t.Errorf("%d series, want 11", len(h.series))
@@ -188,22 +191,116 @@ func TestRefusalsBeyondTheirCapShareASeries(t *testing.T) {
 func TestFailuresOfOursAlwaysHaveTheirSeries(t *testing.T) {
 	ts := newTestServer(t)
 	h := ts.observe.metrics.operations
-	refusals := []string{"-32700", "-32600", "-32601", "-32602", "-32002", "-32020", "-32022", "tool_error", "400", "404", "429"}
 	for method := range methods {
-		for _, refusal := range refusals {
-			h.with(method, "", refusal).ObserveWithExemplar(1, nil)
+		for _, code := range []string{"-32700", "-32600", "-32601", "-32602", "-32002", "-32020", "-32022"} {
+			h.with(labelValues{method, "", "", code}).ObserveWithExemplar(1, nil)
 		}
 	}
-	if text := ts.get("/metrics").body; !strings.Contains(text, `error_type="other"`) {
+	if text := ts.get("/metrics").body; !strings.Contains(text, `rpc_response_status_code="other"`) {
 		t.Error("no refusal was folded: the test does not reach the cap")
 	}
 	for _, own := range ownOutcomes {
-		h.with("tools/call", "search_docs", own).ObserveWithExemplar(1, nil)
+		h.with(labelValues{"tools/call", "search_docs", own}).ObserveWithExemplar(1, nil)
 	}
+	h.with(labelValues{"tools/call", "search_docs", toolFailure}).ObserveWithExemplar(1, nil)
 	text := ts.get("/metrics").body
-	for _, own := range ownOutcomes {
-		want := fmt.Sprintf(`mcp_server_operation_duration_seconds_count{error_type=%q,gen_ai_tool_name="search_docs",mcp_method_name="tools/call"} 1`, own)
+	for _, own := range append(ownOutcomes, toolFailure) {
+		want := fmt.Sprintf(`mcp_server_operation_duration_seconds_count{error_type=%q,gen_ai_tool_name="search_docs",mcp_method_name="tools/call",rpc_response_status_code=""} 1`, own)
 		if !strings.Contains(text, want) {
+			t.Errorf("/metrics has no %s", want)
+		}
+	}
+}
+
+// TestFailuresAreBornAtZero asks a server that has not answered anything for the series that alerts divide by.
+func TestFailuresAreBornAtZero(t *testing.T) {
+	ts := newTestServer(t)
+	text := ts.get("/metrics").body
+	expect := func(format string, args ...any) {
+		t.Helper()
+		if want := fmt.Sprintf(format, args...); !strings.Contains(text, want) {
+			t.Errorf("/metrics has no %s", want)
+		}
+	}
+	for _, rt := range ts.routes(servesBoth) {
+		method, path, _ := strings.Cut(rt.pattern, " ")
+		if rt.kind != short || rt.pattern == "GET /sse" || rt.pattern == "GET /mcp" {
+			continue
+		}
+		for _, status := range []string{"200", "429", "500", "503"} {
+			expect(`http_server_request_duration_seconds_count{http_request_method=%q,http_response_status_code=%q,http_route=%q,url_scheme="http"} 0`, method, status, routeLabel(path))
+		}
+	}
+	for _, failure := range messageFailures {
+		for _, tool := range tools {
+			expect(`mcp_server_operation_duration_seconds_count{error_type=%q,gen_ai_tool_name=%q,mcp_method_name="tools/call",rpc_response_status_code=""} 0`, failure, tool.Name)
+		}
+		for method, m := range methods {
+			if m.call != nil {
+				expect(`mcp_server_operation_duration_seconds_count{error_type=%q,gen_ai_tool_name="",mcp_method_name=%q,rpc_response_status_code="-32603"} 0`, failure, method)
+			}
+		}
+	}
+	for _, failure := range embedderFailures {
+		expect(`error_type=%q,gen_ai_operation_name="embeddings",gen_ai_provider_name="vitrine",gen_ai_request_model="hashed-512",vitrine_embedding_kind="query"} 0`, failure)
+	}
+	if n := series(text); n > 1200 {
+		t.Errorf("%d series at first", n)
+	} else {
+		t.Logf("%d series at first", n)
+	}
+
+	// What is born at zero counts like any other, with all its buckets.
+	ts.store = storeStub{ts.store, func(context.Context) error { return errUnavailable }}
+	ts.get("/search?q=a")
+	text = ts.get("/metrics").body
+	expect(`http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="503",http_route="/search",url_scheme="http"} 1`)
+	expect(`http_server_request_duration_seconds_bucket{http_request_method="GET",http_response_status_code="503",http_route="/search",url_scheme="http",le="10"} 1`)
+}
+
+// TestOutcomesOfMessages calls what fails in every way, and expects the caller's mistakes as codes and ours as types.
+func TestOutcomesOfMessages(t *testing.T) {
+	for _, test := range []struct {
+		name                 string
+		err                  error
+		wantKind, wantStatus string
+	}{
+		{"success", nil, "", ""},
+		{"not JSON", rpcErrorf(codeParse, "x"), "", "-32700"},
+		{"no method", rpcErrorf(codeMethodNotFound, "x"), "", "-32601"},
+		{"bad parameters", rpcErrorf(codeInvalidParams, "x"), "", "-32602"},
+		{"no resource", rpcErrorf(codeResourceNotFound, "x"), "", "-32002"},
+		{"other version", rpcErrorf(codeUnsupportedVersion, "x"), "", "-32022"},
+		{"not found", userError{http.StatusNotFound, "x"}, "", "-32602"},
+		{"too many", tooManyRequests(1, "x"), "", "-32600"},
+		{"a model's mistake", toolError{message: "x"}, "tool_error", ""},
+		{"a broken tool", toolError{message: "x", cause: errUnavailable}, "unavailable", ""},
+		{"a tool and the database", toolError{message: "x", cause: &databaseError{class: "57014", err: errUnavailable}}, "57000", ""},
+		{"unavailable", errUnavailable, "unavailable", "-32603"},
+		{"late", context.DeadlineExceeded, "timeout", "-32603"},
+		{"gone", context.Canceled, "canceled", ""},
+		{"no connection left", &databaseError{class: "53300", err: errUnavailable, kind: errUnavailable}, "53000", "-32603"},
+		{"no table", &databaseError{class: "42P01", err: errUnavailable}, "_OTHER", "-32603"},
+		{"broken", errors.New("x"), "_OTHER", "-32603"},
+		{"not ready", userError{http.StatusServiceUnavailable, "x"}, "503", "-32603"},
+	} {
+		kind, status := messageOutcome(test.err)
+		if kind != test.wantKind || status != test.wantStatus {
+			t.Errorf("%s: %q %q, want %q %q", test.name, kind, status, test.wantKind, test.wantStatus)
+		}
+	}
+
+	ts := newTestServer(t)
+	ts.rpc("nothing/such", nil)
+	ts.rpc("resources/read", map[string]any{"uri": "docs:///none.md"})
+	ts.rpc("tools/call", map[string]any{"name": "get_document", "arguments": map[string]any{}})
+	text := ts.get("/metrics").body
+	for _, want := range []string{
+		`{error_type="",gen_ai_tool_name="",mcp_method_name="_OTHER",rpc_response_status_code="-32601"} 1`,
+		`{error_type="",gen_ai_tool_name="",mcp_method_name="resources/read",rpc_response_status_code="-32002"} 1`,
+		`{error_type="tool_error",gen_ai_tool_name="get_document",mcp_method_name="tools/call",rpc_response_status_code=""} 1`,
+	} {
+		if !strings.Contains(text, "mcp_server_operation_duration_seconds_count"+want) {
 			t.Errorf("/metrics has no %s", want)
 		}
 	}
@@ -255,10 +352,10 @@ func TestMetricsCountStreams(t *testing.T) {
 func TestRefusalsLeaveRoomForWhatSucceeds(t *testing.T) {
 	ts := newTestServer(t)
 	for i := range 500 {
-		ts.observe.metrics.requests.with("GET", fmt.Sprint(i), "403").ObserveWithExemplar(.001, nil)
+		ts.observe.metrics.requests.with(labelValues{"GET", fmt.Sprint(i), "403"}).ObserveWithExemplar(.001, nil)
 	}
 	ts.get("/search?q=a")
-	if want := `http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="200",http_route="/search"} 1`; !strings.Contains(ts.get("/metrics").body, want) {
+	if want := `http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="200",http_route="/search",url_scheme="http"} 1`; !strings.Contains(ts.get("/metrics").body, want) {
 		t.Errorf("/metrics has no %s", want)
 	}
 }

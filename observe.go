@@ -23,9 +23,10 @@ const (
 	// maxFinished is how many records may wait. The goroutine that adds the last of them reports them all.
 	maxFinished = 1024
 
-	// maxPathBytes and maxUserAgentBytes bound what a record keeps of a request.
-	maxPathBytes      = 256
-	maxUserAgentBytes = 256
+	// These bound what a record keeps of a request.
+	maxMethodBytes    = 16
+	maxPathBytes      = maxValueBytes
+	maxUserAgentBytes = maxValueBytes
 )
 
 // observer makes the records and reports them.
@@ -36,6 +37,8 @@ type observer struct {
 	metrics    *metrics
 	traces     *traceExport // nil: spans are not exported
 	recent     *recorder
+	cost       cpuMeter
+	onSlow     func(rec *record) // called with each slow request; nil: nothing is
 
 	closing     atomic.Bool  // a drain has begun: responses have Connection: close
 	connections atomic.Int64 // that are open
@@ -67,6 +70,7 @@ func newObserver(cfg *settings, log *slog.Logger, m *metrics, clientName func(r 
 		wake:       make(chan struct{}, 1),
 		ended:      make(chan struct{}),
 	}
+	o.policy.cost = &o.cost
 	go o.run()
 	return o
 }
@@ -74,25 +78,37 @@ func newObserver(cfg *settings, log *slog.Logger, m *metrics, clientName func(r 
 // middleware is the outermost handler: it gives each request its record and finishes it, even after a panic.
 func (o *observer) middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
 		rec := o.policy.newRecord(r.Header)
-		rec.method = r.Method
-		rec.path = truncate(r.URL.Path, maxPathBytes)
+		rec.method = displayable(r.Method, maxMethodBytes)
+		rec.path = displayable(r.URL.Path, maxPathBytes)
 		rec.client = o.clientName(r)
-		rec.userAgent = truncate(r.UserAgent(), maxUserAgentBytes)
+		rec.userAgent = displayable(r.UserAgent(), maxUserAgentBytes)
 		rec.header = w.Header()
 		rec.header.Set("X-Correlation-Id", rec.correlation)
 		if !o.policy.off {
 			o.recent.begin(rec)
+			rec.measured = isMeasured()
 		}
 
 		r = r.WithContext(rec.newScope(r.Context(), -1))
 		recorded := &response{ResponseWriter: w, record: rec, closing: &o.closing}
-		defer func() {
-			o.describe(rec, r, recorded)
-			o.finish(rec)
-		}()
+		defer o.end(rec, r, recorded)
+		if rec.measured {
+			o.cost.section(began)
+		}
 		next.ServeHTTP(recorded, r)
 	})
+}
+
+// end finishes the record of a request.
+func (o *observer) end(rec *record, r *http.Request, w *response) {
+	began := time.Now()
+	o.describe(rec, r, w)
+	o.finish(rec)
+	if rec.measured {
+		o.cost.section(began)
+	}
 }
 
 // describe copies into rec what is reported of r and w, so that rec does not refer to them.
@@ -116,18 +132,13 @@ func (o *observer) describe(rec *record, r *http.Request, w *response) {
 	}
 }
 
-// routeOf returns the pattern that r matched, without its method: one of a closed set. An endpoint with a slash at its end
-// counts as the one without.
+// routeOf returns the pattern that r matched, without its method: one of a closed set.
 func routeOf(r *http.Request) string {
 	_, path, _ := strings.Cut(r.Pattern, " ")
 	if path == "" {
 		return "unmatched"
 	}
-	endpoint, hasSlash := strings.CutSuffix(path, "/{$}")
-	if hasSlash && endpoint != "" {
-		return endpoint
-	}
-	return path
+	return routeLabel(path)
 }
 
 // job begins the record of a background job. end finishes it. The job has failed if end gets an error and ctx has not
@@ -163,6 +174,9 @@ func (o *observer) finish(rec *record) {
 	}
 	rec.mu.Unlock()
 
+	if o.onSlow != nil && rec.isSlow() {
+		o.onSlow(rec)
+	}
 	if o.enqueue(rec) == maxFinished {
 		o.report()
 	}
@@ -207,13 +221,21 @@ func (o *observer) report() {
 	o.finished = make([]*record, 0, len(finished)) // the next report is about as long
 	o.mu.Unlock()
 
-	for _, rec := range finished {
-		logRecord(o.log, rec)
-		if !o.policy.off {
-			o.metrics.record(rec)
-			o.recent.end(rec)
+	o.cost.run(func() {
+		for _, rec := range finished {
+			o.makeViews(rec)
 		}
+	})
+}
+
+// makeViews makes the views of a finished record, but its spans.
+func (o *observer) makeViews(rec *record) {
+	logRecord(o.log, rec)
+	if o.policy.off {
+		return
 	}
+	o.metrics.record(rec)
+	o.recent.end(rec)
 }
 
 // close reports the finished records. Records that finish later are only logged.
@@ -226,6 +248,9 @@ func (o *observer) close() {
 	o.report()
 }
 
+// costs returns the CPU time of all that makes and exports views.
+func (o *observer) costs() time.Duration { return o.cost.elapsed() + o.traces.costs() }
+
 // countConnection counts the open connections, for http.Server.ConnState.
 func (o *observer) countConnection(_ net.Conn, state http.ConnState) {
 	switch state {
@@ -236,64 +261,3 @@ func (o *observer) countConnection(_ net.Conn, state http.ConnState) {
 	default: // active or idle: it stays open
 	}
 }
-
-// response is a ResponseWriter that remembers what was answered.
-type response struct {
-	http.ResponseWriter
-	record  *record
-	closing *atomic.Bool
-	status  int // 0: not answered yet
-	bytes   int64
-}
-
-// hasBegun reports whether a response has been sent at least in part.
-func hasBegun(w http.ResponseWriter) bool {
-	recorded, ok := w.(*response)
-	return ok && recorded.status != 0
-}
-
-// WriteHeader remembers the status and adds the last headers. It passes informational statuses on, and ignores a second
-// final one.
-func (w *response) WriteHeader(status int) {
-	if w.status != 0 {
-		return
-	}
-	if status >= http.StatusOK {
-		w.status = status
-		w.setHeader()
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-// setHeader sets Connection while the server drains, and Server-Timing (w3.org/TR/server-timing).
-func (w *response) setHeader() {
-	if w.closing.Load() {
-		w.Header().Set("Connection", "close")
-	}
-	var room [8]kindDuration
-	text := make([]byte, 0, 128)
-	for _, d := range w.record.durations(room[:0]) {
-		if len(text) > 0 {
-			text = append(text, ", "...)
-		}
-		text = append(text, d.kind.String()...)
-		text = append(text, ";dur="...)
-		text = strconv.AppendFloat(text, milliseconds(d.took), 'f', 3, 64)
-	}
-	if len(text) > 0 {
-		w.Header().Set("Server-Timing", string(text))
-	}
-}
-
-// Write answers with 200 if no status was set before.
-func (w *response) Write(b []byte) (int, error) {
-	if w.status == 0 {
-		w.WriteHeader(http.StatusOK)
-	}
-	n, err := w.ResponseWriter.Write(b)
-	w.bytes += int64(n)
-	return n, err
-}
-
-// Unwrap lets http.ResponseController flush and set deadlines.
-func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }

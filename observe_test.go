@@ -28,8 +28,7 @@ func newOverheadHandler(b *testing.B, observability, rate string) (http.Handler,
 
 func newLoadedServer(b *testing.B, observability, rate, collector string, stdout io.Writer) (*server, []string) {
 	b.Helper()
-	b.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector)
-	vars := map[string]string{"OBSERVABILITY": observability, "OTEL_TRACE_SAMPLE_RATE": rate, "OTEL_TRACES_EXPORTER": "otlp", "RATE_LIMIT": "0"}
+	vars := map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": collector, "OBSERVABILITY": observability, "OTEL_TRACE_SAMPLE_RATE": rate, "OTEL_TRACES_EXPORTER": "otlp", "RATE_LIMIT": "0"}
 	s := newServerOf(b, vars, stdout)
 	b.Cleanup(s.close)
 	set := manualSet(b)

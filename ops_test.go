@@ -276,9 +276,9 @@ func needTool(t *testing.T, name string) {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {
 		if os.Getenv("CI") != "" {
-			t.Fatalf("%v: Debian's package prometheus has it", err)
+			t.Fatalf("%v: Debian's package prometheus or caddy has it", err)
 		}
-		t.Skipf("%v: Debian's package prometheus has it", err)
+		t.Skipf("%v: Debian's package prometheus or caddy has it", err)
 	}
 }
 
@@ -577,7 +577,7 @@ func TestBrokenToolCountsAgainstAvailability(t *testing.T) {
 	rpc(`{"query":"install"}`)
 	text := ts.get("/metrics").body
 	for _, kind := range []string{"tool_error", "unavailable"} {
-		if want := `mcp_server_operation_duration_seconds_count{error_type="` + kind + `",gen_ai_tool_name="search_docs",mcp_method_name="tools/call"} 1`; !strings.Contains(text, want) {
+		if want := `mcp_server_operation_duration_seconds_count{error_type="` + kind + `",gen_ai_tool_name="search_docs",mcp_method_name="tools/call",rpc_response_status_code=""} 1`; !strings.Contains(text, want) {
 			t.Errorf("no %s", want)
 		}
 	}

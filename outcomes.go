@@ -3,24 +3,31 @@ package main
 // The outcomes of requests and stages, as a closed set of label values, and the histograms with an outcome label.
 
 import (
+	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// cappedHistogram is a histogram with three labels. The last one is the outcome. A refusal is an outcome that is the
-// caller's fault, so any client can cause refusals. Therefore at most maxRefusals combinations of labels with a refusal
-// have a series of their own. All others share one series. Other outcomes always have a series of their own.
+// labelValues are the values of a cappedHistogram's labels, in their order. A histogram with fewer labels leaves the last
+// ones empty.
+type labelValues [4]string
+
+// cappedHistogram is a histogram whose labels say how something ended. A refusal is an end that is the caller's fault, so
+// any client can cause refusals. Therefore at most maxRefusals combinations of labels with a refusal have a series of
+// their own. All others share one series. Other ends always have a series of their own.
 type cappedHistogram struct {
-	vec         *prometheus.HistogramVec
-	maxRefusals int
-	isRefusal   func(outcome string) bool
+	opts cappedOpts
+	vec  *prometheus.HistogramVec
+	desc *prometheus.Desc
 
 	mu       sync.RWMutex
-	series   map[[3]string]prometheus.ExemplarObserver
-	refusals int // series of refusals so far
+	series   map[labelValues]prometheus.ExemplarObserver
+	expected map[labelValues]bool // series that exist at zero
+	refusals int                  // series of refusals so far
 }
 
 // cappedOpts are the options of a cappedHistogram.
@@ -29,9 +36,10 @@ type cappedOpts struct {
 	help        string
 	buckets     []float64
 	constLabels prometheus.Labels
-	labels      [3]string // the last one is that of the outcome
+	labels      []string
 	maxRefusals int
-	isRefusal   func(outcome string) bool
+	isRefusal   func(values labelValues) bool
+	overflow    labelValues // of the series that the refusals beyond maxRefusals share
 }
 
 func newCappedHistogram(opts cappedOpts) *cappedHistogram {
@@ -40,21 +48,54 @@ func newCappedHistogram(opts cappedOpts) *cappedHistogram {
 		Help:        opts.help,
 		Buckets:     opts.buckets,
 		ConstLabels: opts.constLabels,
-	}, opts.labels[:])
+	}, opts.labels)
 	return &cappedHistogram{
-		vec:         vec,
-		maxRefusals: opts.maxRefusals,
-		isRefusal:   opts.isRefusal,
-		series:      make(map[[3]string]prometheus.ExemplarObserver),
+		opts:     opts,
+		vec:      vec,
+		desc:     prometheus.NewDesc(opts.name, opts.help, opts.labels, opts.constLabels),
+		series:   make(map[labelValues]prometheus.ExemplarObserver),
+		expected: make(map[labelValues]bool),
 	}
 }
 
-// isStatusRefusal reports whether an HTTP status is 4xx: the caller is at fault.
-func isStatusRefusal(status string) bool { return status[0] == '4' }
+// isStatusRefusal reports whether the HTTP status, the third label, is 4xx: the caller is at fault.
+func isStatusRefusal(values labelValues) bool { return values[2][0] == '4' }
 
-// isErrorRefusal reports whether a value of error_type is the caller's fault.
-func isErrorRefusal(outcome string) bool {
-	return outcome != "" && !slices.Contains(ownOutcomes, outcome)
+// isErrorRefusal reports whether error_type, the third label, is the caller's fault.
+func isErrorRefusal(values labelValues) bool {
+	return values[2] != "" && !slices.Contains(ownOutcomes, values[2])
+}
+
+// isMessageRefusal reports whether an MCP message has an error code, the fourth label, that is the caller's fault.
+func isMessageRefusal(values labelValues) bool {
+	return values[2] == "" && values[3] != "" || isErrorRefusal(values)
+}
+
+// expect makes a series exist at zero. An alert divides by the rate of series, and a rate misses what a series counts
+// before it is first scraped. A series that nothing was counted in yet has no buckets but the last one, because few of
+// the expected failures ever happen.
+func (h *cappedHistogram) expect(values ...string) {
+	var labels labelValues
+	copy(labels[:], values)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.expected[labels] = true
+}
+
+// Describe sends the description of the family.
+func (h *cappedHistogram) Describe(to chan<- *prometheus.Desc) { h.vec.Describe(to) }
+
+// Collect sends all series.
+func (h *cappedHistogram) Collect(to chan<- prometheus.Metric) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	h.vec.Collect(to)
+	for labels := range h.expected {
+		if _, exists := h.series[labels]; !exists {
+			values := labels[:len(h.opts.labels)]
+			to <- prometheus.MustNewConstHistogram(h.desc, 0, 0, nil, values...)
+		}
+	}
 }
 
 // ownOutcomes are the errors that are not the caller's fault. The alert on availability matches all of them except
@@ -92,9 +133,54 @@ func isSQLState(s string) bool {
 	return len(s) == 5 && strings.Trim(s, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
 }
 
+// messageOutcome returns the labels error_type and rpc_response_status_code of an MCP message. A mistake of the caller has
+// only the code of its JSON-RPC error. A failed tool has no code, because its result is not a JSON-RPC error.
+func messageOutcome(err error) (kind, code string) {
+	if err == nil {
+		return "", ""
+	}
+	kind = foldSQLState(outcome(err))
+	p := publicError(err)
+	switch {
+	case kind == toolFailure:
+		return kind, ""
+	case !slices.Contains(ownOutcomes, kind):
+		return "", strconv.Itoa(p.code)
+	case p.status >= http.StatusInternalServerError:
+		return kind, strconv.Itoa(p.code)
+	}
+	return kind, ""
+}
+
+// toolFailure is the error_type of a tool that cannot do as asked, through a mistake of the model.
+const toolFailure = "tool_error"
+
+// foldSQLState leaves few SQLSTATEs, because each is a series of each method and tool. The metrics of statements have them
+// all.
+func foldSQLState(kind string) string {
+	if !isSQLState(kind) {
+		return kind
+	}
+	class := kind[:2] + "000"
+	if slices.Contains(messageFailures, class) {
+		return class
+	}
+	return "_OTHER"
+}
+
+// messageFailures are the failures of ours that a message can have.
+var messageFailures = []string{
+	"timeout", "unavailable", "connection", "_OTHER", "-32603", "503",
+	"08000", "28000", "53000", "57000",
+}
+
+// embedderFailures are the usual failures of an embeddings API.
+var embedderFailures = []string{
+	"timeout", "unavailable", "_OTHER", "401", "404", "429", "500", "503",
+}
+
 // with returns the series for these labels, or the shared one for a refusal beyond maxRefusals.
-func (h *cappedHistogram) with(first, second, outcome string) prometheus.ExemplarObserver {
-	labels := [3]string{first, second, outcome}
+func (h *cappedHistogram) with(labels labelValues) prometheus.ExemplarObserver {
 	h.mu.RLock()
 	series, exists := h.series[labels]
 	h.mu.RUnlock()
@@ -104,17 +190,19 @@ func (h *cappedHistogram) with(first, second, outcome string) prometheus.Exempla
 
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.isRefusal(outcome) && h.refusals >= h.maxRefusals {
-		labels = [3]string{"_OTHER", "other", "other"}
+	isCounted := h.opts.isRefusal(labels) && !h.expected[labels]
+	if isCounted && h.refusals >= h.opts.maxRefusals {
+		labels = h.opts.overflow
 	}
 	series, exists = h.series[labels] // another goroutine may have created it meanwhile
 	if exists {
 		return series
 	}
-	if h.isRefusal(outcome) {
+	if isCounted {
 		h.refusals++
 	}
-	series, _ = h.vec.WithLabelValues(labels[:]...).(prometheus.ExemplarObserver) // every histogram is one
+	values := slices.Clone(labels[:len(h.opts.labels)])                        // a slice of labels would move it to the heap in each call
+	series, _ = h.vec.WithLabelValues(values...).(prometheus.ExemplarObserver) // every histogram is one
 	h.series[labels] = series
 	return series
 }

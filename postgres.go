@@ -39,7 +39,8 @@ type postgres struct {
 	vectorWeight float64
 	exactChunks  int // the constant, except in tests
 	observe      *observer
-	replica      string // names this process in leases and notifications
+	admission    *admission // of searches; nil: no limit
+	replica      string     // names this process in leases and notifications
 
 	unavailable atomic.Pointer[string] // why the store is not open; nil once it is
 	breaker     breaker

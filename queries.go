@@ -36,11 +36,11 @@ func (p *postgres) list(
 	limit int,
 ) ([]documentInfo, error) {
 	columns := func(d *documentInfo) []any {
-		return []any{&d.ID, &d.Title, &d.Bytes, &d.Chunks, &d.Updated}
+		return []any{&d.ID, &d.Title, &d.Bytes, &d.Chunks, &d.Indexed, &d.Updated}
 	}
 
 	return rows(ctx, p, queryList, columns, `
-		SELECT id, title, bytes, chunks, updated FROM documents
+		SELECT id, title, bytes, chunks, indexed, updated FROM documents
 		WHERE id LIKE $1 AND id > $2
 		ORDER BY id LIMIT $3`,
 		likePrefix(prefix),
@@ -89,7 +89,7 @@ func (p *postgres) put(
 		created = old.etag == ""
 		return tx.store(ctx, d, vectors[d.id], old, fromAPI)
 	})
-	return created, err
+	return created, tooManyChunks(d, err)
 }
 
 // remove deletes the document's row, and ON DELETE CASCADE those of its chunks and embeddings.
@@ -135,7 +135,13 @@ func (p *postgres) sync(
 		if !isChanged {
 			continue
 		}
-		if err := p.syncDocument(ctx, d, embedded); err != nil {
+		err := p.syncDocument(ctx, d, embedded)
+		if isRefusal(err) {
+			p.observe.log.WarnContext(ctx, "document skipped: the database refuses it",
+				"document", d.id, "error", err)
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -269,12 +269,12 @@ func loadSynthetic(b *testing.B, p *postgres, n int) {
 	}
 	total := time.Since(started)
 
-	_, chunks, err := p.size(ctx)
+	size, err := p.size(ctx)
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Logf("%d chunks: loaded in %v, analyzed and indexed after %v: %.0f chunks/s",
-		chunks, loaded, total, float64(chunks)/total.Seconds())
+		size.chunks, loaded, total, float64(size.chunks)/total.Seconds())
 }
 
 // countSame returns how many documents of exact are in got.

@@ -7,6 +7,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"runtime"
 	"slices"
 	"sync"
 )
@@ -114,7 +115,8 @@ type candidate struct {
 	score float64
 }
 
-// cancelInterval is the number of entries after which a leg checks its context.
+// cancelInterval is the number of entries after which a leg checks its context, and lets others run: a probe
+// must not wait for the searches before it.
 const cancelInterval = 1024
 
 // match is a posting that a term of the query found.
@@ -162,8 +164,11 @@ func (s *snapshot) findMatches(
 	found.frequencies = make([]int, len(found.terms))
 	seen := make(map[*twins]bool)
 	for i, e := range s.entries {
-		if i%cancelInterval == 0 && ctx.Err() != nil {
-			return matches{}, ctx.Err()
+		if i%cancelInterval == 0 {
+			if ctx.Err() != nil {
+				return matches{}, ctx.Err()
+			}
+			runtime.Gosched()
 		}
 
 		for k, t := range found.terms {
@@ -266,8 +271,11 @@ func (s *snapshot) vectorLeg(ctx context.Context, v []float32, low, high int) ([
 	leg := ranking{limit: legSize}
 	seen := make(map[*twins]bool)
 	for i := low; i < high; i++ {
-		if i%cancelInterval == 0 && ctx.Err() != nil {
-			return nil, ctx.Err()
+		if (i-low)%cancelInterval == 0 {
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			runtime.Gosched()
 		}
 
 		e := s.entries[i]

@@ -227,8 +227,12 @@ func (rec *record) size() int {
 	)
 	n := fixed + len(rec.correlation) + len(rec.path) + len(rec.userAgent)
 	n += perAttr * (rec.state.Len() + len(rec.attrs))
+	n += rec.attrBytes
 	for i := range rec.stages {
 		n += perStage + perAttr*len(rec.stages[i].attrs)
+		for _, a := range rec.stages[i].attrs {
+			n += attrBytes(a)
+		}
 	}
 	return n
 }

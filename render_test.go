@@ -196,8 +196,8 @@ func TestLinksOfDocuments(t *testing.T) {
 	}
 }
 
-// hostileTexts are small beginnings of texts that make careless parsers slow.
-var hostileTexts = map[string]func(n int) string{
+// hostileMarkup are small beginnings of texts that make careless parsers slow.
+var hostileMarkup = map[string]func(n int) string{
 	"asterisks":              func(n int) string { return strings.Repeat("*", n) },
 	"spaced asterisks":       func(n int) string { return strings.Repeat("*a ", n/3) },
 	"asterisks that close":   func(n int) string { return strings.Repeat("a*", n/2) },
@@ -280,7 +280,7 @@ func wideTable(n int) string {
 // with the text and no faster.
 func TestHostileMarkdown(t *testing.T) {
 	const size = 100_000
-	for name, text := range hostileTexts {
+	for name, text := range hostileMarkup {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			source := text(size)
@@ -316,7 +316,7 @@ func elementDepth(html string) int {
 
 // FuzzRenderMarkdown: whatever a text is, its HTML is balanced, has allowed elements only, and no attribute that runs code.
 func FuzzRenderMarkdown(f *testing.F) {
-	for _, text := range hostileTexts {
+	for _, text := range hostileMarkup {
 		f.Add(text(300))
 	}
 	f.Add("# a\n\n> [!NOTE]\n> b\n\n!!! tip\n    c\n\n[d](javascript:x \"t\") <img src=x onerror=y> ![e](f.png)\n")

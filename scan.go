@@ -45,6 +45,7 @@ type fileState struct {
 	seen    time.Time   // when the scan that examined the file began
 	problem string      // why the file is skipped, "" if it is not
 	reason  string      // see leftOut, "" if the file is served
+	indexed int         // see metadata
 }
 
 // skip records that the file is skipped. Its document, if there is one, stays as it is.
@@ -215,6 +216,7 @@ func (s *folderScan) read(ids []string) []*document {
 		case d.unpublished != "":
 			state.reason = leftOutDraft
 		default:
+			state.indexed = d.indexed
 			documents = append(documents, d)
 		}
 	}

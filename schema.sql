@@ -29,10 +29,12 @@ CREATE TABLE documents (
 	etag      text        NOT NULL,
 	bytes     int         NOT NULL,
 	chunks    int         NOT NULL,
+	indexed   int         NOT NULL DEFAULT 0, -- lines, if only the beginning is indexed
 	source    text        NOT NULL CHECK (source IN ('folder', 'api')),
 	updated   timestamptz NOT NULL
 );
 CREATE INDEX documents_title ON documents (title_key);
+CREATE INDEX documents_indexed ON documents (indexed) WHERE indexed > 0; -- counts them
 CREATE INDEX documents_etag ON documents (etag); -- finds documents with the same text
 
 -- The words of all documents, for corrections and completions. Those of removed documents stay until vitrine -reindex.

@@ -23,9 +23,14 @@ func (p *postgres) search(ctx context.Context, q query) (found, error) {
 	if isZero(vector) {
 		vector = nil // a query without words is similar to no text
 	}
+	leave, err := p.admission.enter(ctx)
+	if err != nil {
+		return found{}, err
+	}
+	defer leave()
 
 	result := found{degraded: embedErr != nil}
-	err := p.transact(ctx, querySearch, func(tx *transaction) error {
+	err = p.transact(ctx, querySearch, func(tx *transaction) error {
 		asked, err := p.ask(ctx, tx, q)
 		if err != nil {
 			return err

@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,7 +36,9 @@ type server struct {
 
 	proxies      proxies  // whose X-Forwarded-For is trusted
 	limits       *limiter // requests a second, by client
-	authFailures *limiter // failed tokens on the profiling routes, by client
+	guesses      *limiter // failed tokens, by client
+	authFailures atomic.Int64
+	admission    *admission // of searches
 
 	scrape   http.Handler  // answers GET /metrics
 	ready    atomic.Bool   // false until the store is open, and again during a drain
@@ -51,18 +55,18 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 	m := newMetrics(cfg, labelsFor(cfg))
 
 	s := &server{
-		cfg:          cfg,
-		log:          log,
-		level:        level,
-		logs:         logs,
-		observe:      newObserver(cfg, log, m, proxies.name),
-		profile:      new(profiler),
-		streams:      newStreams(cfg.maxStreams),
-		identity:     newIdentity(cfg),
-		proxies:      proxies,
-		limits:       newLimiter(cfg.rateLimit, max(1, 2*cfg.rateLimit)),
-		authFailures: newLimiter(0.1, 5),
-		stopping:     make(chan struct{}),
+		cfg:      cfg,
+		log:      log,
+		level:    level,
+		logs:     logs,
+		observe:  newObserver(cfg, log, m, proxies.name),
+		profile:  new(profiler),
+		streams:  newStreams(cfg.maxStreams),
+		identity: newIdentity(cfg),
+		proxies:  proxies,
+		limits:   newLimiter(cfg.rateLimit, max(1, 2*cfg.rateLimit)),
+		guesses:  newLimiter(0.1, 5),
+		stopping: make(chan struct{}),
 	}
 
 	if cfg.recordGaps {
@@ -70,6 +74,9 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 	}
 
 	s.observe.metrics.collect(s.gauges)
+	if cfg.observability {
+		s.expectRoutes()
+	}
 	s.scrape = s.observe.metrics.handler(log)
 
 	var err error
@@ -80,8 +87,19 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 
 	if cfg.profiling {
 		s.profile, err = newProfiler(log, proxies.name)
+		s.observe.onSlow = s.profile.slow.keep
 	}
 	return s, err
+}
+
+// expectRoutes creates the series of the routes whose answers are no streams.
+func (s *server) expectRoutes() {
+	streams := []string{"GET /mcp", "GET /sse"}
+	for _, rt := range s.routes(servesBoth) {
+		if rt.kind == short && !slices.Contains(streams, rt.pattern) {
+			s.observe.metrics.expectRoute(rt.pattern)
+		}
+	}
 }
 
 // labelsFor returns the label values whose series the metrics create at start-up.
@@ -99,6 +117,11 @@ func labelsFor(cfg *settings) metricLabels {
 
 	for _, t := range toolsFor(cfg) {
 		labels.tools = append(labels.tools, t.Name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(methods)) {
+		if methods[name].call != nil {
+			labels.methods = append(labels.methods, name)
+		}
 	}
 	return labels
 }
@@ -126,13 +149,18 @@ func (s *server) makeStore() error {
 	}
 
 	if s.cfg.databaseURL == "" {
-		s.store = newMemory(s.folder, s.embedder, s.cfg.vectorWeight, s.observe)
+		m := newMemory(s.folder, s.embedder, s.cfg.vectorWeight, s.observe)
+		s.admission = newAdmission(maxSearches())
+		m.admission = s.admission
+		s.store = m
 		return nil
 	}
 	p, err := newPostgres(s.cfg, s.embedder, s.observe)
 	if err != nil {
 		return fmt.Errorf("DATABASE_URL: %w", err)
 	}
+	s.admission = newAdmission(s.cfg.dbMaxConns) // a search waits for the database more than it computes
+	p.admission = s.admission
 	s.store = p
 	return nil
 }
@@ -140,6 +168,7 @@ func (s *server) makeStore() error {
 // openStore opens the store and begins to follow the folder. Background work runs in tasks until ctx ends. openStore may
 // wait long for a database or an embedding API. Requests are answered meanwhile.
 func (s *server) openStore(ctx context.Context, tasks *sync.WaitGroup) error {
+	s.store.watch(s.streams.changed) // for as long as the server lives
 	if err := s.checkEmbedder(ctx); err != nil {
 		return err
 	}

@@ -26,7 +26,10 @@ type settings struct {
 	docsURL         *url.URL // of the site that shows the documents, without a slash at the end; nil: this server
 	docsTitle       string   // one line; empty: see title
 	docsDescription string   // one line
-	recordGaps bool
+	recordGaps      bool
+
+	checkQuestions string // file for -check; empty: questionsFile in docsDirs
+	checkMin       float64
 
 	embeddingURL            string // empty: the built-in embedder
 	embeddingModel          string // set if embeddingURL is
@@ -50,7 +53,10 @@ type settings struct {
 	profiling      bool
 	sampleRate     float64 // share of traces to keep, 0 to 1
 	tracesExporter string  // "otlp", "console" or "none"
+	otlp           otlpSettings
+	resource       map[string]string // attributes of all telemetry, beside the following
 	serviceName    string
+	serviceVersion string
 	environment    string
 	logFormat      string // "auto", "json" or "text"
 	logLevel       slog.Level
@@ -60,6 +66,22 @@ type settings struct {
 
 	onTerminal  bool // standard output is a terminal
 	isTokenOurs bool // adminToken was made for this run
+}
+
+// databaseSystem returns what the semantic conventions call the store's system.
+func (c *settings) databaseSystem() string {
+	if c.databaseURL == "" {
+		return "vitrine"
+	}
+	return "postgresql"
+}
+
+// embeddingProvider returns what the semantic conventions call the embedder's provider: the one whose API it speaks.
+func (c *settings) embeddingProvider() string {
+	if c.embeddingURL == "" {
+		return "vitrine"
+	}
+	return "openai"
 }
 
 // variable is one environment variable: a row of the manual and of SETTINGS.md.
@@ -137,8 +159,9 @@ func variables(c *settings) []variable {
 		{
 			name:         "DOCS_SYNC_INTERVAL",
 			defaultValue: "10s",
-			about:        "How often DOCS_DIR is scanned for changes.",
-			set:          setter(&c.docsSync, parseDuration(100*time.Millisecond)),
+			about: "How often DOCS_DIR is scanned for changes. " +
+				"On Linux, most are noticed at once.",
+			set: setter(&c.docsSync, parseDuration(100*time.Millisecond)),
 		},
 
 		{
@@ -165,6 +188,24 @@ func variables(c *settings) []variable {
 				"search in the right ones: at most 500 " +
 				"characters.",
 			set: setter(&c.docsDescription, parseLine(500)),
+		},
+
+		{
+			name:    "CHECK_QUESTIONS",
+			example: "./questions.tsv",
+			about: "File of questions for vitrine -check: a question, " +
+				"a tab, the id of the document that answers it. " +
+				"The default is questions.tsv in DOCS_DIR, if " +
+				"it is there.",
+			set: setter(&c.checkQuestions, parseText),
+		},
+
+		{
+			name:         "CHECK_MIN",
+			defaultValue: "0",
+			about: "Lowest mean reciprocal rank, from 0 to 1, with " +
+				"which vitrine -check succeeds.",
+			set: setter(&c.checkMin, parseNumber(0, 1)),
 		},
 
 		{
@@ -349,8 +390,10 @@ func variables(c *settings) []variable {
 			name:    "OTEL_RESOURCE_ATTRIBUTES",
 			example: "k8s.pod.name=docs-1",
 			about: "Additional resource attributes of all " +
-				"traces.",
-			set: setter(new(string), parseText), // the OpenTelemetry SDK reads it
+				"traces. service.name, service.version and " +
+				"deployment.environment.name also name the " +
+				"service in logs and metrics.",
+			set: setter(&c.resource, parseAttributes),
 		},
 
 		{

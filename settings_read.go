@@ -14,12 +14,6 @@ import (
 	"strings"
 )
 
-// otlpEndpoints are variables that the OpenTelemetry SDK reads. If one is set, traces are exported by default.
-var otlpEndpoints = []string{
-	"OTEL_EXPORTER_OTLP_ENDPOINT",
-	"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-}
-
 // errUsage is wrapped by errors in the settings or arguments. The program then exits with code 2.
 var errUsage = errors.New("vitrine -h prints the manual")
 
@@ -27,7 +21,10 @@ var errUsage = errors.New("vitrine -h prints the manual")
 func readSettings(env map[string]string) (*settings, error) {
 	var cfg settings
 	problems := cfg.parse(env)
-	problems = append(problems, cfg.conflicts(env)...)
+	problems = append(problems, cfg.conflicts()...)
+	otlp, otlpProblems := readOTLP(env)
+	cfg.otlp = otlp
+	problems = append(problems, otlpProblems...)
 	if len(problems) > 0 {
 		for _, hint := range misnamedVariables(env) { // it may be the cause
 			problems = append(problems, errors.New(hint))
@@ -65,8 +62,8 @@ func (v variable) problem(value string, err error) error {
 	return fmt.Errorf("%s=%q: %w; for example %s=%s", v.name, shown, err, v.name, example)
 }
 
-// conflicts returns an error for each setting without the one that it needs, and for each OTLP endpoint that is not a URL.
-func (c *settings) conflicts(env map[string]string) []error {
+// conflicts returns an error for each setting without the one that it needs.
+func (c *settings) conflicts() []error {
 	var problems []error
 	add := func(format string, args ...any) {
 		problems = append(problems, fmt.Errorf(format, args...))
@@ -85,12 +82,6 @@ func (c *settings) conflicts(env map[string]string) []error {
 	}
 	if c.profiling && c.adminToken == "" {
 		add("ENABLE_PROFILING=true needs ADMIN_TOKEN; for example ADMIN_TOKEN=a-long-random-text")
-	}
-	for _, name := range otlpEndpoints {
-		_, err := parseURL(env[name])
-		if err != nil && env[name] != "" {
-			add("%s is not a URL; for example %s=http://127.0.0.1:4318", name, name)
-		}
 	}
 	return problems
 }
@@ -125,12 +116,11 @@ func (c *settings) setDependentDefaults(env map[string]string) {
 
 	if c.tracesExporter == "" {
 		c.tracesExporter = "none"
-		for _, name := range otlpEndpoints {
-			if env[name] != "" {
-				c.tracesExporter = "otlp"
-			}
+		if hasEndpoint(env) {
+			c.tracesExporter = "otlp"
 		}
 	}
+	c.setResource(env)
 
 	// On a loopback address, only loopback names are allowed, because an attacker's page can rebind its own name to that
 	// address. On other addresses all names are allowed, because the server does not know its names.
@@ -139,6 +129,18 @@ func (c *settings) setDependentDefaults(env map[string]string) {
 		if isLoopback(c.addr) {
 			c.allowedHosts = []string{"localhost", "127.0.0.1", "::1", hostname(c.addr)}
 		}
+	}
+}
+
+// setResource names the service as OpenTelemetry does: a variable of its own comes first, then
+// OTEL_RESOURCE_ATTRIBUTES, then the default.
+func (c *settings) setResource(env map[string]string) {
+	c.serviceVersion = cmp.Or(c.resource["service.version"], version())
+	if env["OTEL_SERVICE_NAME"] == "" {
+		c.serviceName = cmp.Or(c.resource["service.name"], c.serviceName)
+	}
+	if env["ENVIRONMENT"] == "" {
+		c.environment = cmp.Or(c.resource["deployment.environment.name"], c.environment)
 	}
 }
 
@@ -202,20 +204,11 @@ func ignoredVariables(env map[string]string) []string {
 
 	var ignored []string
 	for _, name := range slices.Sorted(maps.Keys(env)) {
-		if strings.HasPrefix(name, "OTEL_") && !hasEffect[name] && !isTraceExporterOption(name) {
+		if strings.HasPrefix(name, "OTEL_") && !hasEffect[name] && !isTraceExporterOption(name, env[name]) {
 			ignored = append(ignored, name)
 		}
 	}
 	return ignored
-}
-
-// isTraceExporterOption reports whether the trace exporter reads the variable. The exporter does not read a protocol. It
-// always uses HTTP with protobuf.
-func isTraceExporterOption(name string) bool {
-	return strings.HasPrefix(name, "OTEL_EXPORTER_OTLP_") &&
-		!strings.Contains(name, "_METRICS_") &&
-		!strings.Contains(name, "_LOGS_") &&
-		!strings.HasSuffix(name, "_PROTOCOL")
 }
 
 // changedSettings returns for the log the variables whose values are not the default. Secrets and credentials in URLs are

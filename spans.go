@@ -97,25 +97,61 @@ func (e *traceExport) stageSpan(rec *record, i int) tracetest.SpanStub {
 		SpanKind:             st.spanKind(),
 		StartTime:            rec.start.Add(st.start),
 		EndTime:              rec.start.Add(end),
-		Attributes:           spanAttributes(st.attrs, 1),
+		Attributes:           append(spanAttributes(st.attrs, 2), e.constant[st.kind]...),
 		Links:                links,
 		Resource:             e.resource,
 		InstrumentationScope: spanScope,
 	}
 
-	kind := errorType(st.err)
-	if kind == "" {
-		return span
-	}
-	attr := attribute.String("error.type", kind)
-	span.Attributes = append(span.Attributes, attr)
-
-	_, isUserError := errors.AsType[userError](st.err)
-	if !isUserError { // a mistake of the caller does not fail the span
+	span.Attributes = append(span.Attributes, st.errorAttributes()...)
+	if st.isFailure() {
 		span.Status.Code = codes.Error
 		span.Status.Description = st.err.Error()
 	}
 	return span
+}
+
+// constantAttributes returns the attributes that all spans of a kind of stage have. PostgreSQL names itself in its stages,
+// because the waterfall shows it.
+func constantAttributes(cfg *settings) map[stageKind][]attribute.KeyValue {
+	var database []attribute.KeyValue
+	if cfg.databaseURL == "" {
+		database = append(database, attribute.String("db.system.name", cfg.databaseSystem()))
+	}
+	return map[stageKind][]attribute.KeyValue{
+		stageDB:     database,
+		stageEmbed:  {attribute.String("gen_ai.provider.name", cfg.embeddingProvider())},
+		stageSearch: {attribute.String("gen_ai.data_source.id", dataSource)},
+	}
+}
+
+// dataSource is what searches search, for the semantic conventions.
+const dataSource = "documents"
+
+// errorAttributes returns how the stage failed, as the metrics have it.
+func (st *stageRecord) errorAttributes() (attrs []attribute.KeyValue) {
+	kind := errorType(st.err)
+	if st.kind == stageMCP {
+		code := ""
+		kind, code = messageOutcome(st.err)
+		if code != "" {
+			attrs = append(attrs, attribute.String("rpc.response.status_code", code))
+		}
+	}
+	if kind != "" {
+		attrs = append(attrs, attribute.String("error.type", kind))
+	}
+	return attrs
+}
+
+// isFailure reports whether the stage's span has failed. A mistake of the caller does not fail it.
+func (st *stageRecord) isFailure() bool {
+	if st.kind == stageMCP {
+		kind, _ := messageOutcome(st.err)
+		return kind != ""
+	}
+	_, isUserError := errors.AsType[userError](st.err)
+	return st.err != nil && !isUserError
 }
 
 // stageParent returns the parent of a stage's span: the surrounding stage or the record. A stage that
@@ -202,7 +238,7 @@ func (st *stageRecord) spanName() string {
 	case stageEmbed:
 		return "embeddings " + st.text("gen_ai.request.model")
 	case stageSearch:
-		return "retrieval documents"
+		return "retrieval " + dataSource
 	default:
 		return st.kind.String()
 	}

@@ -64,8 +64,10 @@ type store interface {
 // storeStatus is what is known of a store.
 type storeStatus struct {
 	problem   string // why the store cannot answer; empty if it can
+	cause     string // of the problem
 	documents int
 	chunks    int
+	cut       int           // documents that are indexed by their beginning
 	took      time.Duration // of the last answer; how long the running check has waited, if that is longer
 }
 
@@ -75,6 +77,7 @@ type documentInfo struct {
 	Title   string    `json:"title"`
 	Bytes   int       `json:"bytes"`
 	Chunks  int       `json:"chunks"`
+	Indexed int       `json:"indexed_lines,omitempty"` // see metadata
 	Updated time.Time `json:"updated"`
 	URL     string    `json:"url"` // see addresses; not set by the store
 }

@@ -1,6 +1,6 @@
 package main
 
-// What only the operating system can tell of a file. There is one such file for each system.
+// What only the operating system can tell of a file or a thread. There is one such file for each system.
 
 import (
 	"io/fs"
@@ -16,3 +16,6 @@ func changeTime(info fs.FileInfo) time.Time {
 	}
 	return time.Unix(stat.Ctimespec.Unix())
 }
+
+// threadCPUTime returns 0: this system tells only the time of the whole process.
+func threadCPUTime() time.Duration { return 0 }

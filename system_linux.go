@@ -1,6 +1,6 @@
 package main
 
-// What only the operating system can tell of a file. There is one such file for each system.
+// What only the operating system can tell of a file or a thread. There is one such file for each system.
 
 import (
 	"io/fs"
@@ -15,4 +15,14 @@ func changeTime(info fs.FileInfo) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(stat.Ctim.Unix())
+}
+
+// threadCPUTime returns the CPU time that the calling thread has used.
+func threadCPUTime() time.Duration {
+	var usage syscall.Rusage
+	err := syscall.Getrusage(syscall.RUSAGE_THREAD, &usage)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }

@@ -23,7 +23,6 @@ import (
 	"testing"
 	"time"
 
-	"go.opentelemetry.io/otel/sdk/resource"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 )
 
@@ -155,7 +154,7 @@ func openTestServer(t testing.TB, dir string, env ...string) *testServer {
 	s := newServerOf(t, vars, logs)
 	spans := tracetest.NewInMemoryExporter()
 	if s.observe.traces == nil {
-		s.observe.traces = startTraceExport(spans, resource.Empty(), s.log)
+		s.observe.traces = startTraceExport(spans, s.cfg, s.log)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var tasks sync.WaitGroup

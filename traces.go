@@ -1,7 +1,7 @@
 package main
 
 // View 3 of a record: the export of its spans. spans.go creates the spans. Only these two files use
-// OpenTelemetry's SDK.
+// OpenTelemetry's SDK. collector.go reads what the collector answers.
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/exporters/stdout/stdouttrace"
@@ -30,8 +31,13 @@ const (
 	// exportPause is how long an export waits until there are enough records for a batch.
 	exportPause = time.Second
 
-	exportTimeout      = 5 * time.Second // of one attempt
-	exportAttempts     = 3
+	// The pause before another attempt doubles from minExportBackoff up to maxExportBackoff.
+	minExportBackoff = 500 * time.Millisecond
+	maxExportBackoff = 5 * time.Second
+
+	// cutOffTimeout is how long close waits for attempts that it has cut off.
+	cutOffTimeout = time.Second
+
 	failureLogInterval = time.Minute // between two log lines about failed exports
 )
 
@@ -40,49 +46,78 @@ const (
 type traceExport struct {
 	exporter   sdktrace.SpanExporter
 	resource   *resource.Resource
+	constant   map[stageKind][]attribute.KeyValue // attributes of each span
 	log        *slog.Logger
 	queue      chan *record
 	batchReady chan struct{} // batchRecords are queued, or the queue is closed
+	queueFull  chan struct{}
 	ended      chan struct{}
+	timeout    time.Duration // of one attempt
+
+	ctx     context.Context // of all attempts; it is no request's
+	cutOff  context.CancelFunc
+	closing chan struct{} // closed when no more than closeBy is left
+	closeBy time.Time     // set before closing is closed
 
 	// Used by run alone:
+	notBefore  time.Time // the collector has asked for this pause
 	unreported int       // failed exports since the last log line
 	reportedAt time.Time // time of that line
 
+	cost cpuMeter
+
 	exported    atomic.Int64 // spans
-	dropped     atomic.Int64 // spans that did not fit into the queue, or of the batch that close cut off
+	dropped     atomic.Int64 // spans that did not fit into the queue
 	failed      atomic.Int64 // spans that could not be exported
-	exporting   atomic.Int64 // spans in the current batch
 	lastSuccess atomic.Int64 // Unix milliseconds, 0: none
 }
 
 // newTraceExport starts the export that the settings ask for. It returns nil if they ask for none.
 func newTraceExport(ctx context.Context, cfg *settings, log *slog.Logger) (*traceExport, error) {
-	exporter, err := newExporter(ctx, cfg.tracesExporter)
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		log.Warn("OpenTelemetry", "error", err)
+	}))
+	silence(otel.SetLogger)
+
+	exporter, err := newExporter(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("vitrine: setting up the trace exporter: %w", err)
 	}
 	if exporter == nil {
 		return nil, nil
 	}
-
-	res, err := resource.New(ctx, resource.WithFromEnv(), resource.WithAttributes(
-		attribute.String("service.name", cfg.serviceName),
-		attribute.String("service.version", version()),
-		attribute.String("deployment.environment.name", cfg.environment),
-	))
-	if err != nil { // res has the attributes that are valid
-		log.Warn("OTEL_RESOURCE_ATTRIBUTES is not honoured in full", "error", err)
-	}
-	return startTraceExport(exporter, res, log), nil
+	return startTraceExport(exporter, cfg, log), nil
 }
 
-// newExporter returns the exporter of that name, nil for "none". OTLP reads its own environment
-// variables. It does not retry, because export does.
-func newExporter(ctx context.Context, name string) (sdktrace.SpanExporter, error) {
-	switch name {
+// silence sets the zero logger, which discards. The SDK's own one writes plain text to standard error. It has nothing to
+// say but about variables that readOTLP has checked, and its type belongs to a module that this one does not use.
+func silence[L any](setLogger func(L)) {
+	var none L
+	setLogger(none)
+}
+
+// newResource returns what all spans say about the service.
+func newResource(cfg *settings) *resource.Resource {
+	var attrs []attribute.KeyValue
+	for name, value := range cfg.resource {
+		attrs = append(attrs, attribute.String(name, value))
+	}
+	// Of two attributes with the same name, the last one counts.
+	return resource.NewSchemaless(append(attrs,
+		attribute.String("service.name", cfg.serviceName),
+		attribute.String("service.version", cfg.serviceVersion),
+		attribute.String("deployment.environment.name", cfg.environment))...)
+}
+
+// newExporter returns the exporter that the settings name, nil for "none". OTLP reads its headers and compression from
+// the environment itself. It does not retry, because export does.
+func newExporter(ctx context.Context, cfg *settings) (sdktrace.SpanExporter, error) {
+	switch cfg.tracesExporter {
 	case "otlp":
-		return otlptracehttp.New(ctx, otlptracehttp.WithRetry(otlptracehttp.RetryConfig{}))
+		return otlptracehttp.New(ctx,
+			otlptracehttp.WithEndpointURL(cfg.otlp.url),
+			otlptracehttp.WithHTTPClient(newCollectorClient(cfg.otlp.tls)),
+			otlptracehttp.WithRetry(otlptracehttp.RetryConfig{}))
 	case "console":
 		return stdouttrace.New(stdouttrace.WithWriter(os.Stderr))
 	}
@@ -90,17 +125,20 @@ func newExporter(ctx context.Context, name string) (sdktrace.SpanExporter, error
 }
 
 // startTraceExport starts an export that the caller must close.
-func startTraceExport(
-	exporter sdktrace.SpanExporter, res *resource.Resource, log *slog.Logger,
-) *traceExport {
+func startTraceExport(exporter sdktrace.SpanExporter, cfg *settings, log *slog.Logger) *traceExport {
 	e := &traceExport{
 		exporter:   exporter,
-		resource:   res,
+		resource:   newResource(cfg),
+		constant:   constantAttributes(cfg),
 		log:        log,
 		queue:      make(chan *record, traceQueueRecords),
 		batchReady: make(chan struct{}, 1),
+		queueFull:  make(chan struct{}, 1),
 		ended:      make(chan struct{}),
+		timeout:    cfg.otlp.timeout,
+		closing:    make(chan struct{}),
 	}
+	e.ctx, e.cutOff = context.WithCancel(context.Background())
 	go e.run()
 	return e
 }
@@ -130,6 +168,14 @@ func (e *traceExport) stats() traceStats {
 	return stats
 }
 
+// costs returns the CPU time of making and exporting spans, without that of net/http's own goroutines.
+func (e *traceExport) costs() time.Duration {
+	if e == nil {
+		return 0
+	}
+	return e.cost.elapsed()
+}
+
 // add queues a finished record. It drops the whole record if the queue is full.
 func (e *traceExport) add(rec *record) {
 	select {
@@ -138,13 +184,19 @@ func (e *traceExport) add(rec *record) {
 		e.dropped.Add(int64(1 + len(rec.stages)))
 		return
 	}
-
-	if len(e.queue) != batchRecords {
-		return
+	switch len(e.queue) {
+	case batchRecords:
+		trySend(e.batchReady)
+	case cap(e.queue):
+		trySend(e.queueFull)
 	}
+}
+
+// trySend sends a signal to a channel with room for one, unless one waits there already.
+func trySend(to chan<- struct{}) {
 	select {
-	case e.batchReady <- struct{}{}:
-	default: // run has not taken the last signal yet
+	case to <- struct{}{}:
+	default:
 	}
 }
 
@@ -153,19 +205,17 @@ func (e *traceExport) run() {
 	defer close(e.ended)
 	for rec := range e.queue {
 		e.awaitBatch()
-		batch := e.batch(rec)
-		n := int64(len(batch))
-
-		e.exporting.Store(n)
-		err := e.export(batch)
-		if err != nil {
-			e.failed.Add(n)
-			e.reportFailure(err)
-		} else {
-			e.exported.Add(n)
+		var batch []sdktrace.ReadOnlySpan
+		e.cost.run(func() { batch = e.batch(rec) })
+		rejected, err := e.export(batch)
+		e.failed.Add(rejected)
+		e.exported.Add(int64(len(batch)) - rejected)
+		if rejected < int64(len(batch)) {
 			e.lastSuccess.Store(time.Now().UnixMilli())
 		}
-		e.exporting.Store(0)
+		if err != nil {
+			e.report(rejected, err)
+		}
 	}
 }
 
@@ -189,29 +239,88 @@ func (e *traceExport) batch(first *record) []sdktrace.ReadOnlySpan {
 	return spans
 }
 
-// export makes up to exportAttempts attempts. The OTLP exporter's own retries do not cover refused
-// connections.
-func (e *traceExport) export(batch []sdktrace.ReadOnlySpan) (err error) {
-	for attempt := range exportAttempts {
-		time.Sleep(time.Duration(attempt) * 500 * time.Millisecond)
-		ctx, cancel := context.WithTimeout(context.Background(), exportTimeout)
-		err = e.exporter.ExportSpans(ctx, batch)
-		cancel()
-		if err == nil {
-			return nil
+// export sends a batch, and again for as long as the collector may take it later and the queue has room for what is kept
+// meanwhile. It returns how many spans of the batch are lost, and why.
+func (e *traceExport) export(batch []sdktrace.ReadOnlySpan) (rejected int64, err error) {
+	all := int64(len(batch))
+	err = errPaused
+	for backoff := minExportBackoff; ; backoff = min(2*backoff, maxExportBackoff) {
+		if !e.pause(e.notBefore) {
+			return all, err
+		}
+
+		var reply collectorReply
+		reply, err = e.attempt(batch)
+		switch {
+		case reply.isAccepted:
+			return min(reply.rejected, all), err
+		case !reply.mayRetry:
+			return all, err
+		case reply.retryAfter > 0:
+			e.notBefore = time.Now().Add(reply.retryAfter)
+		default:
+			e.notBefore = time.Now().Add(backoff)
 		}
 	}
-	return err
 }
 
-// reportFailure logs that exports fail, at most once per failureLogInterval.
-func (e *traceExport) reportFailure(err error) {
+// attempt sends a batch once.
+func (e *traceExport) attempt(batch []sdktrace.ReadOnlySpan) (collectorReply, error) {
+	ctx, cancel := context.WithTimeout(e.ctx, e.timeout)
+	defer cancel()
+	reply := collectorReply{mayRetry: true} // until the collector says otherwise
+	var err error
+	e.cost.run(func() { err = e.exporter.ExportSpans(withReply(ctx, &reply), batch) })
+	if reply.isAccepted {
+		return reply, reply.problem()
+	}
+	reply.isAccepted = err == nil // the console has no more to say
+	return reply, err
+}
+
+// pause waits until then. It reports false, at once, if that is too long: records are dropped meanwhile, or the export
+// must end before.
+func (e *traceExport) pause(then time.Time) bool {
+	wait := time.Until(then)
+	if wait <= 0 {
+		return true
+	}
+	select { // a signal from before this pause does not count
+	case <-e.queueFull:
+	default:
+	}
+	if len(e.queue) == cap(e.queue) {
+		return false
+	}
+
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-e.queueFull:
+		return false
+	case <-e.closing:
+	}
+	if then.After(e.closeBy) {
+		return false
+	}
+	<-timer.C
+	return true
+}
+
+// report logs that an export has failed or come with a warning, at most once per failureLogInterval.
+func (e *traceExport) report(rejected int64, err error) {
 	e.unreported++
 	if time.Since(e.reportedAt) <= failureLogInterval {
 		return
 	}
-	e.log.Warn("spans could not be exported",
-		"error", err,
+	message := "spans could not be exported"
+	if rejected == 0 {
+		message = "the collector has taken spans with a warning"
+	}
+	e.log.Warn(message,
+		"error", truncate(err.Error(), maxReplyText),
 		"exports", e.unreported,
 		"spans_failed_total", e.failed.Load(),
 		"spans_dropped_total", e.dropped.Load())
@@ -219,23 +328,28 @@ func (e *traceExport) reportFailure(err error) {
 	e.unreported = 0
 }
 
-// close exports the queued records, for at most timeout. After that, the spans of the current batch
-// count as dropped.
+// close exports the queued records, for at most timeout. What is not exported by then counts as failed.
 func (e *traceExport) close(timeout time.Duration) {
 	if e == nil {
 		return
 	}
+	e.closeBy = time.Now().Add(timeout)
+	close(e.closing)
 	close(e.queue)
 	close(e.batchReady)
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
 
 	select {
 	case <-e.ended:
-	case <-ctx.Done():
-		spans := e.exporting.Load()
-		e.dropped.Add(spans)
-		e.log.Warn("spans were not exported in time", "spans", spans, "records", len(e.queue))
+	case <-time.After(timeout):
+		e.cutOff()
+		select {
+		case <-e.ended:
+		case <-time.After(cutOffTimeout): // the console may be blocked
+		}
+		e.log.Warn("spans were not exported in time", "spans_failed_total", e.failed.Load(), "records", len(e.queue))
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), cutOffTimeout)
+	defer cancel()
 	_ = e.exporter.Shutdown(ctx) // the spans are counted already
+	e.cutOff()
 }

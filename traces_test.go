@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
@@ -96,23 +95,23 @@ func TestTracingDrawsTheTreeOfARequest(t *testing.T) {
 	}{
 		{"search", func(ts *testServer) { ts.get("/search?q=alpha&limit=3", parent) }, 5, `
 GET /search (server) client.address=127.0.0.1 hits=1 http.request.method=GET http.response.status_code=200 http.route=/search url.path=/search url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
-  retrieval documents (client) gen_ai.operation.name=retrieval gen_ai.request.top_k=3 hits=1
-    embeddings hashed-512 (client) gen_ai.operation.name=embeddings vitrine.embedding.kind=query
-    search (client) db.operation.name=SELECT db.query.summary=search
+  retrieval documents (client) gen_ai.data_source.id=documents gen_ai.operation.name=retrieval gen_ai.request.top_k=3 hits=1
+    embeddings hashed-512 (client) gen_ai.operation.name=embeddings gen_ai.provider.name=vitrine vitrine.embedding.kind=query
+    search (client) db.operation.name=SELECT db.query.summary=search db.system.name=vitrine
     rank (internal) 
 `},
 		{"put", func(ts *testServer) { ts.do("PUT", "/documents/b.md", "x", parent) }, 4, `
 PUT /documents/{id...} (server) client.address=127.0.0.1 http.request.method=PUT http.response.status_code=201 http.route=/documents/{id...} url.path=/documents/b.md url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
-  embeddings hashed-512 (client) gen_ai.operation.name=embeddings vitrine.embedding.batch_size=1 vitrine.embedding.kind=batch
-  put (client) db.operation.name=INSERT db.query.summary=put
+  embeddings hashed-512 (client) gen_ai.operation.name=embeddings gen_ai.provider.name=vitrine vitrine.embedding.batch_size=1 vitrine.embedding.kind=batch
+  put (client) db.operation.name=INSERT db.query.summary=put db.system.name=vitrine
     file (internal) operation=write
 `},
 		{"bulk load", func(ts *testServer) {
 			ts.do("POST", "/documents", `{"id":"b.md","text":"x"}`+"\n"+`{"id":"c","text":"x"}`, parent)
 		}, 4, `
 POST /documents (server) client.address=127.0.0.1 documents=1 http.request.method=POST http.response.status_code=200 http.route=/documents url.path=/documents url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
-  embeddings hashed-512 (client) gen_ai.operation.name=embeddings vitrine.embedding.batch_size=1 vitrine.embedding.kind=batch
-  put (client) db.operation.name=INSERT db.query.summary=put
+  embeddings hashed-512 (client) gen_ai.operation.name=embeddings gen_ai.provider.name=vitrine vitrine.embedding.batch_size=1 vitrine.embedding.kind=batch
+  put (client) db.operation.name=INSERT db.query.summary=put db.system.name=vitrine
     file (internal) operation=write
 `},
 		{"failing store", func(ts *testServer) {
@@ -125,8 +124,8 @@ POST /documents (server) client.address=127.0.0.1 documents=1 http.request.metho
 			ts.get("/search?q=alpha", strings.Replace(parent, "-01", "-00", 1))
 		}, 3, `
 GET /search (server) ERROR client.address=127.0.0.1 error.type=unavailable error=secret cause: unavailable http.request.method=GET http.response.status_code=503 http.route=/search url.path=/search url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=failed
-  retrieval documents (client) ERROR error.type=unavailable gen_ai.operation.name=retrieval gen_ai.request.top_k=5
-    search (client) ERROR db.operation.name=SELECT db.query.summary=search error.type=unavailable
+  retrieval documents (client) ERROR error.type=unavailable gen_ai.data_source.id=documents gen_ai.operation.name=retrieval gen_ai.request.top_k=5
+    search (client) ERROR db.operation.name=SELECT db.query.summary=search db.system.name=vitrine error.type=unavailable
 `},
 		{"cancelled request", func(ts *testServer) {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -145,8 +144,8 @@ GET /search (server) ERROR client.address=127.0.0.1 error.type=unavailable error
 			}
 		}, 3, `
 GET /search (server) client.address=127.0.0.1 error=context canceled http.request.method=GET http.response.status_code=499 http.route=/search url.path=/search url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
-  retrieval documents (client) ERROR error.type=canceled gen_ai.operation.name=retrieval gen_ai.request.top_k=5
-    search (client) ERROR db.operation.name=SELECT db.query.summary=search error.type=canceled
+  retrieval documents (client) ERROR error.type=canceled gen_ai.data_source.id=documents gen_ai.operation.name=retrieval gen_ai.request.top_k=5
+    search (client) ERROR db.operation.name=SELECT db.query.summary=search db.system.name=vitrine error.type=canceled
 `},
 		{"tool call of the 2026 era", func(ts *testServer) {
 			ts.do("POST", "/mcp", `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"search_docs","arguments":{"query":"alpha"},"_meta":{
@@ -157,9 +156,9 @@ GET /search (server) client.address=127.0.0.1 error=context canceled http.reques
 POST /mcp (server) client.address=127.0.0.1 hits=1 http.request.method=POST http.response.status_code=200 http.route=/mcp mcp_client=tester 1 mcp_method=tools/call tool=search_docs url.path=/mcp url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
   tools/call search_docs (server) gen_ai.operation.name=execute_tool gen_ai.tool.name=search_docs jsonrpc.request.id=7 mcp.method.name=tools/call mcp.protocol.version=2026-07-28 network.transport=tcp
     execute_tool search_docs (internal) gen_ai.tool.name=search_docs
-      retrieval documents (client) gen_ai.operation.name=retrieval gen_ai.request.top_k=5 hits=1
-        embeddings hashed-512 (client) gen_ai.operation.name=embeddings vitrine.embedding.kind=query
-        search (client) db.operation.name=SELECT db.query.summary=search
+      retrieval documents (client) gen_ai.data_source.id=documents gen_ai.operation.name=retrieval gen_ai.request.top_k=5 hits=1
+        embeddings hashed-512 (client) gen_ai.operation.name=embeddings gen_ai.provider.name=vitrine vitrine.embedding.kind=query
+        search (client) db.operation.name=SELECT db.query.summary=search db.system.name=vitrine
         rank (internal) 
 `},
 		{"tool call of the initialize era that fails", func(ts *testServer) {
@@ -169,13 +168,13 @@ POST /mcp (server) client.address=127.0.0.1 hits=1 http.request.method=POST http
 POST /mcp (server) client.address=127.0.0.1 error=no document "none.md": look for it with search_docs, or list_documents {"prefix":""} http.request.method=POST http.response.status_code=200 http.route=/mcp mcp_method=tools/call tool=get_document url.path=/mcp url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
   tools/call get_document (server) ERROR error.type=tool_error gen_ai.operation.name=execute_tool gen_ai.tool.name=get_document jsonrpc.request.id=a mcp.method.name=tools/call mcp.protocol.version=2025-11-25 network.transport=tcp
     execute_tool get_document (internal) ERROR error.type=tool_error gen_ai.tool.name=get_document
-      document (client) db.operation.name=SELECT db.query.summary=document error.type=404
-      list (client) db.operation.name=SELECT db.query.summary=list
+      document (client) db.operation.name=SELECT db.query.summary=document db.system.name=vitrine error.type=404
+      list (client) db.operation.name=SELECT db.query.summary=list db.system.name=vitrine
 `},
 		{"not found", func(ts *testServer) { ts.get("/documents/none.md", parent) }, 3, `
 GET /documents/{id...} (server) client.address=127.0.0.1 error=no such document: GET /documents lists them http.request.method=GET http.response.status_code=404 http.route=/documents/{id...} url.path=/documents/none.md url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
-  document (client) db.operation.name=SELECT db.query.summary=document error.type=404
-  list (client) db.operation.name=SELECT db.query.summary=list
+  document (client) db.operation.name=SELECT db.query.summary=document db.system.name=vitrine error.type=404
+  list (client) db.operation.name=SELECT db.query.summary=list db.system.name=vitrine
 `},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -288,7 +287,6 @@ func TestTracingSendsOTLP(t *testing.T) {
 		}
 	}))
 	defer collector.Close()
-	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
 	ts := newTestServer(t,
 		"OTEL_TRACE_SAMPLE_RATE=1",
 		"OTEL_EXPORTER_OTLP_ENDPOINT="+collector.URL,
@@ -327,17 +325,17 @@ func (e brokenExporter) Shutdown(context.Context) error { return nil }
 func TestTracingCountsEveryLoss(t *testing.T) {
 	t.Parallel()
 	logs := new(logBuffer)
-	cfg := new(settings)
+	cfg := testSettings(t)
 	rec := &record{stages: make([]stageRecord, 2), start: time.Now()}
 	for i := range rec.stages {
 		rec.stages[i].parent = -1
 	}
 	t.Run("failed", func(t *testing.T) {
-		e := startTraceExport(brokenExporter{}, resource.Empty(), newLogger(logs, newLogLevel(0), cfg))
+		e := startTraceExport(brokenExporter{}, cfg, newLogger(logs, newLogLevel(0), cfg))
 		for range 10 {
 			e.add(rec)
 		}
-		e.close(10 * time.Second)
+		e.close(2 * time.Second)
 		if failed, dropped := e.failed.Load(), e.dropped.Load(); failed != 30 || dropped != 0 {
 			t.Errorf("%d failed, %d dropped, want 30 and 0", failed, dropped)
 		}
@@ -347,7 +345,7 @@ func TestTracingCountsEveryLoss(t *testing.T) {
 	})
 	t.Run("dropped", func(t *testing.T) {
 		hang := make(chan struct{})
-		e := startTraceExport(brokenExporter{hang}, resource.Empty(), newLogger(logs, newLogLevel(0), cfg))
+		e := startTraceExport(brokenExporter{hang}, cfg, newLogger(logs, newLogLevel(0), cfg))
 		const records = 2 * traceQueueRecords
 		for range records {
 			e.add(rec)
@@ -382,7 +380,7 @@ func TestTracingNamesADatabaseErrorByItsCode(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, spans)
 		}
 	}
-	want := `db_query_summary="search",error_type="42P01"} 1`
+	want := `db_query_summary="search",db_system_name="postgresql",error_type="42P01"} 1`
 	if !strings.Contains(ts.get("/metrics").body, want) {
 		t.Errorf("/metrics has no %s", want)
 	}
@@ -396,7 +394,6 @@ func TestTracingReachesJaeger(t *testing.T) {
 	if otlp == "" || query == "" {
 		t.Skip("JAEGER_OTLP and JAEGER_QUERY name no Jaeger")
 	}
-	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp)
 	ts := newTestServer(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+otlp, "OTEL_TRACE_SAMPLE_RATE=1")
 	ts.put("a.md", "# Alpha")
 	id := ts.get("/search?q=alpha").header.Get("X-Correlation-ID")

@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	maxBlockDepth = 64      // blocks that are nested deeper are text
-	maxBlocks     = 1 << 18 // the text after so many blocks belongs to the last one
+	maxBlockDepth  = 64      // blocks that are nested deeper are text
+	maxBlocks      = 1 << 18 // the text after so many blocks belongs to the last one
+	maxDefinitions = 20_000  // further ones are text, because each costs a search of an expression
 )
 
 type blockKind uint8
@@ -109,6 +110,8 @@ type blockParser struct {
 	text  string
 	open  []*block // the blocks that the next line may continue, from the document to the innermost
 	count int      // of blocks
+
+	definitions int // link definitions found so far
 
 	// The current line.
 	number int
@@ -300,12 +303,13 @@ func (p *blockParser) takeDefinitions(paragraph, parent *block) {
 	}
 	content := paragraph.content(p.text)
 	rest := content
-	for strings.HasPrefix(rest, "[") {
+	for strings.HasPrefix(rest, "[") && p.definitions < maxDefinitions {
 		n := definitionLength(rest)
 		if n == 0 {
 			break
 		}
 		rest = rest[n:]
+		p.definitions++
 	}
 	taken := strings.Count(content[:len(content)-len(rest)], "\n")
 	if rest == "" {

@@ -344,10 +344,12 @@ func (p *postgres) reindex(ctx context.Context) error {
 // migrations bring an older schema to that of schema.sql. They change nothing in a current one.
 var migrations = []string{
 	`ALTER TABLE documents ADD COLUMN IF NOT EXISTS title_key bigint NOT NULL DEFAULT 0`,
+	`ALTER TABLE documents ADD COLUMN IF NOT EXISTS indexed int NOT NULL DEFAULT 0`,
 	`ALTER TABLE chunks ADD COLUMN IF NOT EXISTS slug text NOT NULL DEFAULT ''`,
 	`CREATE TABLE IF NOT EXISTS words (word text COLLATE "C" PRIMARY KEY, term int NOT NULL)`,
 	`CREATE INDEX IF NOT EXISTS words_term ON words (term)`,
 	`CREATE INDEX IF NOT EXISTS documents_title ON documents (title_key)`,
+	`CREATE INDEX IF NOT EXISTS documents_indexed ON documents (indexed) WHERE indexed > 0`,
 	`CREATE INDEX IF NOT EXISTS documents_etag ON documents (etag)`,
 }
 

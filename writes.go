@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"net/http"
 	"slices"
 
 	"github.com/lib/pq"
@@ -199,8 +200,8 @@ func (tx *transaction) store(
 // insertDocument inserts the row of d, without its chunks.
 func (tx *transaction) insertDocument(ctx context.Context, d *document, source string) error {
 	return tx.exec(ctx, `
-		INSERT INTO documents (id, title, title_key, text, etag, bytes, chunks, source, updated)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		INSERT INTO documents (id, title, title_key, text, etag, bytes, chunks, indexed, source, updated)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
 		d.id,
 		d.title,
 		int64(titleKey(d.title)),
@@ -208,6 +209,7 @@ func (tx *transaction) insertDocument(ctx context.Context, d *document, source s
 		d.etag,
 		len(d.text),
 		len(d.chunks),
+		d.indexed,
 		source,
 		d.updated)
 }
@@ -341,4 +343,18 @@ func (tx *transaction) recordChange(
 		chunks,
 		tx.replica,
 		pq.Array(ids))
+}
+
+// maxQuickChunks is how many chunks a database of usual speed stores in a second or two.
+const maxQuickChunks = 4000
+
+// tooManyChunks returns err, or if it says that time ran out over a document of very many chunks, what the client can do
+// about it: trying again would not help.
+func tooManyChunks(d *document, err error) error {
+	if len(d.chunks) <= maxQuickChunks || errorType(err) != classTimeout {
+		return err
+	}
+	return userErrorf(http.StatusRequestEntityTooLarge,
+		"the document has %d passages, which the database does not store in %v: split it into documents of at most %d",
+		len(d.chunks), handlerBudget, maxQuickChunks)
 }

@@ -5,13 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-browser=$(command -v chromium || command -v chromium-headless-shell || true)
-if [[ -z $browser ]]; then
-  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core > /dev/null
-  browser=$(command -v chromium)
-fi
-command -v npm > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs npm > /dev/null; }
-[[ -d node_modules/playwright-core ]] || npm ci --no-audit --no-fund --loglevel=error
+source chromium.sh
 
 work=$(mktemp -d)
 started=()

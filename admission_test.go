@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestAdmissionRefusesBeyondItsQueue(t *testing.T) {
+	t.Parallel()
+	a := newAdmission(2)
+	a.maxWait = time.Hour
+	var leave []func()
+	for range 2 {
+		left, err := a.enter(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		leave = append(leave, left)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	waited := make(chan error, 2)
+	for range 2 {
+		go func() {
+			_, err := a.enter(ctx)
+			waited <- err
+		}()
+	}
+	waitFor(t, "two that wait", func() bool { waiting, _ := a.stats(); return waiting == 2 })
+	if _, err := a.enter(t.Context()); !errors.Is(err, errBusy) {
+		t.Errorf("the fifth: %v", err)
+	}
+
+	leave[0]()
+	if err := <-waited; err != nil {
+		t.Errorf("after one has left: %v", err)
+	}
+	cancel()
+	if err := <-waited; !errors.Is(err, context.Canceled) {
+		t.Errorf("whose client has gone: %v", err)
+	}
+	a.maxWait = 0
+	if _, err := a.enter(t.Context()); !errors.Is(err, errBusy) {
+		t.Errorf("that has waited too long: %v", err)
+	}
+	if waiting, refused := a.stats(); waiting != 0 || refused != 2 {
+		t.Errorf("%d wait, %d were refused", waiting, refused)
+	}
+}
+
+// TestSearchesAreRefusedAtOnceUnderOverload holds all slots, so that it does not depend on the machine's speed.
+func TestSearchesAreRefusedAtOnceUnderOverload(t *testing.T) {
+	t.Parallel()
+	s := newMCPServer(t, goldenDocuments, func(s *server) { s.admission.maxWait = time.Hour })
+	a := s.admission
+	for range cap(a.slots) {
+		a.slots <- struct{}{}
+	}
+	var waiting sync.WaitGroup
+	for range a.maxWaiting {
+		waiting.Go(func() {
+			if got := s.get("/search?q=install"); got.status != http.StatusOK {
+				t.Errorf("a search that waited: %d %s", got.status, got.body)
+			}
+		})
+	}
+	waitFor(t, "a full queue", func() bool { n, _ := a.stats(); return n == a.maxWaiting })
+
+	for _, path := range []string{"/search?q=install", "/search?q=inst&partial=1", "/search?q=%22to+install%22"} {
+		got := s.get(path)
+		if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") != "1" {
+			t.Errorf("%s: %d %v", path, got.status, got.header)
+		}
+	}
+	tool := s.rpc("tools/call", map[string]any{"name": "search_docs", "arguments": map[string]string{"query": "install"}})
+	if !strings.Contains(tool.body, `"isError":true`) || !strings.Contains(tool.body, "too many searches") {
+		t.Error(tool.body)
+	}
+	for _, path := range []string{"/livez", "/readyz", "/metrics", "/documents", "/documents/guide/install.md"} {
+		if got := s.get(path); got.status != http.StatusOK {
+			t.Errorf("%s: %d", path, got.status)
+		}
+	}
+	metrics := s.get("/metrics").body
+	for _, want := range []string{"vitrine_admission_refused_total 4\n", fmt.Sprintf("vitrine_admission_waiting %d\n", a.maxWaiting)} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("no %q in the metrics", want)
+		}
+	}
+
+	for range cap(a.slots) {
+		a.leave()
+	}
+	waiting.Wait()
+	if got := s.get("/search?q=install"); got.status != http.StatusOK {
+		t.Errorf("after the overload: %d", got.status)
+	}
+}

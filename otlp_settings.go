@@ -1,0 +1,274 @@
+package main
+
+// The variables of the trace exporter, OTEL_EXPORTER_OTLP_*, and the resource attributes. OpenTelemetry's SDK reads them
+// too, but it prints a value that it does not understand, and goes on without it. So they are checked first.
+
+import (
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	defaultOTLPEndpoint = "http://localhost:4318"
+
+	// defaultOTLPTimeout is how long the collector may take to answer.
+	defaultOTLPTimeout = 5 * time.Second
+)
+
+// otlpPrefixes begin the names of the exporter's variables: those for all signals, and those for traces, which win.
+var otlpPrefixes = []string{"OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_TRACES_"}
+
+// otlpSettings is what the exporter does not take from its variables itself.
+type otlpSettings struct {
+	url     string      // where traces are sent
+	tls     *tls.Config // nil: Go's defaults
+	timeout time.Duration
+}
+
+// otlpCheck is one of the exporter's variables. check returns what its value is not. No error shows a value, because
+// most of them can be secret.
+type otlpCheck struct {
+	suffix  string
+	example string
+	check   func(value string) error
+}
+
+var otlpChecks = []otlpCheck{
+	{"ENDPOINT", "http://127.0.0.1:4318", checkEndpoint},
+	{"HEADERS", "Authorization=Bearer%20a-token", checkHeaders},
+	{"CERTIFICATE", "/etc/ssl/collector.pem", checkCertificate},
+	{"CLIENT_CERTIFICATE", "/etc/ssl/vitrine.pem", checkReadable},
+	{"CLIENT_KEY", "/etc/ssl/vitrine.key", checkReadable},
+	{"INSECURE", "true", checkInsecure},
+	{"COMPRESSION", "gzip", checkCompression},
+	{"TIMEOUT", "5000", checkMilliseconds},
+}
+
+// otlpValue returns the value that applies to traces and the name of its variable, or two empty strings.
+func otlpValue(env map[string]string, suffix string) (name, value string) {
+	for _, prefix := range otlpPrefixes {
+		if text := strings.TrimSpace(env[prefix+suffix]); text != "" {
+			name = prefix + suffix
+			value = text
+		}
+	}
+	return name, value
+}
+
+// isTraceExporterOption reports whether the trace exporter heeds the variable. Of the protocols it speaks those over HTTP.
+func isTraceExporterOption(name, value string) bool {
+	for _, prefix := range otlpPrefixes {
+		suffix, _ := strings.CutPrefix(name, prefix)
+		if suffix == "PROTOCOL" {
+			return value == "http/protobuf" || value == "http/json"
+		}
+		isChecked := func(c otlpCheck) bool { return c.suffix == suffix }
+		if slices.ContainsFunc(otlpChecks, isChecked) {
+			return true
+		}
+	}
+	return false
+}
+
+// hasEndpoint reports whether a collector is named.
+func hasEndpoint(env map[string]string) bool {
+	name, _ := otlpValue(env, "ENDPOINT")
+	return name != ""
+}
+
+// readOTLP checks all variables of the exporter, and returns what the program itself needs of them.
+func readOTLP(env map[string]string) (otlpSettings, []error) {
+	var problems []error
+	for _, c := range otlpChecks {
+		for _, prefix := range otlpPrefixes {
+			name := prefix + c.suffix
+			value := strings.TrimSpace(env[name])
+			if value == "" {
+				continue
+			}
+			if err := c.check(value); err != nil {
+				problems = append(problems, fmt.Errorf("%s is %w; for example %s=%s", name, err, name, c.example))
+			}
+		}
+	}
+	if len(problems) > 0 {
+		return otlpSettings{}, problems
+	}
+
+	cfg := otlpSettings{
+		url:     tracesURL(env),
+		timeout: defaultOTLPTimeout,
+	}
+	if _, text := otlpValue(env, "TIMEOUT"); text != "" {
+		ms, _ := strconv.Atoi(text) // checkMilliseconds has accepted it
+		cfg.timeout = time.Duration(ms) * time.Millisecond
+	}
+	return cfg, cfg.readTLS(env)
+}
+
+// tracesURL returns where traces are sent. The endpoint for all signals is a base URL, the one for traces is complete.
+func tracesURL(env map[string]string) string {
+	name, endpoint := otlpValue(env, "ENDPOINT")
+	if name == otlpPrefixes[1]+"ENDPOINT" {
+		return endpoint
+	}
+	base := cmp.Or(endpoint, defaultOTLPEndpoint)
+	u, err := url.Parse(base)
+	if err != nil { // checkEndpoint has accepted it
+		return base
+	}
+	return u.JoinPath("v1/traces").String()
+}
+
+// readTLS reads the certificates. It refuses what would send the headers, and with them a token, in plain text though
+// encryption is asked for.
+func (c *otlpSettings) readTLS(env map[string]string) []error {
+	insecureName, insecure := otlpValue(env, "INSECURE")
+	rootsName, roots := otlpValue(env, "CERTIFICATE")
+	certName, cert := otlpValue(env, "CLIENT_CERTIFICATE")
+	keyName, key := otlpValue(env, "CLIENT_KEY")
+
+	isPlaintext := strings.HasPrefix(strings.ToLower(c.url), "http:")
+
+	var problems []error
+	add := func(format string, args ...any) {
+		problems = append(problems, fmt.Errorf(format, args...))
+	}
+	if strings.EqualFold(insecure, "true") && !isPlaintext {
+		add("%s=true would send spans and headers to an https endpoint in plain text; "+
+			"leave it out, or name an http endpoint", insecureName)
+	}
+	if encrypted := cmp.Or(rootsName, certName, keyName); encrypted != "" && isPlaintext {
+		add("%s needs an https endpoint; for example OTEL_EXPORTER_OTLP_ENDPOINT=https://collector:4318", encrypted)
+	}
+	if (cert == "") != (key == "") {
+		add("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY must be set together")
+	}
+	if len(problems) > 0 || roots == "" && cert == "" {
+		return problems
+	}
+
+	c.tls = new(tls.Config)
+	if roots != "" {
+		pool, err := readCertificates(roots)
+		if err != nil {
+			add("%s is %w", rootsName, err)
+		}
+		c.tls.RootCAs = pool
+	}
+	if cert != "" {
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			add("%s and %s are not a certificate and its private key in PEM", certName, keyName)
+		}
+		c.tls.Certificates = []tls.Certificate{pair}
+	}
+	return problems
+}
+
+func checkEndpoint(value string) error {
+	u, err := url.Parse(value)
+	if err != nil || u.Host == "" || !strings.EqualFold(u.Scheme, "http") && !strings.EqualFold(u.Scheme, "https") {
+		return errors.New("not a URL http://HOST:PORT or https://HOST:PORT")
+	}
+	if u.User != nil {
+		return errors.New("a URL with a user: the exporter would not send it, so use OTEL_EXPORTER_OTLP_HEADERS")
+	}
+	return nil
+}
+
+// checkHeaders checks a list KEY=VALUE,KEY=VALUE with percent-encoded values.
+func checkHeaders(value string) error {
+	malformed := errors.New("not a list of headers KEY=VALUE with commas between them and percent-encoded values")
+	for pair := range strings.SplitSeq(value, ",") {
+		name, text, found := strings.Cut(pair, "=")
+		text, err := url.PathUnescape(text)
+		if !found || err != nil || !isHeaderName(strings.TrimSpace(name)) || strings.ContainsFunc(text, isControl) {
+			return malformed
+		}
+	}
+	return nil
+}
+
+// isHeaderName reports whether s is a token of RFC 9110, 5.6.2.
+func isHeaderName(s string) bool {
+	isOther := func(r rune) bool {
+		isAlphanumeric := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
+		return !isAlphanumeric && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
+	}
+	return s != "" && !strings.ContainsFunc(s, isOther)
+}
+
+// isControl reports whether r is a control character, which a header cannot carry.
+func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
+
+func checkReadable(value string) error {
+	_, err := os.ReadFile(value) //nolint:gosec // the operator names the file
+	if err != nil {
+		return errors.New("not a file that can be read")
+	}
+	return nil
+}
+
+func checkCertificate(value string) error {
+	_, err := readCertificates(value)
+	return err
+}
+
+// readCertificates reads a file of certificates in PEM.
+func readCertificates(name string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(name) //nolint:gosec // the operator names the file
+	if err != nil {
+		return nil, errors.New("not a file that can be read")
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, errors.New("not a file with a certificate in PEM")
+	}
+	return pool, nil
+}
+
+func checkInsecure(value string) error {
+	_, err := parseBool(strings.ToLower(value))
+	return err
+}
+
+func checkCompression(value string) error {
+	if value != "gzip" && value != "none" {
+		return errors.New("not gzip or none")
+	}
+	return nil
+}
+
+func checkMilliseconds(value string) error {
+	ms, err := strconv.Atoi(value)
+	if err != nil || ms < 1 || ms > 60_000 {
+		return errors.New("not a number of milliseconds from 1 to 60000")
+	}
+	return nil
+}
+
+// parseAttributes parses OTEL_RESOURCE_ATTRIBUTES: a list KEY=VALUE,KEY=VALUE with percent-encoded values. The last of
+// several values counts.
+func parseAttributes(value string) (map[string]string, error) {
+	attributes := make(map[string]string)
+	for _, pair := range splitList(value) {
+		name, text, found := strings.Cut(pair, "=")
+		name = strings.TrimSpace(name)
+		text, err := url.PathUnescape(strings.TrimSpace(text))
+		if !found || err != nil || name == "" {
+			return nil, errors.New("not a list KEY=VALUE with commas between the pairs and percent-encoded values")
+		}
+		attributes[name] = text
+	}
+	return attributes, nil
+}
