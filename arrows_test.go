@@ -34,7 +34,7 @@ var layers = []layer{
 	{"views", []string{"console", "log", "outcomes", "families", "metrics", "spans", "collector", "traces", "gauges", "waterfall", "recorder"}, []string{"foundation", "record"}},
 	{"observability", []string{"response", "observe", "slowtrace", "pprof"}, []string{"foundation", "record", "views"}},
 	{"text", []string{"stem", "fold", "runs", "words", "terms", "spelling", "question", "correction", "embed", "embed_api", "embed_remote"}, []string{"foundation", "record"}},
-	{"documents", []string{"lines", "fields", "yaml", "toml", "frontmatter", "tree", "callouts", "leaves", "blocks", "inline", "pieces", "budget", "markdown", "links", "documents", "store", "leftout", "durable", "notify_linux", "scan", "folder"}, []string{"foundation", "record", "observability", "text"}},
+	{"documents", []string{"lines", "fields", "yaml", "toml", "frontmatter", "tree", "callouts", "leaves", "blocks", "tags", "inline", "pieces", "budget", "markdown", "links", "documents", "store", "leftout", "durable", "notify_linux", "scan", "folder"}, []string{"foundation", "record", "observability", "text"}},
 	{"memory", []string{"index", "vectors", "corpus", "ranking", "fusion", "memory"}, []string{"foundation", "record", "observability", "text", "documents"}},
 	{"database", []string{"frequencies", "dberrors", "postgres", "dbhealth", "replicas", "writes", "rank_sql", "search", "queries", "upkeep"}, []string{"foundation", "record", "observability", "text", "documents"}},
 	{"rendering", []string{"markup", "targets", "inlines", "emphasis", "brackets", "autolinks", "phrases", "render_inlines", "render_leaves", "render", "contents"}, []string{"text", "documents"}},

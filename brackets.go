@@ -210,15 +210,18 @@ func inlineLinkTail(s string) (found link, n int) {
 }
 
 // templateTarget is a reference to a document by a tag of Hugo or Jekyll.
-var templateTarget = regexp.MustCompile(`^\{\{[<%]\s*(?:rel)?ref\s+["` + "`" + `]([^"` + "`" + `{}]+)["` + "`" + `]\s*[>%]\}\}` +
-	`|^\{%\s*link\s+(\S+)\s*%\}`)
+var templateTarget = regexp.MustCompile(`^(?:\{\{[<%]\s*(?:rel)?ref\s+["` + "`" + `]([^"` + "`" + `{}]+)["` + "`" + `]\s*[>%]\}\}` +
+	`|\{%\s*link\s+(\S+)\s*%\})`)
 
 func spaceLength(s string) int { return len(s) - len(strings.TrimLeft(s, " \t\n")) }
 
 // linkTarget returns the destination that s begins with, which may be empty.
 func linkTarget(s string) (target string, n int, ok bool) {
-	if found := templateTarget.FindStringSubmatch(firstBytes(s, maxLabelBytes)); found != nil {
-		return found[1] + found[2], len(found[0]), true
+	if strings.HasPrefix(s, "{") {
+		found := templateTarget.FindStringSubmatch(firstBytes(s, maxLabelBytes))
+		if found != nil {
+			return found[1] + found[2], len(found[0]), true
+		}
 	}
 	if strings.HasPrefix(s, "<") {
 		for i := 1; i < len(s); i++ {

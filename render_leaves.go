@@ -170,10 +170,12 @@ func (r *renderer) row(b *block, i int, name string, alignments []string) {
 		switch {
 		case column < len(cells):
 			cell = cells[column]
-		case r.padded >= maxPaddedCells:
-			continue
-		default:
+		case r.padded < maxPaddedCells:
 			r.padded++
+		default: // a few short rows of a very wide table would make a page of any length
+			r.end()
+			r.newline()
+			return
 		}
 		r.begin(name, "align", align)
 		r.inlines(strings.ReplaceAll(cell, `\|`, "|"))

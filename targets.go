@@ -42,8 +42,11 @@ type pageTargets struct {
 // link returns the address to which a link with that target leads, or "" if it leads nowhere.
 func (t pageTargets) link(target string) string {
 	target = withoutControls(target)
-	if isWebAddress(target) || strings.HasPrefix(target, "#") {
+	if strings.HasPrefix(target, "#") {
 		return target
+	}
+	if isWebAddress(target) {
+		return webAddress(target)
 	}
 	if scheme := addressScheme.FindStringSubmatch(target); scheme != nil {
 		if slices.Contains(linkSchemes, strings.ToLower(scheme[1])) {
@@ -111,6 +114,20 @@ func (t pageTargets) resolve(target string) (name, fragment string) {
 func isWebAddress(address string) bool {
 	lower := strings.ToLower(firstBytes(address, len("https://")))
 	return strings.HasPrefix(lower, "http://") || strings.HasPrefix(lower, "https://") || strings.HasPrefix(address, "//")
+}
+
+// webAddress returns an address of another host, or "" if its host is none.
+func webAddress(address string) string {
+	_, rest, _ := strings.Cut(address, "//")
+	end := strings.IndexAny(rest, "/?#\\")
+	if end < 0 {
+		end = len(rest)
+	}
+	u, err := url.Parse("http://" + rest[:end])
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	return address
 }
 
 // withoutControls removes what browsers ignore in an address: control characters, and spaces around it.

@@ -103,6 +103,7 @@ function showSigned() {
   $('sign-in').after(h('form', {action: root + 'signout', method: 'post'}, h('button', {class: 'plain', id: 'sign-out'}, 'Sign out')));
 }
 
+const isSigned = () => !['', 'never'].includes(document.documentElement.dataset.signed);
 $('sign-in').hidden = document.documentElement.dataset.signed !== '';
 $('sign-in').onclick = async () => { if (await askToken('With API_TOKEN you search and read, with ADMIN_TOKEN you also see requests.')) location.reload(); };
 
@@ -118,7 +119,7 @@ async function copy(text, button, done) {
     if (done) button.textContent = done;
     button.classList.add('copied');
   } catch { if (done) button.textContent = 'Not allowed'; }
-  setTimeout(() => { button.textContent = before; button.classList.remove('copied'); }, 1500);
+  setTimeout(() => { if (done) button.textContent = before; button.classList.remove('copied'); }, 1500);
 }
 
 // matcherOf returns a pattern that marks the words of a query. It matches the beginning of a word, because the server also finds
@@ -552,7 +553,7 @@ function route() {
   $('main').classList.toggle('wide', isStatus);
   if (isStatus) {
     document.title = `Status – ${site}`;
-    if (hasAdmin && !isClosed) drawCalls();
+    if (hasAdmin && isSigned()) drawCalls();
     return;
   }
   if (document.activeElement !== $('q')) $('q').value = q;
@@ -577,7 +578,7 @@ async function startSearchPage() {
     event.preventDefault();
     $('results').querySelector('.hits a')?.click();
   });
-  $('copy-connect').onclick = event => copy($('connect').textContent, event.currentTarget, '✓');
+  $('copy-connect').onclick = event => copy($('connect').textContent, event.currentTarget);
   if (!hasSearch) {
     $('search').hidden = $('hints').hidden = true;
     $('agents').textContent = 'This is ADMIN_ADDR. To search the documents, open ADDR.';
