@@ -31,6 +31,8 @@ type call struct {
 	session *stream // on /sse, else nil
 	urls    addresses
 
+	shared sharedText // of the response; empty: the response has all of its text
+
 	// answer is an empty buffer for the text of a tool's answer. It is released once the response is encoded.
 	answer *bytes.Buffer
 }

@@ -6,6 +6,7 @@ package main
 import (
 	"cmp"
 	"context"
+	_ "embed"
 	"fmt"
 	"io"
 	"net"
@@ -27,6 +28,7 @@ var commands = map[string]string{
 	"v":       "version",
 	"version": "version",
 	"health":  "health",
+	"check":   "check",
 	"reindex": "reindex",
 }
 
@@ -48,6 +50,10 @@ func parseCommand(args []string) (command, error) {
 	first, rest := args[0], args[1:]
 	name, isCommand := commands[strings.TrimLeft(first, "-")]
 	switch {
+	case name == "check" && len(rest) == 1:
+		folder, err := folderCommand(rest[0])
+		folder.name = name
+		return folder, err
 	case len(rest) > 0:
 		return command{}, fmt.Errorf("unknown argument %q: one command or one folder is expected; "+
 			"for several folders vitrine api=./api,guide=./guide; %w", rest[0], errUsage)
@@ -64,7 +70,7 @@ func folderCommand(arg string) (command, error) {
 	isFolder := err == nil || strings.ContainsAny(arg, `/\=`) || arg == "."
 	if arg == "" || strings.HasPrefix(arg, "-") || !isFolder {
 		return command{}, fmt.Errorf("unknown argument %q: neither a folder nor a command "+
-			"(help, version, health, reindex); %w", arg, errUsage)
+			"(help, version, health, check, reindex); %w", arg, errUsage)
 	}
 	return command{folder: arg}, nil
 }
@@ -148,6 +154,9 @@ func shellQuote(text string) string {
 	}
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
+
+//go:embed main.go
+var manualSource string
 
 // printManual prints the package comment and the settings.
 func printManual(w io.Writer) error {

@@ -5,6 +5,8 @@
 //	vitrine help       print this manual; also -h
 //	vitrine version    print the version; also -v
 //	vitrine health     ask the local server with the same settings whether it is ready; exit with 0 if it is, else with 1
+//	vitrine check      report links that lead nowhere, what is left out, how questions.tsv is answered; also
+//	                   vitrine check FOLDER
 //	vitrine reindex    compute all vectors in DATABASE_URL again, then exit
 //
 // A command may be written with dashes: -health. Give it a folder of Markdown and search it with curl:
@@ -23,7 +25,6 @@ package main
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -40,9 +41,6 @@ import (
 // drainTimeout bounds how long a drain waits for requests in flight. It is longer than handlerBudget, so that they can
 // finish. Together with DRAIN_DELAY it should stay below Kubernetes' default grace period of 30 seconds.
 const drainTimeout = handlerBudget + 5*time.Second
-
-//go:embed main.go
-var manualSource string
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -86,10 +84,13 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	switch command.name {
 	case "health":
 		return checkHealth(ctx, cfg, stdout)
-	case "":
+	case "", "check":
 		if err := cfg.checkFolders(); err != nil {
 			return err
 		}
+	}
+	if command.name == "check" {
+		return checkDocuments(ctx, cfg, stdout)
 	}
 	return startServer(ctx, command, cfg, env, stdout)
 }

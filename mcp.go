@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -90,13 +91,15 @@ func (s *server) respond(
 		// Headers such as Retry-After do not fit another status than the problem's own.
 		p = problem{}
 	}
-	writeMessage(w, r, status, p, buf)
+	writeMessage(w, r, status, p, buf, c.shared)
 }
 
 // writeMessage writes the response in buf with the headers of p, which is zero without a problem. With
-// Content-Length the response needs no chunked encoding. A client that takes only events gets the response as one event.
+// Content-Length the response needs no chunked encoding; a shared text has an unknown length. A client that takes only events gets the response as one event.
 // Errors with their own status stay JSON, because clients read the body of such a status as text.
-func writeMessage(w http.ResponseWriter, r *http.Request, status int, p problem, buf *bytes.Buffer) {
+func writeMessage(
+	w http.ResponseWriter, r *http.Request, status int, p problem, buf *bytes.Buffer, shared sharedText,
+) {
 	h := w.Header()
 	p.setHeader(h)
 	if buf.Len() > 0 {
@@ -106,16 +109,17 @@ func writeMessage(w http.ResponseWriter, r *http.Request, status int, p problem,
 		data := buf.String()
 		buf.Reset()
 		writeEvent(buf, "message", data)
+		shared.at += buf.Len() - len(data) - len("\n\n")
 		h["Cache-Control"] = streamCache
 		h.Set("Content-Type", "text/event-stream")
 	}
-	if buf.Len() > 0 {
+	if buf.Len() > 0 && shared.text == "" {
 		h.Set("Content-Length", strconv.Itoa(buf.Len()))
 	}
 	w.WriteHeader(status)
 
 	// The report of the request says if the client has gone.
-	_, _ = w.Write(buf.Bytes())
+	_ = reply{buf.Bytes(), shared}.writeTo(w)
 }
 
 // answerBatch answers the messages in text one after the other. Each counts against the rate limit. buf is room for the
@@ -134,23 +138,49 @@ func (s *server) answerBatch(w http.ResponseWriter, r *http.Request, buf *bytes.
 		}
 	}
 
-	var responses [][]byte
+	out := batchWriter{w: w, r: r}
 	for _, text := range texts {
-		response := s.answerInBatch(r, text)
-		if len(response) > 0 {
-			responses = append(responses, response)
-		}
+		s.answerInBatch(r, &out, buf, text)
 	}
-
-	buf.Reset()
-	if responses == nil {
-		writeMessage(w, r, http.StatusAccepted, problem{}, buf)
+	if !out.hasBegun {
+		buf.Reset()
+		writeMessage(w, r, http.StatusAccepted, problem{}, buf, sharedText{})
 		return nil
 	}
-	fmt.Fprintf(buf, "[%s]", bytes.Join(responses, []byte(",")))
-	writeMessage(w, r, http.StatusOK, problem{}, buf)
+	out.write("]")
 	return nil
 }
+
+// maxBatchAnswer bounds the responses of a batch together.
+const maxBatchAnswer = 16 << 20
+
+var errBatchTooLarge = userErrorf(http.StatusRequestEntityTooLarge,
+	"the responses of this batch have more than %d MiB: send the rest in another one", maxBatchAnswer>>20)
+
+// batchWriter writes the responses of a batch as they are made.
+type batchWriter struct {
+	w        http.ResponseWriter
+	r        *http.Request
+	hasBegun bool
+	bytes    int  // written so far
+	isFull   bool // a response had no room
+}
+
+// add writes one response.
+func (b *batchWriter) add(one reply) {
+	b.bytes += one.bytes()
+	separator := ","
+	if !b.hasBegun {
+		b.hasBegun = true
+		b.w.Header()["Content-Type"] = jsonType
+		b.w.WriteHeader(http.StatusOK)
+		separator = "["
+	}
+	b.write(separator)
+	_ = one.writeTo(b.w) // the report of the request says if the client has gone
+}
+
+func (b *batchWriter) write(text string) { _, _ = io.WriteString(b.w, text) }
 
 // parseBatch returns the messages of a batch. version is that of the header.
 func parseBatch(text []byte, version string) ([]json.RawMessage, error) {
@@ -172,17 +202,33 @@ func parseBatch(text []byte, version string) ([]json.RawMessage, error) {
 	return texts, nil
 }
 
-// answerInBatch returns the response to one message of a batch, empty for a notification.
-func (s *server) answerInBatch(r *http.Request, text []byte) []byte {
+// answerInBatch answers one message of a batch. buf is room for the response. After a response without room, all
+// further ones are errors, which are small.
+func (s *server) answerInBatch(r *http.Request, out *batchWriter, buf *bytes.Buffer, text []byte) {
 	c, err := parseCall(text, r.Header)
 	c.urls = s.addresses(r)
-	if err == nil && c.isRequest() && c.Method == "initialize" {
+	switch {
+	case err != nil:
+	case c.isRequest() && c.Method == "initialize":
 		err = rpcErrorf(codeInvalidRequest,
 			"initialize must not be part of a batch")
+	case c.isRequest() && out.isFull:
+		err = errBatchTooLarge
 	}
-	var response bytes.Buffer
-	s.answer(r.Context(), &response, c, err)
-	return response.Bytes()
+
+	s.answer(r.Context(), buf, c, err)
+	if buf.Len() == 0 {
+		return
+	}
+	one := reply{buf.Bytes(), c.shared}
+	if out.bytes+one.bytes() <= maxBatchAnswer || out.isFull {
+		out.add(one)
+		return
+	}
+	out.isFull = true
+	c.shared = sharedText{}
+	writeRPCError(buf, c, reportError(r.Context(), errBatchTooLarge))
+	out.add(reply{encoded: buf.Bytes()})
 }
 
 // listen opens the stream of subscriptions/listen, the modern notification stream. Its first event lists the granted
@@ -192,11 +238,17 @@ func (s *server) listen(r *http.Request, c *call) (*stream, error) {
 		return nil, errNotAcceptable
 	}
 
+	const maxListenID = 1024 // it is part of each notification
+	if len(c.ID) > maxListenID {
+		return nil, rpcErrorf(codeInvalidRequest, "id must have at most %d bytes", maxListenID)
+	}
 	wanted := paramsAs[listenParams](c.message).Notifications
 	st := newStream(streamableHTTP)
 	st.lists = wanted.ResourcesListChanged
-	if err := st.subscribe(wanted.ResourceSubscriptions...); err != nil {
-		return nil, err
+	for _, uri := range wanted.ResourceSubscriptions {
+		if _, ok := documentID(uri); !ok {
+			return nil, noSuchURI(uri)
+		}
 	}
 
 	id := string(c.ID)
@@ -215,6 +267,10 @@ func (s *server) listen(r *http.Request, c *call) (*stream, error) {
 	st.goodbye = goodbye.Bytes()
 
 	if err := s.openStream(r, st); err != nil {
+		return nil, err
+	}
+	if err := s.streams.subscribe(st, wanted.ResourceSubscriptions...); err != nil {
+		s.streams.end(st)
 		return nil, err
 	}
 
@@ -334,7 +390,7 @@ func (s *server) handleMessages(w http.ResponseWriter, r *http.Request) error {
 	s.answer(ctx, buf, c, nil)
 	isAwaited := st.endCall(string(c.ID))
 	if isAwaited && buf.Len() > 0 {
-		st.send(buf.Bytes())
+		st.send(newReply(buf, c.shared))
 	}
 	w.WriteHeader(http.StatusAccepted)
 	return nil

@@ -105,13 +105,19 @@ func (s *server) answer(
 	}
 
 	p = reportError(ctx, err)
+	writeRPCError(buf, c, p)
+	return c.errorStatus(p), p
+}
+
+// writeRPCError sets buf to the error response to c.
+func writeRPCError(buf *bytes.Buffer, c *call, p problem) {
+	buf.Reset()
 	response := errorResponse{
 		JSONRPC: "2.0",
 		ID:      c.id(),
 		Error:   rpcError{p.code, p.message, p.data},
 	}
 	_ = encodeJSON(buf, response) // cannot fail: it has only strings and numbers
-	return c.errorStatus(p), p
 }
 
 // callMethod calls c's method if its era has it. Only a failed tool has a result beside an error.
@@ -144,7 +150,9 @@ func (s *server) appendResult(buf *bytes.Buffer, c *call, result any) error {
 		s.appendCacheHint(buf, methods[c.Method].ttl)
 	}
 	brace := buf.Len()
-	if err := encodeJSON(buf, result); err != nil {
+	if large, isShared := result.(sharedResource); isShared {
+		c.shared = large.appendTo(buf)
+	} else if err := encodeJSON(buf, result); err != nil {
 		return err
 	}
 	if c.isModern() {

@@ -103,6 +103,9 @@ func (s *server) readResource(ctx context.Context, c *call) (any, error) {
 		return nil, err
 	}
 
+	if len(d.text) >= minSharedBytes {
+		return sharedResource{uri, mediaType(d.id), d.text, c.urls.of(d.id, "")}, nil
+	}
 	contents := map[string]any{
 		"uri":      uri,
 		"mimeType": mediaType(d.id),
@@ -110,6 +113,17 @@ func (s *server) readResource(ctx context.Context, c *call) (any, error) {
 		"_meta":    map[string]string{"url": c.urls.of(d.id, "")},
 	}
 	return map[string]any{"contents": []any{contents}}, nil
+}
+
+// sharedResource is the result of resources/read for a large document.
+type sharedResource struct{ uri, mimeType, text, url string }
+
+// appendTo appends the result to buf, but for the text, and returns the text with its place.
+func (r sharedResource) appendTo(buf *bytes.Buffer) sharedText {
+	buf.WriteString(`{"contents":[{"_meta":{"url":` + mustJSON(r.url) + `},"mimeType":` + mustJSON(r.mimeType) + `,"text":`)
+	at := buf.Len()
+	buf.WriteString(`,"uri":` + mustJSON(r.uri) + `}]}`)
+	return sharedText{r.text, at}
 }
 
 // documentByURI returns the document with this URI, or errNotFound.
@@ -124,7 +138,7 @@ func (s *server) documentByURI(ctx context.Context, uri string) (*document, erro
 // subscribe makes the session get notifications of the changes of a document.
 func (s *server) subscribe(_ context.Context, c *call) (any, error) {
 	uri := paramsAs[resourceParams](c.message).URI
-	if err := c.session.subscribe(uri); err != nil {
+	if err := s.streams.subscribe(c.session, uri); err != nil {
 		return nil, err
 	}
 	return struct{}{}, nil
@@ -133,7 +147,7 @@ func (s *server) subscribe(_ context.Context, c *call) (any, error) {
 // unsubscribe ends the notifications of the changes of a document. It is no error if there were none.
 func (s *server) unsubscribe(_ context.Context, c *call) (any, error) {
 	uri := paramsAs[resourceParams](c.message).URI
-	c.session.unsubscribe(uri)
+	s.streams.unsubscribe(c.session, uri)
 	return struct{}{}, nil
 }
 

@@ -21,7 +21,7 @@ func TestImportsKeepTheWalls(t *testing.T) {
 		"github.com/lib/pq":                    {"dberrors.go", "postgres.go", "queries.go", "rank_sql.go", "replicas.go", "search.go", "upkeep.go", "writes.go"},
 		"os/signal":                            {"main.go"},
 		"net":                                  {"command.go", "dberrors.go", "greeting.go", "guard.go", "main.go", "observe.go", "postgres.go", "parsers.go"},
-		"io/fs":                                {"leftout.go", "scan.go", "system_darwin.go", "system_linux.go", "system_other.go"},
+		"io/fs":                                {"leftout.go", "notify_linux.go", "scan.go", "system_darwin.go", "system_linux.go", "system_other.go"},
 		"encoding/json":                        {"answers.go", "bulk.go", "collector.go", "embed_api.go", "frontmatter.go", "identity.go", "jsonrpc.go", "mcp.go", "members.go", "resources.go", "results.go", "tools.go"},
 		"math/rand/v2":                         {"cost.go", "embed_remote.go", "record.go"},
 		"runtime/debug":                        {"cgroup.go", "routes.go", "build.go"},

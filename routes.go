@@ -156,7 +156,8 @@ func (s *server) unmatched(mux *http.ServeMux, serves string, w http.ResponseWri
 // whyNotFound says why a listener has no route for path: profiling is off, or the other listener has it.
 func (s *server) whyNotFound(path, serves string) string {
 	isDebug := strings.HasPrefix(path, "/debug/")
-	isProfile := strings.HasPrefix(path, "/debug/pprof") || path == "/debug/flight"
+	isProfile := strings.HasPrefix(path, "/debug/pprof") || path == "/debug/flight" ||
+		isDebug && strings.HasSuffix(path, "/trace")
 	switch {
 	case isProfile && !s.profile.enabled:
 		return "profiling is off: set ENABLE_PROFILING=true and ADMIN_TOKEN, and start again"

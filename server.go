@@ -87,6 +87,7 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 
 	if cfg.profiling {
 		s.profile, err = newProfiler(log, proxies.name)
+		s.observe.onSlow = s.profile.slow.keep
 	}
 	return s, err
 }
@@ -167,6 +168,7 @@ func (s *server) makeStore() error {
 // openStore opens the store and begins to follow the folder. Background work runs in tasks until ctx ends. openStore may
 // wait long for a database or an embedding API. Requests are answered meanwhile.
 func (s *server) openStore(ctx context.Context, tasks *sync.WaitGroup) error {
+	s.store.watch(s.streams.changed) // for as long as the server lives
 	if err := s.checkEmbedder(ctx); err != nil {
 		return err
 	}

@@ -111,10 +111,15 @@ func (e *traceExport) stageSpan(rec *record, i int) tracetest.SpanStub {
 	return span
 }
 
-// constantAttributes returns the attributes that all spans of a kind of stage have.
+// constantAttributes returns the attributes that all spans of a kind of stage have. PostgreSQL names itself in its stages,
+// because the waterfall shows it.
 func constantAttributes(cfg *settings) map[stageKind][]attribute.KeyValue {
+	var database []attribute.KeyValue
+	if cfg.databaseURL == "" {
+		database = append(database, attribute.String("db.system.name", cfg.databaseSystem()))
+	}
 	return map[stageKind][]attribute.KeyValue{
-		stageDB:     {attribute.String("db.system.name", cfg.databaseSystem())},
+		stageDB:     database,
 		stageEmbed:  {attribute.String("gen_ai.provider.name", cfg.embeddingProvider())},
 		stageSearch: {attribute.String("gen_ai.data_source.id", dataSource)},
 	}

@@ -1,30 +1,19 @@
 package main
 
-// Server-sent events: the count of open streams, what waits on each, and the loop that sends it. Streams know the URIs
-// of documents. The handlers that open streams are in mcp.go.
+// The set of open streams: their number, whom a change is told, and the loop that sends what waits. The handlers that
+// open streams are in mcp.go.
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"os"
 	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
-)
-
-const (
-	maxSubscriptions = 1000 // URIs of one stream
-	maxQueuedAnswers = 32   // responses that wait for the reader of one session
 )
 
 // streams is the set of open streams. It limits their number and finds those of /sse by session id.
@@ -39,8 +28,9 @@ type streams struct {
 
 	mu       sync.Mutex // guards the following
 	open     int
-	byClient map[netip.Prefix]int
+	opened   map[netip.Prefix]int // streams of a client
 	sessions map[string]*stream
+	subscriptionIndex
 }
 
 // newStreams returns an empty set of streams, of which at most maxOpen may be open at once.
@@ -53,8 +43,10 @@ func newStreams(maxOpen int) *streams {
 		maxAge:       time.Hour,
 		maxIdle:      30 * time.Minute,
 		coalesce:     100 * time.Millisecond,
-		byClient:     make(map[netip.Prefix]int),
+		opened:       make(map[netip.Prefix]int),
 		sessions:     make(map[string]*stream),
+
+		subscriptionIndex: newSubscriptionIndex(),
 	}
 }
 
@@ -77,35 +69,39 @@ var (
 	}
 )
 
-// add counts st as open, or returns an error if there are too many.
-func (a *streams) add(st *stream) error {
+// begin counts st as open, or returns an error if there are too many.
+func (a *streams) begin(st *stream) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.open >= a.max {
 		return errTooManyStreams
 	}
-	if a.byClient[st.client] >= a.maxPerClient {
+	if a.opened[st.client] >= a.maxPerClient {
 		return errTooManyOfClient
 	}
 
 	a.open++
-	a.byClient[st.client]++
+	a.opened[st.client]++
+	if st.lists {
+		a.lists[st] = true
+	}
 	if st.session != "" {
 		a.sessions[st.session] = st
 	}
 	return nil
 }
 
-// remove stops counting st, which add has counted.
-func (a *streams) remove(st *stream) {
+// end stops counting st, which begin has counted.
+func (a *streams) end(st *stream) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.open--
-	a.byClient[st.client]--
-	if a.byClient[st.client] == 0 {
-		delete(a.byClient, st.client)
+	a.opened[st.client]--
+	if a.opened[st.client] == 0 {
+		delete(a.opened, st.client)
 	}
 	delete(a.sessions, st.session)
+	a.forget(st)
 }
 
 // find returns the open stream of a session, or nil.
@@ -115,157 +111,111 @@ func (a *streams) find(session string) *stream {
 	return a.sessions[session]
 }
 
-// stream is an open SSE stream and what waits to be sent on it. A slow reader cannot make that grow without bound:
-// a change only marks a subscription, and a session with too many waiting answers is dropped.
-type stream struct {
-	transport string
-	client    netip.Prefix // address that it counts under: see maxPerClient
-	hello     []byte       // events to begin with
-	goodbye   []byte       // events to end with, if the server ends the stream
-	meta      string       // JSON of the _meta that each notification carries, or empty
-	coalesce  time.Duration
-	wake      chan struct{} // a value in it: there are changes to notify of
-
-	// Only of a session, which is a stream of /sse:
-	session    string
-	clientName atomic.Value  // a string, from initialize
-	answers    chan []byte   // events with responses
-	dropped    chan struct{} // closed when answers overflow
-
-	mu          sync.Mutex      // guards the following
-	lists       bool            // the client wants list_changed
-	listChanged bool            // list_changed waits to be sent
-	uris        map[string]bool // subscriptions; true: the resource changed
-	waking      bool            // sendWake has been scheduled
-
-	// Also guarded by mu, but only of a session:
-	calls    map[string]context.CancelFunc // requests in flight by id; nil once it has ended
-	lastUsed time.Time                     // when its client last sent a request
+// changed notes that the documents with these ids have changed, any if ids is nil. The store calls it.
+func (a *streams) changed(ids []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.open == 0 {
+		return
+	}
+	if ids == nil || len(a.pending)+len(ids) > maxPendingChanges {
+		a.anyPending = true
+		clear(a.pending)
+	}
+	if !a.anyPending {
+		for _, id := range ids {
+			a.pending[id] = true
+		}
+	}
+	if !a.isTelling {
+		a.isTelling = true
+		time.AfterFunc(a.coalesce, a.tell)
+	}
 }
 
-// newStream returns a stream of one of the transports in record.go. It is not open yet: see openStream.
-func newStream(transport string) *stream {
-	return &stream{transport: transport, wake: make(chan struct{}, 1)}
+// tell marks the noted changes on the streams that want to know of them.
+func (a *streams) tell() {
+	a.mu.Lock()
+	ids := a.pending
+	isAny := a.anyPending
+	a.pending = make(map[string]bool)
+	a.anyPending = false
+	a.isTelling = false
+
+	wanted := make(map[*stream][]string)
+	for st := range a.lists {
+		wanted[st] = nil
+	}
+	for id := range a.told(ids, isAny) {
+		for st := range a.byID[id] {
+			wanted[st] = append(wanted[st], id)
+		}
+	}
+	a.mu.Unlock()
+
+	for st, ids := range wanted {
+		st.mark(ids)
+	}
 }
 
-// newSession returns a stream of /sse. Its session id is a secret: whoever has it can post as the client.
-func newSession() *stream {
-	st := newStream(legacySSE)
-	st.session = rand.Text()
-	st.answers = make(chan []byte, maxQueuedAnswers)
-	st.dropped = make(chan struct{})
-	st.calls = make(map[string]context.CancelFunc)
-	st.lastUsed = time.Now()
-	return st
-}
-
-// subscribe adds URIs of documents. The errors are of kind rpcError.
-func (st *stream) subscribe(uris ...string) error {
+// subscribe adds URIs of documents to an open stream. The errors are of kind rpcError.
+func (a *streams) subscribe(st *stream, uris ...string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if len(st.uris)+len(uris) > maxSubscriptions {
-		return rpcErrorf(codeInvalidParams,
-			"a stream has at most %d subscriptions: resources/list_changed tells of every change",
-			maxSubscriptions)
-	}
-
-	if st.uris == nil {
-		st.uris = make(map[string]bool)
-	}
 	for _, uri := range uris {
-		if _, ok := documentID(uri); !ok {
-			return rpcError{
-				Code:    codeInvalidParams,
-				Message: fmt.Sprintf("no document has the URI %.100q", uri),
-				Data:    map[string]string{"uri": uri},
-			}
+		id, ok := documentID(uri)
+		if !ok {
+			return noSuchURI(uri)
 		}
-		st.uris[strings.Clone(uri)] = false // not the memory of the whole message
+		if st.subscribes(id, uri) {
+			continue
+		}
+		if err := a.add(st, id); err != nil {
+			return err
+		}
+		st.addURI(id, uri)
 	}
 	return nil
 }
 
 // unsubscribe ignores URIs that are not subscribed to.
-func (st *stream) unsubscribe(uri string) {
+func (a *streams) unsubscribe(st *stream, uri string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	delete(st.uris, uri)
-}
-
-// changed marks what the client wants to know about the changed documents. If ids is nil, any may have changed. The
-// store calls it.
-func (st *stream) changed(ids []string) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if !st.lists && len(st.uris) == 0 {
+	id, _ := documentID(uri)
+	if !st.subscribes(id, uri) {
 		return
 	}
-
-	isWanted := st.lists
-	st.listChanged = st.lists
-	for uri := range st.uris {
-		id, _ := documentID(uri)
-		if ids == nil || slices.Contains(ids, id) {
-			st.uris[uri] = true
-			isWanted = true
-		}
+	kept := slices.DeleteFunc(slices.Clone(st.uris[id]), func(other string) bool { return other == uri })
+	delete(st.updated, uri)
+	if len(kept) > 0 {
+		st.uris[id] = kept
+		a.byClient[st.client]--
+		return
 	}
-	if isWanted && !st.waking {
-		st.waking = true
-		time.AfterFunc(st.coalesce, st.sendWake)
-	}
+	delete(st.uris, id)
+	a.subscriptionIndex.remove(st, id, 1)
 }
 
-// sendWake never blocks: the channel has room for one value, and waking keeps others from sending.
-func (st *stream) sendWake() { st.wake <- struct{}{} }
-
-// notifications returns the events for the changes since the last call.
-func (st *stream) notifications() []byte {
+// forget removes all subscriptions of st. The caller holds a.mu.
+func (a *streams) forget(st *stream) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-
-	var b bytes.Buffer
-	if st.listChanged {
-		st.writeNotification(&b, "notifications/resources/list_changed", "")
+	delete(a.lists, st)
+	for id, uris := range maps.All(st.uris) {
+		a.subscriptionIndex.remove(st, id, len(uris))
 	}
-	for _, uri := range slices.Sorted(maps.Keys(st.uris)) {
-		if st.uris[uri] {
-			members := `"uri":` + mustJSON(uri)
-			st.writeNotification(&b, "notifications/resources/updated", members)
-			st.uris[uri] = false
-		}
-	}
-
-	st.listChanged = false
-	st.waking = false
-	return b.Bytes()
-}
-
-// writeNotification appends the event of a notification. members are the JSON of its params without the braces.
-func (st *stream) writeNotification(b *bytes.Buffer, method, members string) {
-	if st.meta != "" {
-		if members != "" {
-			members += ","
-		}
-		members += `"_meta":` + st.meta
-	}
-	writeEvent(b, "message", `{"jsonrpc":"2.0","method":"`+method+`","params":{`+members+`}}`)
-}
-
-// writeEvent appends an SSE event. data must have no line breaks. The JSON that this program writes has none.
-func writeEvent(b *bytes.Buffer, event, data string) {
-	b.WriteString("event: ")
-	b.WriteString(event)
-	b.WriteString("\ndata: ")
-	b.WriteString(data)
-	b.WriteString("\n\n")
+	clear(st.uris)
 }
 
 // openStream counts st and marks r's record as a stream. The caller must call serveStream next.
 func (s *server) openStream(r *http.Request, st *stream) error {
 	st.client = s.proxies.prefix(r)
-	st.coalesce = s.streams.coalesce
-	if err := s.streams.add(st); err != nil {
+	if err := s.streams.begin(st); err != nil {
 		return err
 	}
 	markStream(r.Context(), st.transport)
@@ -274,8 +224,7 @@ func (s *server) openStream(r *http.Request, st *stream) error {
 
 // serveStream sends the events of an open stream until it ends, and closes it.
 func (s *server) serveStream(w http.ResponseWriter, r *http.Request, st *stream) error {
-	defer s.streams.remove(st)
-	defer s.store.watch(st.changed)()
+	defer s.streams.end(st)
 
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
@@ -303,6 +252,7 @@ func (s *server) sendEvents(ctx context.Context, st *stream, write func([]byte) 
 	defer keepAlive.Stop()
 
 	err := write(st.hello)
+	st.hello = nil
 	for err == nil {
 		select {
 		case <-ctx.Done():
@@ -315,12 +265,13 @@ func (s *server) sendEvents(ctx context.Context, st *stream, write func([]byte) 
 		case <-age.C:
 			_ = write(st.goodbye)
 			return "max_age"
-		case text := <-st.answers:
-			err = write(text)
 		case <-st.wake:
-			_, end := s.observe.job(ctx, "sse_events")
-			err = write(st.notifications())
-			end(&err)
+			err = st.sendAnswers(write)
+			if err == nil && st.hasNotifications() {
+				_, end := s.observe.job(ctx, "sse_events")
+				err = write(st.notifications())
+				end(&err)
+			}
 		case <-keepAlive.C:
 			err = write([]byte(": keep-alive\n\n"))
 			if st.isIdle(s.streams.maxIdle) {
@@ -332,92 +283,4 @@ func (s *server) sendEvents(ctx context.Context, st *stream, write func([]byte) 
 		return "slow_reader"
 	}
 	return "client_gone"
-}
-
-// isIdle reports whether a session's client has been silent for longer than maxIdle. Other streams are never idle.
-func (st *stream) isIdle(maxIdle time.Duration) bool {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	return st.session != "" && len(st.calls) == 0 && time.Since(st.lastUsed) > maxIdle
-}
-
-// beginCall registers a request of a session, so that it can be cancelled.
-func (st *stream) beginCall(id string, cancel context.CancelFunc) error {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	st.lastUsed = time.Now()
-	_, isTaken := st.calls[id]
-	if isTaken || st.calls == nil {
-		return rpcErrorf(codeInvalidRequest,
-			"another request of this id is in flight, or the stream has ended")
-	}
-	st.calls[id] = cancel
-	return nil
-}
-
-// endCall removes a request of a session. It reports whether the request was still in flight: a cancelled
-// request gets no response.
-func (st *stream) endCall(id string) (inFlight bool) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	_, inFlight = st.calls[id]
-	delete(st.calls, id)
-	return inFlight
-}
-
-// cancelCall cancels a request of a session if it is in flight.
-func (st *stream) cancelCall(id string) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if cancel, inFlight := st.calls[id]; inFlight {
-		cancel()
-		delete(st.calls, id)
-	}
-}
-
-// cancelCalls cancels all requests of a session when its stream has ended.
-func (st *stream) cancelCalls() {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	for _, cancel := range st.calls {
-		cancel()
-	}
-	st.calls = nil
-}
-
-// send queues a response for the client of a session. If the queue is full, it drops the session.
-func (st *stream) send(response []byte) {
-	var b bytes.Buffer
-	writeEvent(&b, "message", string(response))
-	select {
-	case st.answers <- b.Bytes():
-		return
-	default:
-	}
-
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	select {
-	case <-st.dropped: // already
-	default:
-		close(st.dropped)
-	}
-}
-
-const documentScheme = "docs:///"
-
-// documentURI returns the URI of a document. It escapes characters of the id that a URI may not have.
-func documentURI(id string) string {
-	path := url.URL{Path: id}
-	return documentScheme + path.EscapedPath()
-}
-
-// documentID returns the id in uri. ok reports whether uri has the form of a document's URI.
-func documentID(uri string) (id string, ok bool) {
-	escaped, ok := strings.CutPrefix(uri, documentScheme)
-	if !ok {
-		return "", false
-	}
-	id, err := url.PathUnescape(escaped)
-	return id, err == nil && checkID(id) == nil
 }

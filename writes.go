@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"net/http"
 	"slices"
 
 	"github.com/lib/pq"
@@ -342,4 +343,18 @@ func (tx *transaction) recordChange(
 		chunks,
 		tx.replica,
 		pq.Array(ids))
+}
+
+// maxQuickChunks is how many chunks a database of usual speed stores in a second or two.
+const maxQuickChunks = 4000
+
+// tooManyChunks returns err, or if it says that time ran out over a document of very many chunks, what the client can do
+// about it: trying again would not help.
+func tooManyChunks(d *document, err error) error {
+	if len(d.chunks) <= maxQuickChunks || errorType(err) != classTimeout {
+		return err
+	}
+	return userErrorf(http.StatusRequestEntityTooLarge,
+		"the document has %d passages, which the database does not store in %v: split it into documents of at most %d",
+		len(d.chunks), handlerBudget, maxQuickChunks)
 }

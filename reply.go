@@ -1,0 +1,77 @@
+package main
+
+// A JSON-RPC response as it waits to be sent. The text of a large document is not copied into it: it is shared with
+// the store and encoded while it is sent, so that 300 slow readers of a document take no more memory than one.
+
+import (
+	"bytes"
+	"io"
+	"unicode/utf8"
+)
+
+// minSharedBytes is the size from which the text of a document is shared.
+const minSharedBytes = 64 << 10
+
+// sharedText is a text that belongs into a response as a JSON string, at an offset.
+type sharedText struct {
+	text string
+	at   int
+}
+
+// reply is a response, or an event with one.
+type reply struct {
+	encoded []byte
+	shared  sharedText
+}
+
+// newReply returns the response in buf, which it copies.
+func newReply(buf *bytes.Buffer, shared sharedText) reply {
+	return reply{bytes.Clone(buf.Bytes()), shared}
+}
+
+// bytes returns about how much memory the reply keeps.
+func (r reply) bytes() int { return len(r.encoded) + len(r.shared.text) }
+
+// writeTo writes the whole response.
+func (r reply) writeTo(w io.Writer) error {
+	if r.shared.text == "" {
+		_, err := w.Write(r.encoded)
+		return err
+	}
+	if _, err := w.Write(r.encoded[:r.shared.at]); err != nil {
+		return err
+	}
+	if err := writeJSONString(w, r.shared.text); err != nil {
+		return err
+	}
+	_, err := w.Write(r.encoded[r.shared.at:])
+	return err
+}
+
+// writeJSONString writes text as a JSON string, a part at a time.
+func writeJSONString(w io.Writer, text string) error {
+	const partBytes = 32 << 10
+	buf := takeBuffer()
+	defer releaseBuffer(buf)
+	quote := []byte{'"'}
+	if _, err := w.Write(quote); err != nil {
+		return err
+	}
+	for text != "" {
+		n := min(partBytes, len(text))
+		for n < len(text) && !utf8.RuneStart(text[n]) {
+			n--
+		}
+		buf.Reset()
+		if err := encodeJSON(buf, text[:n]); err != nil {
+			return err
+		}
+		unquoted := buf.Bytes()[1 : buf.Len()-1]
+		if _, err := w.Write(unquoted); err != nil {
+			return err
+		}
+		text = text[n:]
+	}
+	_, err := w.Write(quote)
+	return err
+}
