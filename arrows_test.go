@@ -32,7 +32,7 @@ var layers = []layer{
 	{"foundation", []string{"system_linux", "cost", "limits", "breaker", "build", "cgroup", "parsers", "otlp_settings", "settings", "misnamed", "settings_read", "answers", "escape", "admission"}, nil},
 	{"record", []string{"bounds", "record", "attributes", "propagate"}, []string{"foundation"}},
 	{"views", []string{"console", "log", "outcomes", "families", "metrics", "spans", "collector", "traces", "gauges", "waterfall", "recorder"}, []string{"foundation", "record"}},
-	{"observability", []string{"response", "observe", "slowtrace", "pprof"}, []string{"foundation", "record", "views"}},
+	{"observability", []string{"connections", "response", "observe", "slowtrace", "pprof"}, []string{"foundation", "record", "views"}},
 	{"text", []string{"stem", "fold", "runs", "words", "terms", "spelling", "question", "correction", "embed", "embed_api", "embed_remote"}, []string{"foundation", "record"}},
 	{"documents", []string{"lines", "fields", "yaml", "toml", "frontmatter", "tree", "callouts", "leaves", "blocks", "tags", "inline", "pieces", "budget", "markdown", "links", "documents", "store", "leftout", "durable", "notify_linux", "scan", "folder"}, []string{"foundation", "record", "observability", "text"}},
 	{"memory", []string{"index", "vectors", "corpus", "ranking", "fusion", "memory"}, []string{"foundation", "record", "observability", "text", "documents"}},

@@ -11,7 +11,8 @@ import (
 // gauges is the state of the server at one moment.
 type gauges struct {
 	activeRequests  int
-	openConnections int64
+	openConnections int
+	maxConnections  int
 	documents       int
 	chunks          int
 	// When the index was last known to be in step with the folder.
@@ -177,9 +178,10 @@ func (g *gauges) sendLabelled(out sender) {
 		"state",
 		"vitrine_http_connections",
 		"Open HTTP connections, "+
-			"by whether a request is being answered on them.",
+			"by whether a request is being answered on them, and how many there may be.",
 		sample{"active", active},
 		sample{"idle", max(0, idle)},
+		sample{"limit", float64(g.maxConnections)},
 	)
 
 	var checks []sample

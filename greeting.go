@@ -33,7 +33,7 @@ func (s *server) logStart(env map[string]string) {
 	changed := slog.Any("settings", slog.GroupValue(changedSettings(env)...))
 	switch {
 	case !s.cfg.greets():
-		s.log.Info("starting", "go", goVersion(), changed)
+		s.log.Info("starting", "go", goVersion(), "max_connections", s.cfg.maxConnections, changed)
 	case len(changed.Value.Group()) > 0:
 		s.log.Info("settings", changed)
 	}

@@ -114,7 +114,8 @@ func (s *server) gauges() gauges {
 	waiting, refused := s.admission.stats()
 	return gauges{
 		activeRequests:  s.observe.recent.requestsInFlight(),
-		openConnections: s.observe.connections.Load(),
+		openConnections: s.observe.connections.count(),
+		maxConnections:  s.cfg.maxConnections,
 		documents:       state.documents,
 		chunks:          state.chunks,
 		indexed:         state.indexed,

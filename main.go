@@ -42,9 +42,15 @@ import (
 // finish. Together with DRAIN_DELAY it should stay below Kubernetes' default grace period of 30 seconds.
 const drainTimeout = handlerBudget + 5*time.Second
 
+// maxNamedClients is how many of the clients that are cut off the log names.
+const maxNamedClients = 20
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal kills the process
+
+	// A log that nobody reads any more loses lines, which are counted. It does not end the process.
+	signal.Ignore(syscall.SIGPIPE)
 
 	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout)
 	if err == nil {
@@ -156,6 +162,7 @@ func (s *server) serve(ctx context.Context) error {
 		tasks.Go(func() { failures <- fmt.Errorf("serving: %w", hs.Serve(listeners[i])) })
 	}
 	s.announce(background, &tasks, listeners)
+	tasks.Go(func() { s.ignoreHangups(background) })
 	tasks.Go(func() {
 		err := s.openStore(background, &tasks)
 		if err != nil {
@@ -204,6 +211,21 @@ func listenAdvice(err error) string {
 	return "choose an address of this machine, for example 127.0.0.1:8080"
 }
 
+// ignoreHangups logs each SIGHUP, which would end the process, until ctx ends.
+func (s *server) ignoreHangups(ctx context.Context) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangups:
+			s.log.Warn("SIGHUP ignored: settings are read at start-up, restart to change them")
+		}
+	}
+}
+
 // drain stops the servers without losing a request. It fails readiness, waits until load balancers have noticed, ends
 // the streams, and lets requests in flight finish.
 func (s *server) drain(ctx context.Context, servers []*http.Server) error {
@@ -216,12 +238,16 @@ func (s *server) drain(ctx context.Context, servers []*http.Server) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 
-	var err error
 	for _, hs := range servers {
-		err = errors.Join(err, hs.Shutdown(ctx))
-	}
-	if err != nil {
-		return fmt.Errorf("requests were cut off after %v: %w", drainTimeout, err)
+		if hs.Shutdown(ctx) == nil {
+			continue
+		}
+		clients, count := s.observe.connections.busy(maxNamedClients)
+		s.log.Warn("connections closed: their clients neither ended nor read in time",
+			"after", drainTimeout.String(),
+			"count", count,
+			"clients", clients)
+		_ = hs.Close()
 	}
 	s.log.Info("stopped")
 	return nil

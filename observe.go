@@ -6,7 +6,6 @@ package main
 import (
 	"context"
 	"log/slog"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -41,7 +40,7 @@ type observer struct {
 	onSlow     func(rec *record) // called with each slow request; nil: nothing is
 
 	closing     atomic.Bool  // a drain has begun: responses have Connection: close
-	connections atomic.Int64 // that are open
+	connections *connections // that are open
 
 	reporting sync.Mutex    // held during a report
 	wake      chan struct{} // there is something to report
@@ -67,8 +66,11 @@ func newObserver(cfg *settings, log *slog.Logger, m *metrics, clientName func(r 
 		clientName: clientName,
 		metrics:    m,
 		recent:     newRecorder(),
-		wake:       make(chan struct{}, 1),
-		ended:      make(chan struct{}),
+
+		connections: newConnections(cfg.maxConnections),
+
+		wake:  make(chan struct{}, 1),
+		ended: make(chan struct{}),
 	}
 	o.policy.cost = &o.cost
 	go o.run()
@@ -250,14 +252,3 @@ func (o *observer) close() {
 
 // costs returns the CPU time of all that makes and exports views.
 func (o *observer) costs() time.Duration { return o.cost.elapsed() + o.traces.costs() }
-
-// countConnection counts the open connections, for http.Server.ConnState.
-func (o *observer) countConnection(_ net.Conn, state http.ConnState) {
-	switch state {
-	case http.StateNew:
-		o.connections.Add(1)
-	case http.StateClosed, http.StateHijacked:
-		o.connections.Add(-1)
-	default: // active or idle: it stays open
-	}
-}

@@ -251,6 +251,6 @@ func (s *server) httpServer(addr, serves string) *http.Server {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // handshakes and aborted connections
-		ConnState:         s.observe.countConnection,
+		ConnState:         s.observe.connections.changed,
 	}
 }

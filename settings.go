@@ -49,6 +49,7 @@ type settings struct {
 	trustedProxies []netip.Prefix
 	rateLimit      float64 // requests per second and client; 0: no limit
 	maxStreams     int
+	maxConnections int
 
 	profiling      bool
 	sampleRate     float64 // share of traces to keep, 0 to 1
@@ -360,6 +361,15 @@ func variables(c *settings) []variable {
 		},
 
 		{
+			name:    "MAX_CONNECTIONS",
+			example: "1000",
+			about: "Maximum number of open HTTP connections. For a new one, " +
+				"the connection that has been idle for longest is closed. " +
+				"The default is the limit of open files, less 64.",
+			set: setter(&c.maxConnections, parseCount(math.MaxInt32)),
+		},
+
+		{
 			name:         "ENABLE_PROFILING",
 			defaultValue: "false",
 			about: "true opens /debug/pprof/ and /debug/flight " +
@@ -440,7 +450,8 @@ func variables(c *settings) []variable {
 			name:         "DRAIN_DELAY",
 			defaultValue: "0s",
 			about: "On SIGTERM, how long to accept requests " +
-				"after /readyz has begun to fail.",
+				"after /readyz has begun to fail. " +
+				"The default is 1s if ADDR is not loopback.",
 			set: setter(&c.drainDelay, parseDuration(0)),
 		},
 

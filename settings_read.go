@@ -12,6 +12,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 )
 
 // errUsage is wrapped by errors in the settings or arguments. The program then exits with code 2.
@@ -121,6 +122,12 @@ func (c *settings) setDependentDefaults(env map[string]string) {
 		}
 	}
 	c.setResource(env)
+	if c.maxConnections == 0 {
+		c.maxConnections = defaultMaxConnections()
+	}
+	if !isLoopback(c.addr) && env["DRAIN_DELAY"] == "" {
+		c.drainDelay = time.Second // load balancers send requests until they have noticed
+	}
 
 	// On a loopback address, only loopback names are allowed, because an attacker's page can rebind its own name to that
 	// address. On other addresses all names are allowed, because the server does not know its names.

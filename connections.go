@@ -1,0 +1,99 @@
+package main
+
+// The open HTTP connections: how many there may be, and which one is closed for a new one. Without a bound of its own,
+// the process runs out of file descriptors, and then it cannot even accept a connection.
+
+import (
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	// reservedFiles are for the documents, the database and the logs.
+	reservedFiles = 64
+
+	minConnections = 16
+)
+
+// defaultMaxConnections returns how many connections the limit of open files leaves room for.
+func defaultMaxConnections() int {
+	const unknown = 1024 - reservedFiles
+	var limit syscall.Rlimit
+	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
+	if err != nil {
+		return unknown
+	}
+	const enough = 1 << 20
+	files := int(min(uint64(limit.Cur), enough))
+	return max(minConnections, files-reservedFiles)
+}
+
+// connections are the open connections of all listeners.
+type connections struct {
+	limit int
+
+	mu   sync.Mutex
+	open map[net.Conn]time.Time // since when a connection is idle; zero: it is not
+}
+
+func newConnections(limit int) *connections {
+	return &connections{limit: limit, open: make(map[net.Conn]time.Time)}
+}
+
+// changed is told of the states of a connection, as http.Server.ConnState.
+func (c *connections) changed(conn net.Conn, state http.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch state {
+	case http.StateNew:
+		if len(c.open) >= c.limit {
+			c.makeRoom(conn)
+		}
+		c.open[conn] = time.Time{}
+	case http.StateIdle:
+		c.open[conn] = time.Now()
+	case http.StateActive:
+		c.open[conn] = time.Time{}
+	case http.StateClosed, http.StateHijacked:
+		delete(c.open, conn)
+	}
+}
+
+// makeRoom closes the connection that has been idle for longest. If none is idle, it closes the new one.
+func (c *connections) makeRoom(newest net.Conn) {
+	oldest := newest
+	var since time.Time
+	for conn, idle := range c.open {
+		isOlder := since.IsZero() || idle.Before(since)
+		if !idle.IsZero() && isOlder {
+			oldest = conn
+			since = idle
+		}
+	}
+	delete(c.open, oldest) // its server says so once more, later
+	_ = oldest.Close()
+}
+
+// count returns how many connections are open.
+func (c *connections) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.open)
+}
+
+// busy returns the addresses of the clients whose connections are not idle, at most n of them, and how many there are.
+func (c *connections) busy(n int) (clients []string, count int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for conn, idle := range c.open {
+		if idle.IsZero() {
+			clients = append(clients, conn.RemoteAddr().String())
+		}
+	}
+	slices.Sort(clients)
+	return clients[:min(n, len(clients))], len(clients)
+}
