@@ -65,9 +65,7 @@ func (v variable) problem(value string, err error) error {
 // conflicts returns an error for each setting without the one that it needs.
 func (c *settings) conflicts() []error {
 	var problems []error
-	add := func(format string, args ...any) {
-		problems = append(problems, fmt.Errorf(format, args...))
-	}
+	add := func(text string) { problems = append(problems, errors.New(text)) }
 
 	if (c.embeddingURL == "") != (c.embeddingModel == "") {
 		add("EMBEDDING_URL and EMBEDDING_MODEL must be set together; " +
