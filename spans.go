@@ -132,7 +132,7 @@ const dataSource = "documents"
 func (st *stageRecord) errorAttributes() (attrs []attribute.KeyValue) {
 	kind := errorType(st.err)
 	if st.kind == stageMCP {
-		code := ""
+		var code string
 		kind, code = messageOutcome(st.err)
 		if code != "" {
 			attrs = append(attrs, attribute.String("rpc.response.status_code", code))
