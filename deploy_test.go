@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -163,6 +164,14 @@ func deployedVariables(t *testing.T) map[string]map[string]string {
 			t.Fatalf("%s sets nothing", file)
 		}
 	}
+	_, data, _ := strings.Cut(readFile(t, "k8s.yaml"), "\nkind: ConfigMap\n")
+	data, _, _ = strings.Cut(data, "\n---\n")
+	for _, m := range regexp.MustCompile(`(?m)^  (?:# )?([A-Z_]+): (.*)$`).FindAllStringSubmatch(data, -1) {
+		if _, isTwice := found["k8s.yaml"][m[1]]; isTwice {
+			t.Errorf("k8s.yaml sets %s in the ConfigMap and in env, which wins silently", m[1])
+		}
+		found["k8s.yaml"][m[1]] = m[2]
+	}
 	return found
 }
 
@@ -230,7 +239,7 @@ func TestGracePeriodIsLongEnough(t *testing.T) {
 		return d
 	}
 	const closing = 7 * time.Second // server.close: traces and logs
-	most := seconds(manifest, `DRAIN_DELAY, value: (\d+)s\}`) + drainTimeout + closing
+	most := seconds(manifest, `DRAIN_DELAY: (\d+)s`) + drainTimeout + closing
 	if grace := seconds(manifest, `terminationGracePeriodSeconds: (\d+)`); grace <= most+seconds(manifest, `sleep: \{seconds: (\d+)\}`) {
 		t.Errorf("k8s.yaml gives %v for %v and the preStop pause", grace, most)
 	}
@@ -352,7 +361,8 @@ func TestBackupOfTheDatabaseRestores(t *testing.T) {
 	t.Parallel()
 	from, to, work := newDatabase(t), newDatabase(t), t.TempDir()
 	path := postgresTools(t, work)
-	p := start(t, []string{"DATABASE_URL=" + from})
+	const site = "DOCS_URL=https://docs.example.com/" // the same for both
+	p := start(t, []string{"DATABASE_URL=" + from, site})
 	for i := range 20 {
 		if status := p.put(fmt.Sprintf("guide/%d.md", i), fmt.Sprintf("# Page %d\n\nversion of page %d", i, i)); status != http.StatusCreated {
 			t.Fatalf("PUT: %d", status)
@@ -369,7 +379,7 @@ func TestBackupOfTheDatabaseRestores(t *testing.T) {
 			t.Fatalf("%s: %v %s", command[1], err, out)
 		}
 	}
-	again := start(t, []string{"DATABASE_URL=" + to})
+	again := start(t, []string{"DATABASE_URL=" + to, site})
 	took := regexp.MustCompile(`"took_ms":[\d.]+`)
 	for _, path := range []string{"/documents?limit=1000", "/documents/guide/7.md", "/search?q=version+of+page+7&limit=20"} {
 		_, want := p.get(path)
@@ -377,6 +387,49 @@ func TestBackupOfTheDatabaseRestores(t *testing.T) {
 		if want, got = took.ReplaceAllString(want, ""), took.ReplaceAllString(got, ""); status != http.StatusOK || got != want {
 			t.Errorf("%s: %d %s\nbefore: %s", path, status, got, want)
 		}
+	}
+}
+
+// TestDatabaseCommandsOfTheRunbookRun runs each psql line of the runbook, and serves with the role that one of them makes.
+func TestDatabaseCommandsOfTheRunbookRun(t *testing.T) {
+	t.Parallel()
+	owner, work := newDatabase(t), t.TempDir()
+	path := postgresTools(t, work)
+	dropRoles := "DROP OWNED BY docs_2, vitrine; DROP ROLE docs_2, vitrine"
+	execSQL(t, owner, "CREATE ROLE vitrine LOGIN PASSWORD 'OLD'", "GRANT ALL ON SCHEMA public TO vitrine", "CREATE EXTENSION IF NOT EXISTS vector")
+	t.Cleanup(func() { execSQL(t, owner, dropRoles) })
+	as := func(role, password string) string {
+		u, err := url.Parse(owner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.User = url.UserPassword(role, password)
+		return u.String()
+	}
+
+	p := start(t, []string{"DATABASE_URL=" + as("vitrine", "OLD")})
+	if status := p.put("a.md", "# Lantern"); status != http.StatusCreated {
+		t.Fatalf("PUT: %d", status)
+	}
+	commands := regexp.MustCompile(`(?m)^    (psql .*)$`).FindAllStringSubmatch(readFile(t, "RUNBOOK.md"), -1)
+	if len(commands) < 4 {
+		t.Fatalf("RUNBOOK.md has %d psql commands", len(commands))
+	}
+	for _, command := range commands {
+		cmd := exec.Command("bash", "-c", command[1])
+		cmd.Dir, cmd.Env = work, append(os.Environ(), "PATH="+path+":"+os.Getenv("PATH"), "DATABASE_URL="+owner, "OWNER_URL="+owner)
+		out, err := cmd.CombinedOutput()
+		if err != nil || strings.Contains(command[1], "timing") && !strings.Contains(string(out), "Time: ") {
+			t.Fatalf("%s: %v %s", command[1], err, out)
+		}
+	}
+
+	again := start(t, []string{"DATABASE_URL=" + as("docs_2", "NEW")})
+	if _, found := again.get("/search?q=lantern"); !strings.Contains(found, "a.md") {
+		t.Errorf("with the new role: %s", found)
+	}
+	if status := again.put("b.md", "# Lamp"); status != http.StatusCreated {
+		t.Errorf("PUT with the new role: %d", status)
 	}
 }
 
@@ -392,13 +445,13 @@ func postgresTools(t *testing.T, dir string) string {
 		cache += "/vitrine-postgres"
 	}
 	libraries := cache + "/root/usr/lib/x86_64-linux-gnu"
-	for _, tool := range []string{"pg_dump", "pg_restore"} {
+	for _, tool := range []string{"pg_dump", "pg_restore", "psql.elf"} {
 		program := cache + "/root/usr/lib/postgresql/17/bin/" + tool
 		if _, err := os.Stat(program); err != nil {
 			t.Skipf("no %s of the server's version: %v", tool, err)
 		}
 		script := fmt.Sprintf("#!/bin/sh\nexec %s/ld-linux-x86-64.so.2 --library-path %s --argv0 \"$0\" %s \"$@\"\n", libraries, libraries, program)
-		if err := os.WriteFile(filepath.Join(dir, tool), []byte(script), 0o755); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, strings.TrimSuffix(tool, ".elf")), []byte(script), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -363,7 +363,8 @@ func variables(c *settings) []variable {
 			name:         "ENABLE_PROFILING",
 			defaultValue: "false",
 			about: "true opens /debug/pprof/ and /debug/flight " +
-				"for requests with ADMIN_TOKEN.",
+				"for requests with ADMIN_TOKEN, and keeps the " +
+				"execution traces of slow requests.",
 			set: setter(&c.profiling, parseBool),
 		},
 

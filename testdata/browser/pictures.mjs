@@ -1,5 +1,4 @@
 // Takes the pictures of the README. pictures.sh starts it.
-import assert from 'node:assert/strict';
 import { chromium } from 'playwright-core';
 
 const [executablePath, url, token] = process.argv.slice(2);
@@ -25,20 +24,24 @@ const picture = name => page.screenshot({ path: `pictures/${name}.png`, animatio
 
 await traffic();
 await page.goto(`${url}/#token=${token}`);
-await page.getByRole('button', { name: 'Sign out' }).waitFor();
-assert.equal(new URL(page.url()).hash, '', 'the token stays in the address');
+await page.waitForFunction(() => location.hash === '');
 
 await page.locator('#q').fill('restore a file');
 await page.locator('.hits a').first().waitFor();
 await page.waitForTimeout(500);
 await picture('search');
 
+await page.locator('.hits a').first().click();
+await page.locator('article h1').first().waitFor();
+await picture('document');
+await page.goBack();
+
 await page.getByText('How it was answered').first().click();
 await page.locator('.waterfall').first().waitFor();
 await picture('waterfall');
 
 await page.goto(`${url}/?status`);
-for (let second = 0; second < 25; second++) { // the plots need some samples
+for (let second = 0; second < 30; second++) { // the plots need some samples
   await traffic();
   await page.waitForTimeout(1000);
 }

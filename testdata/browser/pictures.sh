@@ -6,6 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")"
 source chromium.sh
 source ../serve.sh
+# The manual has a Japanese page.
+[[ -n $(fc-list :lang=ja) ]] || apt-get install -y -qq --no-install-recommends fonts-ipafont-gothic > /dev/null
 mkdir -p pictures
 timeout 120 node pictures.mjs "$browser" "$URL" "$ADMIN_TOKEN"
 ls -l pictures
