@@ -33,6 +33,7 @@ await picture('search');
 
 await page.locator('.hits a').first().click();
 await page.locator('article h1').first().waitFor();
+await page.waitForTimeout(1500); // it scrolls to what was found
 await picture('document');
 await page.goBack();
 
