@@ -216,15 +216,6 @@ func codeEnds(text string) map[int]int {
 	}
 }
 
-// runLength returns how many bytes c text begins with.
-func runLength(text string, c byte) int {
-	n := 0
-	for n < len(text) && text[n] == c {
-		n++
-	}
-	return n
-}
-
 // entityReference is an entity of HTML.
 var entityReference = regexp.MustCompile(`^&(?:#[xX][0-9a-fA-F]{1,6}|#[0-9]{1,7}|[A-Za-z][A-Za-z0-9]{1,31});`)
 

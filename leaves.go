@@ -48,12 +48,11 @@ func (p *blockParser) startNew(matched *int, container *block) (started, isDone 
 
 	switch c := rest[0]; c {
 	case '>':
-		if isDeep {
-			return false, false
+		if !isDeep {
+			begin(&block{kind: blockQuote})
+			p.skipQuoteMark()
 		}
-		begin(&block{kind: blockQuote})
-		p.skipQuoteMark()
-		return true, false
+		return !isDeep, false
 	case '#':
 		return p.startHeading(begin)
 	case '`', '~':

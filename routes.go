@@ -248,7 +248,7 @@ func (s *server) answerPanic(w http.ResponseWriter, r *http.Request) {
 	if cause == nil {
 		return
 	}
-	if cause == http.ErrAbortHandler { //nolint:errorlint // a recovered value is not a wrapped error
+	if cause == http.ErrAbortHandler {
 		panic(cause)
 	}
 

@@ -78,12 +78,16 @@ func valueLength(text string) int {
 func bracesLength(text string) int {
 	if strings.HasPrefix(text, "{{") {
 		line, _, _ := strings.Cut(text, "\n")
-		if end := strings.Index(line, "}}"); end > 0 {
-			return end + len("}}")
+		end := strings.Index(line, "}}")
+		if end > 0 {
+			return end + runLength(line[end:], '}')
 		}
 	}
 	return 1 + strings.IndexByte(text, '}')
 }
+
+// runLength returns how many bytes c text begins with.
+func runLength(text string, c byte) int { return len(text) - len(strings.TrimLeft(text, string(c))) }
 
 // runIn returns how many of the first bytes of text are of a kind.
 func runIn(text string, is func(byte) bool) int {

@@ -11,7 +11,7 @@ func TestTagLength(t *testing.T) {
 		"</>":                     3,
 		"<a-b.c d:e=1 f>g":        15,
 		`<a b="c>d" e='f">' g=h>`: 23,
-		"<a\n b = c\n>":           12,
+		"<a\n b = c\n>":           11,
 		"<A b={c > d} {...e} />f": 22,
 		"<A b={{c: {d}}} e>f":     18,
 		"<A {{ b }}>":             11,

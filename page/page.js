@@ -606,7 +606,7 @@ function startReadPage() {
   for (const anchor of article.querySelectorAll('.anchor')) anchor.addEventListener('click', () => copy(anchor.href, anchor));
   const matcher = matcherOf(place().get('q') ?? '');
   if (matcher && place().get('q')) highlight(article, matcher);
-  if (matchMedia('(max-width: 78rem)').matches) document.querySelector('details.contents')?.removeAttribute('open');
+  if (matchMedia('(max-width: 74rem)').matches) document.querySelector('details.contents')?.removeAttribute('open');
   addEventListener('hashchange', showLine);
   showLine();
   const current = document.querySelector('.tree [aria-current]'), tree = $('tree');

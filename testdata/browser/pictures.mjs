@@ -1,5 +1,4 @@
 // Takes the pictures of the README. pictures.sh starts it.
-import assert from 'node:assert/strict';
 import { chromium } from 'playwright-core';
 
 const [executablePath, url, token] = process.argv.slice(2);
@@ -34,6 +33,7 @@ await picture('search');
 
 await page.locator('.hits a').first().click();
 await page.locator('article h1').first().waitFor();
+await page.waitForTimeout(1500); // it scrolls to what was found
 await picture('document');
 await page.goBack();
 
