@@ -34,7 +34,7 @@ var layers = []layer{
 	{"views", []string{"console", "log", "outcomes", "families", "metrics", "spans", "collector", "traces", "gauges", "waterfall", "recorder"}, []string{"foundation", "record"}},
 	{"observability", []string{"observe", "pprof"}, []string{"foundation", "record", "views"}},
 	{"text", []string{"stem", "fold", "runs", "words", "terms", "spelling", "question", "correction", "embed", "embed_api", "embed_remote"}, []string{"foundation", "record"}},
-	{"documents", []string{"lines", "fields", "yaml", "toml", "frontmatter", "tree", "leaves", "blocks", "inline", "pieces", "budget", "markdown", "links", "documents", "store", "leftout", "durable", "notify_linux", "scan", "folder"}, []string{"foundation", "record", "observability", "text"}},
+	{"documents", []string{"lines", "fields", "yaml", "toml", "frontmatter", "tree", "leaves", "blocks", "tags", "inline", "pieces", "budget", "markdown", "links", "documents", "store", "leftout", "durable", "notify_linux", "scan", "folder"}, []string{"foundation", "record", "observability", "text"}},
 	{"memory", []string{"index", "vectors", "corpus", "ranking", "fusion", "memory"}, []string{"foundation", "record", "observability", "text", "documents"}},
 	{"database", []string{"frequencies", "dberrors", "postgres", "dbhealth", "replicas", "writes", "rank_sql", "search", "queries", "upkeep"}, []string{"foundation", "record", "observability", "text", "documents"}},
 	{"service", []string{"guard", "address", "targets", "parameters", "gaps", "health", "nearby", "handlers", "llms", "bulk", "page"}, []string{"foundation", "record", "views", "observability", "documents"}},
