@@ -58,8 +58,22 @@ var attributes = regexp.MustCompile(`^\{:?[ \t]*[.#][\w.:#=" \t-]*\}`)
 // headingID is an id that a heading gives itself. That of React's documentation is a comment of MDX.
 var headingID = regexp.MustCompile(`(?:\{:?[ \t]*(?:\.[\w-]+[ \t]+)*#([^\s}]+)[^}]*\}|\{/\*[ \t]*([^\s*]+)[ \t]*\*/\})[ \t]*$`)
 
-// dataURI is a data URI up to a mark that may end it.
-var dataURI = regexp.MustCompile(`^data:[a-z]+/[\w.+-]+(?:;[\w=-]+)*,[^\s"')>]*`)
+// dataURI is the beginning of a data URI.
+var dataURI = regexp.MustCompile(`^data:[a-z]+/[\w.+-]+(?:;[\w=-]+)*,`)
+
+// dataLength returns the length of the data URI that text begins with, or 0. It ends before a mark.
+func dataLength(text string) int {
+	const maxHead = 200 // before the data
+	head := len(dataURI.FindString(firstBytes(text, maxHead)))
+	if head == 0 {
+		return 0
+	}
+	end := strings.IndexAny(text[head:], " \t\n\f\r\"')>")
+	if end < 0 {
+		return len(text)
+	}
+	return head + end
+}
 
 // codeSpan is code within a line.
 var codeSpan = regexp.MustCompile("`[^`]+`|``(?:[^`]|`[^`])+``")
@@ -217,7 +231,7 @@ func withoutDataURIs(line string) string {
 			out.WriteString(line)
 			return out.String()
 		}
-		n := len(dataURI.FindString(line[i:]))
+		n := dataLength(line[i:])
 		before := line[:i]
 		isImage := strings.HasSuffix(before, "](")
 		if n == 0 || n < short && !isImage {

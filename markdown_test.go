@@ -239,6 +239,8 @@ func TestHostileSizesCostLittle(t *testing.T) {
 		strings.Repeat("{{<", 1<<19),
 		"{{<" + strings.Repeat("{%a%}", 1<<18),
 		strings.Repeat("<a b=\"", 1<<18),
+		strings.Repeat("<a {", 1<<18),
+		strings.Repeat("<a b='c' {{", 1<<17),
 		strings.Repeat("![](data:a/b,c ", 1<<17),
 		strings.Repeat("[", 1<<20),
 		strings.Repeat("``` ` `` ", 1<<17),
@@ -250,6 +252,8 @@ func TestHostileSizesCostLittle(t *testing.T) {
 				t.Errorf("%.10q: a chunk of %d characters", text, n)
 			}
 		}
+		linksOf(text)
+		anchorsOf(text)
 	}
 }
 
