@@ -39,7 +39,7 @@ var layers = []layer{
 	{"database", []string{"frequencies", "dberrors", "postgres", "dbhealth", "replicas", "writes", "rank_sql", "search", "queries", "upkeep"}, []string{"foundation", "record", "observability", "text", "documents"}},
 	{"service", []string{"guard", "address", "parameters", "gaps", "health", "nearby", "handlers", "llms", "bulk", "page"}, []string{"foundation", "record", "views", "observability", "documents"}},
 	{"agents", []string{"members", "jsonrpc", "reply", "stream", "subscriptions", "streams", "call", "arguments", "sections", "quote", "results", "report", "tools", "connector", "identity", "resources", "methods", "mcp"}, []string{"foundation", "record", "observability", "documents", "service"}},
-	{"entry", []string{"routes", "server", "command", "greeting", "main"}, []string{"foundation", "record", "views", "observability", "text", "documents", "memory", "database", "service", "agents"}},
+	{"entry", []string{"signals", "routes", "server", "command", "greeting", "main"}, []string{"foundation", "record", "views", "observability", "text", "documents", "memory", "database", "service", "agents"}},
 }
 
 // arrow says that a room uses a name that another room declares.
