@@ -2,13 +2,17 @@
 #   docker build --build-arg VERSION=1.2.3 --build-arg REVISION=$(git rev-parse HEAD) -t vitrine .
 #   docker run --rm -p 127.0.0.1:8080:8080 --read-only --cap-drop all -v ./docs:/docs:ro -e DOCS_DIR=/docs vitrine
 # The same sources and arguments give the same binary, byte for byte: TestBinaryIsReproducible runs the build of the RUN line.
-FROM golang:1.26.8-bookworm AS build
+FROM --platform=$BUILDPLATFORM golang:1.26.8-bookworm AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-ARG VERSION=devel
+ARG VERSION
 ARG REVISION=unknown
+# Go cross-compiles, so that no other machine is emulated. Builders without platforms set neither: this machine's.
+ARG TARGETOS
+ARG TARGETARCH
+RUN go env -w "GOOS=${TARGETOS:-linux}" "GOARCH=${TARGETARCH:-$(go env GOARCH)}"
 RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.stampedVersion=${VERSION} -X main.stampedRevision=${REVISION}" -o /vitrine .
 
 FROM scratch

@@ -117,6 +117,10 @@ func (p *blockParser) continues(b *block) (isOpen, isDone bool) {
 		return true, false
 	case blockItem:
 		return p.continuesItem(b), false
+	case blockCallout:
+		return p.continuesCallout(b)
+	case blockFootnote:
+		return p.continuesIndented(b), false
 	case blockFence:
 		return true, p.continueFence(b)
 	case blockIndented:

@@ -1,16 +1,24 @@
 package main
 
 // The arguments: a command, or the folder to serve. Settings are environment variables, so a flag that is the name of a
-// setting is answered with the line to type instead.
+// setting is answered with the line to type instead. The commands help and health are here too.
 
 import (
 	"cmp"
+	"context"
+	_ "embed"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
 	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"text/tabwriter"
+	"time"
 )
 
 // commands are the commands by all their names, without dashes.
@@ -20,6 +28,7 @@ var commands = map[string]string{
 	"v":       "version",
 	"version": "version",
 	"health":  "health",
+	"check":   "check",
 	"reindex": "reindex",
 }
 
@@ -41,6 +50,10 @@ func parseCommand(args []string) (command, error) {
 	first, rest := args[0], args[1:]
 	name, isCommand := commands[strings.TrimLeft(first, "-")]
 	switch {
+	case name == "check" && len(rest) == 1:
+		folder, err := folderCommand(rest[0])
+		folder.name = name
+		return folder, err
 	case len(rest) > 0:
 		return command{}, fmt.Errorf("unknown argument %q: one command or one folder is expected; "+
 			"for several folders vitrine api=./api,guide=./guide; %w", rest[0], errUsage)
@@ -57,7 +70,7 @@ func folderCommand(arg string) (command, error) {
 	isFolder := err == nil || strings.ContainsAny(arg, `/\=`) || arg == "."
 	if arg == "" || strings.HasPrefix(arg, "-") || !isFolder {
 		return command{}, fmt.Errorf("unknown argument %q: neither a folder nor a command "+
-			"(help, version, health, reindex); %w", arg, errUsage)
+			"(help, version, health, check, reindex); %w", arg, errUsage)
 	}
 	return command{folder: arg}, nil
 }
@@ -140,4 +153,64 @@ func shellQuote(text string) string {
 		return text
 	}
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
+
+//go:embed main.go
+var manualSource string
+
+// printManual prints the package comment and the settings.
+func printManual(w io.Writer) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	comment, _, _ := strings.Cut(manualSource, "\npackage main")
+	for line := range strings.Lines(comment + "\n") {
+		line = strings.TrimPrefix(line, "//")
+		line = strings.TrimPrefix(line, " ")
+		fmt.Fprint(table, strings.ReplaceAll(line, "\t", "  "))
+	}
+
+	for _, v := range variables(new(settings)) {
+		fmt.Fprintf(table, "\n  %s\t%s\t%s", v.name, v.defaultValue, v.about)
+	}
+	fmt.Fprintln(table)
+	return table.Flush()
+}
+
+// checkHealth asks a running server whether it is ready, prints its answer, and returns an error if it is not ready.
+// Docker's HEALTHCHECK uses it because the image has no curl.
+func checkHealth(ctx context.Context, cfg *settings, stdout io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, readinessURL(cfg.addr), http.NoBody)
+	if err != nil {
+		return fmt.Errorf("not ready: %w", err)
+	}
+	if name := cfg.allowedHosts[0]; name != "*" {
+		r.Host = name
+	}
+
+	r.SetBasicAuth("", cfg.adminToken) // shows causes
+
+	client := http.Client{Transport: &http.Transport{}} // it ignores HTTP_PROXY
+	resp, err := client.Do(r)
+	if err != nil {
+		return fmt.Errorf("not ready: %w", err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("not ready: %s\n%s", resp.Status, text)
+	}
+
+	_, err = stdout.Write(text)
+	return err
+}
+
+// readinessURL returns the URL of /readyz on addr, HOST:PORT. If addr stands for all addresses, the URL has 127.0.0.1.
+func readinessURL(addr string) string {
+	host, port, _ := net.SplitHostPort(addr)
+	ip, err := netip.ParseAddr(host)
+	if host == "" || err == nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port) + "/readyz?verbose"
 }

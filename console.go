@@ -113,6 +113,9 @@ func consoleLine(when time.Time, level slog.Level, message string, attrs []slog.
 		parts = append(parts, levelName(level))
 	}
 	parts = append(parts, subject(message, fields))
+	if message == progressMessage { // short, because a wrapped line cannot be replaced
+		return fmt.Sprintf("%s  %v of %v files", strings.Join(parts, "  "), fields["done"], fields["total"])
+	}
 	if took, ok := fields["took_ms"]; ok {
 		parts = append(parts, fmt.Sprintf("%.1f ms", took.Float64()))
 	}

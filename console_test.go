@@ -50,8 +50,8 @@ func TestProgressStaysOnOneLineOfATerminal(t *testing.T) {
 		isTerminal bool
 		want       string
 	}{
-		{true, "TIME  reading folder  done=1  total=2" + eraseLine + "TIME  reading folder  done=2  total=2" + eraseLine + "TIME  indexed\nTIME  stopped\n"},
-		{false, "TIME  reading folder  done=1  total=2\nTIME  reading folder  done=2  total=2\nTIME  indexed\nTIME  stopped\n"},
+		{true, "TIME  reading folder  1 of 2 files" + eraseLine + "TIME  reading folder  2 of 2 files" + eraseLine + "TIME  indexed\nTIME  stopped\n"},
+		{false, "TIME  reading folder  1 of 2 files\nTIME  reading folder  2 of 2 files\nTIME  indexed\nTIME  stopped\n"},
 	} {
 		var out bytes.Buffer
 		log := slog.New(newConsoleHandler(&out, slog.LevelInfo, test.isTerminal))

@@ -10,10 +10,12 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -56,6 +58,62 @@ func TestBinaryIsReproducible(t *testing.T) {
 	if sums[0] != sums[1] {
 		t.Errorf("two builds, two binaries: %x and %x", sums[0], sums[1])
 	}
+}
+
+// TestReleaseBuildsWhatItSays builds a release for this machine, which must be the version that CHANGELOG.md describes first
+// and k8s.yaml runs.
+func TestReleaseBuildsWhatItSays(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("builds the program")
+	}
+	if out, err := exec.Command("git", "rev-parse", "HEAD").CombinedOutput(); err != nil {
+		t.Skipf("not a repository: %s", out)
+	}
+	newest := regexp.MustCompile(`(?m)^## (.*)$`).FindStringSubmatch(readFile(t, "CHANGELOG.md"))[1]
+	if newest != release || !strings.Contains(readFile(t, "k8s.yaml"), "image: vitrine:"+release+" ") {
+		t.Errorf("build.go says %s, CHANGELOG.md %s", release, newest)
+	}
+
+	dir := filepath.Join(t.TempDir(), "dist")
+	platform := runtime.GOOS + "/" + runtime.GOARCH
+	build := func(env ...string) ([]byte, error) {
+		cmd := exec.Command(".ci/release")
+		cmd.Env = append(os.Environ(), append(env, "OUT="+dir, "PLATFORMS="+platform, "PATH="+withoutDocker(t))...)
+		return cmd.CombinedOutput()
+	}
+	if out, err := build("GITHUB_REF_NAME=v0.0.1"); err == nil || !strings.Contains(string(out), "the tag is v0.0.1") {
+		t.Errorf("a tag of another version: %v %s", err, out)
+	}
+	if out, err := build("GITHUB_REF_NAME=v" + release); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+
+	binary := "vitrine_" + strings.ReplaceAll(platform, "/", "_")
+	sums := exec.Command("sha256sum", "--check", "--strict", "SHA256SUMS")
+	sums.Dir = dir
+	out, err := sums.CombinedOutput()
+	if want := binary + ": OK\n" + binary + ".sbom.txt: OK\n"; err != nil || string(out) != want {
+		t.Errorf("SHA256SUMS: %v %s", err, out)
+	}
+	if out, err := exec.Command(filepath.Join(dir, binary), "version").Output(); err != nil || string(out) != release+"\n" {
+		t.Errorf("the binary's version: %v %s", err, out)
+	}
+	for name, want := range map[string]string{"NOTES.md": "The first release", binary + ".sbom.txt": "github.com/lib/pq"} {
+		if text := readFile(t, filepath.Join(dir, name)); !strings.Contains(text, want) {
+			t.Errorf("%s: no %s in\n%s", name, want, text)
+		}
+	}
+}
+
+// withoutDocker returns a PATH whose docker does nothing but fail, because an image takes minutes.
+func withoutDocker(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "docker"), []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir + ":" + os.Getenv("PATH")
 }
 
 // copySources copies what .dockerignore lets through.
@@ -105,6 +163,14 @@ func deployedVariables(t *testing.T) map[string]map[string]string {
 		if len(found[file]) == 0 {
 			t.Fatalf("%s sets nothing", file)
 		}
+	}
+	_, data, _ := strings.Cut(readFile(t, "k8s.yaml"), "\nkind: ConfigMap\n")
+	data, _, _ = strings.Cut(data, "\n---\n")
+	for _, m := range regexp.MustCompile(`(?m)^  (?:# )?([A-Z_]+): (.*)$`).FindAllStringSubmatch(data, -1) {
+		if _, isTwice := found["k8s.yaml"][m[1]]; isTwice {
+			t.Errorf("k8s.yaml sets %s in the ConfigMap and in env, which wins silently", m[1])
+		}
+		found["k8s.yaml"][m[1]] = m[2]
 	}
 	return found
 }
@@ -173,7 +239,7 @@ func TestGracePeriodIsLongEnough(t *testing.T) {
 		return d
 	}
 	const closing = 7 * time.Second // server.close: traces and logs
-	most := seconds(manifest, `DRAIN_DELAY, value: (\d+)s\}`) + drainTimeout + closing
+	most := seconds(manifest, `DRAIN_DELAY: (\d+)s`) + drainTimeout + closing
 	if grace := seconds(manifest, `terminationGracePeriodSeconds: (\d+)`); grace <= most+seconds(manifest, `sleep: \{seconds: (\d+)\}`) {
 		t.Errorf("k8s.yaml gives %v for %v and the preStop pause", grace, most)
 	}
@@ -184,28 +250,34 @@ func TestGracePeriodIsLongEnough(t *testing.T) {
 
 // TestVersionsArePinned fails for an image without an exact version or an action without a commit.
 func TestVersionsArePinned(t *testing.T) {
-	workflow := readFile(t, ".github/workflows/build-server.yml")
+	const checks, release = ".github/workflows/build-server.yml", ".github/workflows/release.yml"
 	goVersion := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(readFile(t, "go.mod"))[1]
-	for file, image := range map[string]string{"Dockerfile": "FROM golang:", ".github/workflows/build-server.yml": "container: golang:"} {
+	for file, image := range map[string]string{"Dockerfile": "FROM --platform=$BUILDPLATFORM golang:", checks: "container: golang:", release: "container: golang:"} {
 		m := regexp.MustCompile(regexp.QuoteMeta(image) + `(\d+\.\d+\.\d+)-bookworm\b`).FindStringSubmatch(readFile(t, file))
 		if m == nil || !strings.HasPrefix(m[1], goVersion+".") {
 			t.Errorf("%s builds with %v, go.mod says %s", file, m, goVersion)
 		}
 	}
-	actions := regexp.MustCompile(`uses: (\S+)`).FindAllStringSubmatch(workflow, -1)
-	if len(actions) == 0 {
-		t.Error("the workflow uses no action")
-	}
-	for _, m := range actions {
-		if !regexp.MustCompile(`@[0-9a-f]{40}$`).MatchString(m[1]) {
-			t.Errorf("action %s is not pinned by its commit", m[1])
+	for _, file := range []string{checks, release} {
+		actions := regexp.MustCompile(`uses: (\S+)`).FindAllStringSubmatch(readFile(t, file), -1)
+		if len(actions) == 0 {
+			t.Errorf("%s uses no action", file)
+		}
+		for _, m := range actions {
+			if !regexp.MustCompile(`@[0-9a-f]{40}$`).MatchString(m[1]) {
+				t.Errorf("%s: action %s is not pinned by its commit", file, m[1])
+			}
+		}
+		if !strings.Contains(readFile(t, file), "\npermissions:\n  contents: read\n\n") {
+			t.Errorf("%s may do more than read", file)
 		}
 	}
-	if !strings.Contains(workflow, "\npermissions:\n  contents: read\n\n") || strings.Contains(workflow, ": write") {
-		t.Error("the workflow may do more than read")
+	workflow := readFile(t, checks)
+	if strings.Contains(workflow, ": write") {
+		t.Error("the workflow of every change may write")
 	}
 	exact := regexp.MustCompile(`^(vitrine:\$\{VERSION:-devel\}|[a-z/-]+:v?\d+\.\d+\.\d+(-pg\d+)?)$`)
-	for _, file := range []string{"compose.yaml", "k8s.yaml", "deploy/k8s-postgres.yaml"} {
+	for _, file := range []string{"compose.yaml", "deploy/compose.small.yaml", "k8s.yaml", "deploy/k8s-postgres.yaml"} {
 		images := regexp.MustCompile(`(?m)^ +image: (\S+)`).FindAllStringSubmatch(readFile(t, file), -1)
 		if len(images) == 0 {
 			t.Errorf("%s names no image", file)
@@ -289,7 +361,8 @@ func TestBackupOfTheDatabaseRestores(t *testing.T) {
 	t.Parallel()
 	from, to, work := newDatabase(t), newDatabase(t), t.TempDir()
 	path := postgresTools(t, work)
-	p := start(t, []string{"DATABASE_URL=" + from})
+	const site = "DOCS_URL=https://docs.example.com/" // the same for both
+	p := start(t, []string{"DATABASE_URL=" + from, site})
 	for i := range 20 {
 		if status := p.put(fmt.Sprintf("guide/%d.md", i), fmt.Sprintf("# Page %d\n\nversion of page %d", i, i)); status != http.StatusCreated {
 			t.Fatalf("PUT: %d", status)
@@ -306,7 +379,7 @@ func TestBackupOfTheDatabaseRestores(t *testing.T) {
 			t.Fatalf("%s: %v %s", command[1], err, out)
 		}
 	}
-	again := start(t, []string{"DATABASE_URL=" + to})
+	again := start(t, []string{"DATABASE_URL=" + to, site})
 	took := regexp.MustCompile(`"took_ms":[\d.]+`)
 	for _, path := range []string{"/documents?limit=1000", "/documents/guide/7.md", "/search?q=version+of+page+7&limit=20"} {
 		_, want := p.get(path)
@@ -314,6 +387,49 @@ func TestBackupOfTheDatabaseRestores(t *testing.T) {
 		if want, got = took.ReplaceAllString(want, ""), took.ReplaceAllString(got, ""); status != http.StatusOK || got != want {
 			t.Errorf("%s: %d %s\nbefore: %s", path, status, got, want)
 		}
+	}
+}
+
+// TestDatabaseCommandsOfTheRunbookRun runs each psql line of the runbook, and serves with the role that one of them makes.
+func TestDatabaseCommandsOfTheRunbookRun(t *testing.T) {
+	t.Parallel()
+	owner, work := newDatabase(t), t.TempDir()
+	path := postgresTools(t, work)
+	dropRoles := "DROP OWNED BY docs_2, vitrine; DROP ROLE docs_2, vitrine"
+	execSQL(t, owner, "CREATE ROLE vitrine LOGIN PASSWORD 'OLD'", "GRANT ALL ON SCHEMA public TO vitrine", "CREATE EXTENSION IF NOT EXISTS vector")
+	t.Cleanup(func() { execSQL(t, owner, dropRoles) })
+	as := func(role, password string) string {
+		u, err := url.Parse(owner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.User = url.UserPassword(role, password)
+		return u.String()
+	}
+
+	p := start(t, []string{"DATABASE_URL=" + as("vitrine", "OLD")})
+	if status := p.put("a.md", "# Lantern"); status != http.StatusCreated {
+		t.Fatalf("PUT: %d", status)
+	}
+	commands := regexp.MustCompile(`(?m)^    (psql .*)$`).FindAllStringSubmatch(readFile(t, "RUNBOOK.md"), -1)
+	if len(commands) < 4 {
+		t.Fatalf("RUNBOOK.md has %d psql commands", len(commands))
+	}
+	for _, command := range commands {
+		cmd := exec.Command("bash", "-c", command[1])
+		cmd.Dir, cmd.Env = work, append(os.Environ(), "PATH="+path+":"+os.Getenv("PATH"), "DATABASE_URL="+owner, "OWNER_URL="+owner)
+		out, err := cmd.CombinedOutput()
+		if err != nil || strings.Contains(command[1], "timing") && !strings.Contains(string(out), "Time: ") {
+			t.Fatalf("%s: %v %s", command[1], err, out)
+		}
+	}
+
+	again := start(t, []string{"DATABASE_URL=" + as("docs_2", "NEW")})
+	if _, found := again.get("/search?q=lantern"); !strings.Contains(found, "a.md") {
+		t.Errorf("with the new role: %s", found)
+	}
+	if status := again.put("b.md", "# Lamp"); status != http.StatusCreated {
+		t.Errorf("PUT with the new role: %d", status)
 	}
 }
 
@@ -329,13 +445,13 @@ func postgresTools(t *testing.T, dir string) string {
 		cache += "/vitrine-postgres"
 	}
 	libraries := cache + "/root/usr/lib/x86_64-linux-gnu"
-	for _, tool := range []string{"pg_dump", "pg_restore"} {
+	for _, tool := range []string{"pg_dump", "pg_restore", "psql.elf"} {
 		program := cache + "/root/usr/lib/postgresql/17/bin/" + tool
 		if _, err := os.Stat(program); err != nil {
 			t.Skipf("no %s of the server's version: %v", tool, err)
 		}
 		script := fmt.Sprintf("#!/bin/sh\nexec %s/ld-linux-x86-64.so.2 --library-path %s --argv0 \"$0\" %s \"$@\"\n", libraries, libraries, program)
-		if err := os.WriteFile(filepath.Join(dir, tool), []byte(script), 0o755); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, strings.TrimSuffix(tool, ".elf")), []byte(script), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}

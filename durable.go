@@ -162,24 +162,33 @@ var errNotRegular = errors.New("not a regular file")
 // everything is checked on the open file: opening a pipe would wait for its writer, and another file may be
 // of any size.
 func readRegular(root *os.Root, name string) (string, error) {
-	file, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	file, info, err := openRegular(root, name)
 	if err != nil {
 		return "", err
 	}
 	defer file.Close()
 
-	info, err := file.Stat()
-	if err != nil {
-		return "", err
-	}
-	if !info.Mode().IsRegular() {
-		return "", errNotRegular
-	}
-
 	var text strings.Builder
 	text.Grow(int(min(info.Size(), maxDocumentBytes)) + 1)
 	_, err = io.Copy(&text, io.LimitReader(file, maxDocumentBytes+1)) // newDocument refuses what is longer
 	return text.String(), err
+}
+
+// openRegular opens a file for reading, or returns errNotRegular. The caller closes it.
+func openRegular(root *os.Root, name string) (*os.File, os.FileInfo, error) {
+	file, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errNotRegular
+	}
+	if err != nil {
+		file.Close()
+		return nil, nil, err
+	}
+	return file, info, nil
 }
 
 // makeFolders creates dir and its parents where they are missing. It syncs the parent of each new folder.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -470,4 +471,70 @@ func TestMissingFolderIsAStartUpErrorUnlessAwaited(t *testing.T) {
 		problem, _, _ := f.status()
 		return problem == ""
 	})
+}
+
+// TestChangesAreSeenAtOnce changes folders in every way while the interval is an hour.
+func TestChangesAreSeenAtOnce(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the system does not tell of changes")
+	}
+	t.Parallel()
+	base := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		name = filepath.Join(base, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rename := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(filepath.Join(base, from), filepath.Join(base, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := func(to, name string) {
+		t.Helper()
+		if err := os.Symlink(to, filepath.Join(base, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("git/v1/docs/a.md", "# Lantern one\n")
+	write("git/v2/docs/a.md", "# Ladder two\n")
+	write("git/v2/docs/b.md", "# Ladder three\n")
+	write("plain/c.md", "# Carpet\n")
+	link("v1", "git/current")
+	ts := openTestServer(t, "git="+filepath.Join(base, "git/current/docs")+",plain="+filepath.Join(base, "plain"), "DOCS_SYNC_INTERVAL=1h")
+	ts.serve()
+
+	for _, step := range []struct {
+		name   string
+		change func()
+		query  string
+		want   string
+	}{
+		{"a new file", func() { write("plain/new.md", "# Violin\n") }, "violin", "plain/new.md"},
+		{"a changed file", func() { write("plain/new.md", "# Trumpet\n") }, "trumpet", "plain/new.md"},
+		{"a file in new folders", func() { write("plain/x/y/z/deep.md", "# Cello\n") }, "cello", "plain/x/y/z/deep.md"},
+		{"another file there", func() { write("plain/x/y/z/more.md", "# Oboe\n") }, "oboe", "plain/x/y/z/more.md"},
+		{"a renamed folder", func() { rename("plain/x", "plain/w") }, "oboe", "plain/w/y/z/more.md"},
+		{"a file in the renamed folder", func() { write("plain/w/y/z/late.md", "# Flute\n") }, "flute", "plain/w/y/z/late.md"},
+		{"a removed file", func() { os.Remove(filepath.Join(base, "plain/new.md")) }, "trumpet", ""},
+		{"a moved link, as git-sync moves it", func() { link("v2", "git/tmp"); rename("git/tmp", "git/current") }, "ladder", "git/a.md git/b.md"},
+		{"a file behind the moved link", func() { write("git/v2/docs/d.md", "# Harp\n") }, "harp", "git/d.md"},
+		{"a removed root", func() { rename("plain", "gone") }, "flute", "plain/w/y/z/late.md"},
+		{"a root in its place", func() { write("other/e.md", "# Tuba\n"); rename("other", "plain") }, "tuba", "plain/e.md"},
+		{"a file in that", func() { write("plain/f.md", "# Gong\n") }, "gong", "plain/f.md"},
+	} {
+		step.change()
+		waitFor(t, step.name, func() bool {
+			return strings.Join(slices.Sorted(slices.Values(ts.search("q="+step.query))), " ") == step.want
+		})
+	}
+	if strings.Contains(ts.lines.String(), "not noticed at once") {
+		t.Error("the log warns of changes that are not noticed")
+	}
 }

@@ -23,6 +23,7 @@ const (
 // metadata is what the front matter says about a document, and what parseMarkdown adds.
 type metadata struct {
 	title       string
+	isUntitled  bool   // the title is only the name of the file
 	keywords    string // description, aliases, tags and keywords, one per line
 	unpublished string // why readers must not see the document, such as "draft: true", or ""
 	indexed     int    // number of lines that the index has, if it has only the beginning; 0: all

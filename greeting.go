@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// greetingDelay is how long the greeting waits for the number of documents.
-const greetingDelay = time.Second
+// greetingDelay is how long the greeting waits for the number of documents in a folder or a database.
+const greetingDelay = 2 * time.Second
 
 // createAdminToken makes an admin token for this run, if there is none and only this machine can reach the server. The
 // greeting shows it, so it is made only for a terminal.
@@ -54,12 +54,14 @@ func (s *server) announce(ctx context.Context, tasks *sync.WaitGroup, listeners 
 	}
 }
 
-// greet writes the greeting once the number of documents is known, or after greetingDelay. addrs are the addresses of
-// the listeners.
+// greet writes the greeting once the number of documents is known, or after greetingDelay. The program's own manual takes
+// milliseconds. addrs are the addresses of the listeners.
 func (s *server) greet(ctx context.Context, addrs []string) {
 	deadline := time.Now().Add(greetingDelay)
-	for time.Now().Before(deadline) {
-		if s.isIndexed() || !pause(ctx, 10*time.Millisecond) {
+	mayBeLong := s.folder != nil || s.cfg.databaseURL != ""
+	for !s.isIndexed() {
+		isLate := mayBeLong && time.Now().After(deadline)
+		if isLate || !pause(ctx, 10*time.Millisecond) {
 			break
 		}
 	}

@@ -3,6 +3,7 @@ package main
 // The guard: checks of the host, the origin, the rate, the token and the body's type, before a route's handler runs.
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -20,6 +21,7 @@ type access int
 
 const (
 	open      access = iota // everybody, without a rate limit
+	limited                 // everybody
 	api                     // holders of API_TOKEN; everybody if there is none
 	admin                   // holders of ADMIN_TOKEN
 	profiling               // holders of ADMIN_TOKEN; the profiler's budget replaces RATE_LIMIT
@@ -36,6 +38,13 @@ type route struct {
 
 const noLimit = 0
 
+// Each listener serves a part of the routes, or both parts.
+const (
+	servesSearch = "search"
+	servesAdmin  = "admin"
+	servesBoth   = servesSearch + " " + servesAdmin
+)
+
 // routeKind says how requests of a route are reported.
 type routeKind int
 
@@ -44,6 +53,7 @@ const (
 	scrape           // machines ask it every few seconds: logged at debug only
 	probe            // as scrape, and answers whatever the Host
 	long             // may take long: never logged as slow, and not in the latency metrics
+	browse           // as short, and browsers get its errors as pages
 )
 
 // guard returns an error if r must not reach the route's handler.
@@ -56,7 +66,7 @@ func (s *server) guard(w http.ResponseWriter, r *http.Request, rt *route) error 
 			return err
 		}
 	}
-	if rt.access == api || rt.access == admin {
+	if rt.access == limited || rt.access == api || rt.access == admin {
 		if err := s.limit(r); err != nil {
 			return err
 		}
@@ -157,6 +167,11 @@ func (s *server) authorize(r *http.Request, needed access) error {
 	if !isGuess {
 		return err
 	}
+	return cmp.Or(s.countFailure(r), err)
+}
+
+// countFailure counts a failed token against its client. The error has status 429 if there were too many.
+func (s *server) countFailure(r *http.Request) error {
 	s.authFailures.Add(1)
 	client := s.proxies.prefix(r)
 	wait := s.guesses.take(client, time.Now())
@@ -164,11 +179,11 @@ func (s *server) authorize(r *http.Request, needed access) error {
 		return tooManyRequests(wait,
 			"too many failed tokens: wait as long as Retry-After says")
 	}
-	return err
+	return nil
 }
 
 func (s *server) checkToken(r *http.Request, needed access) error {
-	if needed == open || needed == api && s.cfg.apiToken == "" {
+	if needed == open || needed == limited || needed == api && s.cfg.apiToken == "" {
 		return nil
 	}
 	needsAdmin := needed == admin || needed == profiling
@@ -178,6 +193,9 @@ func (s *server) checkToken(r *http.Request, needed access) error {
 	}
 
 	token := requestToken(r)
+	if token == "" {
+		token = s.signedInToken(r)
+	}
 	isAPI := sameToken(token, s.cfg.apiToken)
 	if needed == api && isAPI || sameToken(token, s.cfg.adminToken) {
 		return nil

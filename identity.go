@@ -65,10 +65,12 @@ func toolsFor(cfg *settings) []tool {
 		"{topic}", topic(cfg),
 		"{how}", how)
 
-	isMissing := func(t tool) bool { return t.isOffered != nil && !t.isOffered(cfg) }
-	offered := slices.DeleteFunc(slices.Clone(tools), isMissing)
+	offered := slices.Clone(tools)
 	if cfg.docsURL != nil {
 		offered = append(offered, connectorTools...)
+	}
+	if cfg.recordGaps {
+		offered = append(offered, reportTools...)
 	}
 	for i := range offered {
 		offered[i].Description = words.Replace(offered[i].Description)

@@ -34,10 +34,6 @@ var invisible = [][2]string{
 	{"{%", "%}"},
 }
 
-// htmlTag is a tag of HTML or JSX. Values in braces are those of JSX.
-var htmlTag = regexp.MustCompile(`^</?(?:[A-Za-z][\w.-]*(?:\s+(?:[A-Za-z_:@][\w.:-]*(?:\s*=\s*(?:[^\s"'=<>` + "`" +
-	`{}]+|'[^']*'|"[^"]*"|\{\{.*?\}\}|\{[^}]*\}))?|\{[^}]*\}))*\s*/?)?>`)
-
 // placeholder is what manuals write for a value, such as <file> and <PATH>. Readers shall find it, unless it is an
 // element of HTML.
 var placeholder = regexp.MustCompile(`^<(?:[a-z][\w.-]*|[A-Z][A-Z0-9_-]+)>$`)
@@ -174,7 +170,7 @@ func invisibleLength(text string, unclosed map[string]bool) int {
 	}
 	switch text[0] {
 	case '<':
-		tag := htmlTag.FindString(firstBytes(text, maxTagBytes))
+		tag := text[:tagLength(firstBytes(text, maxTagBytes))]
 		name := strings.ToLower(strings.Trim(tag, "<>"))
 		if placeholder.MatchString(tag) && !inlineTags[name] && !blockTags.MatchString(tag) {
 			return 0

@@ -375,3 +375,20 @@ func TestQueriesAreCountedInCharacters(t *testing.T) {
 		}
 	}
 }
+
+// TestEveryAnswerIsKeptOutOfCaches expects Cache-Control on answers in each form, and no-transform on events.
+func TestEveryAnswerIsKeptOutOfCaches(t *testing.T) {
+	ts := newMCPServer(t, goldenDocuments, nil)
+	const ping = `{"jsonrpc":"2.0","id":1,"method":"ping"}`
+	for _, body := range []string{ping, "[" + ping + "]", "[" + ping + "," + ping + "]", "[]", "{"} {
+		for accept, want := range map[string]string{"application/json": "no-store", "text/event-stream": "no-store, no-transform"} {
+			a := ts.do("POST", "/mcp", body, "Content-Type: application/json", "Accept: "+accept)
+			if a.status != 200 {
+				want = "no-store"
+			}
+			if got := a.header.Get("Cache-Control"); got != want {
+				t.Errorf("%s for %s: %q, want %q", body, accept, got, want)
+			}
+		}
+	}
+}

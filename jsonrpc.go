@@ -23,7 +23,7 @@ type message struct {
 	isResponse bool // it has a result or an error
 
 	decoding decoding
-	room     [12]member // for most messages, which saves allocations
+	room     [16]member // for most messages, which saves allocations
 }
 
 func (m *message) isRequest() bool {

@@ -62,6 +62,9 @@ func (p *blockParser) startNew(matched *int, container *block) (started, isDone 
 		return p.startHTML(begin, container)
 	case '{':
 		return p.startTemplate(begin)
+	case '!', '?', '=', ':', '/', '[':
+		isStarted := !isDeep && p.startCallout(begin)
+		return isStarted, isStarted
 	case 'i', 'e':
 		isTop := *matched == 1 && container.kind == blockDocument
 		if isTop && moduleLine.MatchString(rest) {

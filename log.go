@@ -88,6 +88,9 @@ func (rec *record) appendLogAttrs(attrs []slog.Attr) []slog.Attr {
 	if rec.summed > 0 {
 		attrs = append(attrs, slog.Int("stages_summed", rec.summed))
 	}
+	if rec.droppedAttrs > 0 {
+		attrs = append(attrs, slog.Int("attributes_dropped", rec.droppedAttrs))
+	}
 	return append(attrs, rec.attrs...)
 }
 

@@ -5,6 +5,8 @@
 //	vitrine help       print this manual; also -h
 //	vitrine version    print the version; also -v
 //	vitrine health     ask the local server with the same settings whether it is ready; exit with 0 if it is, else with 1
+//	vitrine check      report links that lead nowhere, what is left out, how questions.tsv is answered; also
+//	                   vitrine check FOLDER
 //	vitrine reindex    compute all vectors in DATABASE_URL again, then exit
 //
 // A command may be written with dashes: -health. Give it a folder of Markdown and search it with curl:
@@ -23,19 +25,16 @@ package main
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"os/signal"
 	"strings"
 	"sync"
 	"syscall"
-	"text/tabwriter"
 	"time"
 )
 
@@ -45,9 +44,6 @@ const drainTimeout = handlerBudget + 5*time.Second
 
 // maxNamedClients is how many of the clients that are cut off the log names.
 const maxNamedClients = 20
-
-//go:embed main.go
-var manualSource string
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -94,10 +90,13 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	switch command.name {
 	case "health":
 		return checkHealth(ctx, cfg, stdout)
-	case "":
+	case "", "check":
 		if err := cfg.checkFolders(); err != nil {
 			return err
 		}
+	}
+	if command.name == "check" {
+		return checkDocuments(ctx, cfg, stdout)
 	}
 	return startServer(ctx, command, cfg, env, stdout)
 }
@@ -129,23 +128,6 @@ func startServer(ctx context.Context, command command, cfg *settings, env map[st
 	return s.serve(ctx)
 }
 
-// printManual prints the package comment and the settings.
-func printManual(w io.Writer) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	comment, _, _ := strings.Cut(manualSource, "\npackage main")
-	for line := range strings.Lines(comment + "\n") {
-		line = strings.TrimPrefix(line, "//")
-		line = strings.TrimPrefix(line, " ")
-		fmt.Fprint(table, strings.ReplaceAll(line, "\t", "  "))
-	}
-
-	for _, v := range variables(new(settings)) {
-		fmt.Fprintf(table, "\n  %s\t%s\t%s", v.name, v.defaultValue, v.about)
-	}
-	fmt.Fprintln(table)
-	return table.Flush()
-}
-
 // environment turns KEY=value pairs into a map. If a key comes twice, its last value is used.
 func environment(pairs []string) map[string]string {
 	env := make(map[string]string, len(pairs))
@@ -154,46 +136,6 @@ func environment(pairs []string) map[string]string {
 		env[name] = value
 	}
 	return env
-}
-
-// checkHealth asks a running server whether it is ready, prints its answer, and returns an error if it is not ready.
-// Docker's HEALTHCHECK uses it because the image has no curl.
-func checkHealth(ctx context.Context, cfg *settings, stdout io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, readinessURL(cfg.addr), http.NoBody)
-	if err != nil {
-		return fmt.Errorf("not ready: %w", err)
-	}
-	if name := cfg.allowedHosts[0]; name != "*" {
-		r.Host = name
-	}
-
-	r.SetBasicAuth("", cfg.adminToken) // shows causes
-
-	client := http.Client{Transport: &http.Transport{}} // it ignores HTTP_PROXY
-	resp, err := client.Do(r)
-	if err != nil {
-		return fmt.Errorf("not ready: %w", err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
-	if err != nil || resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("not ready: %s\n%s", resp.Status, text)
-	}
-
-	_, err = stdout.Write(text)
-	return err
-}
-
-// readinessURL returns the URL of /readyz on addr, HOST:PORT. If addr stands for all addresses, the URL has 127.0.0.1.
-func readinessURL(addr string) string {
-	host, port, _ := net.SplitHostPort(addr)
-	ip, err := netip.ParseAddr(host)
-	if host == "" || err == nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	return "http://" + net.JoinHostPort(host, port) + "/readyz?verbose"
 }
 
 // serve opens the listeners, serves until ctx ends, and drains. It opens the store while it serves, so that the process

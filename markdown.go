@@ -42,7 +42,11 @@ func parseMarkdown(id, text string) (m metadata, chunks []chunk) {
 
 	m.title = firstRunes(m.title, maxHeadingRunes)
 	if m.title == "" {
-		m.title = documentTitle(id, text, root, found)
+		m.title = headingTitle(text, root, found)
+	}
+	if m.title == "" {
+		m.title = fileTitle(id)
+		m.isUntitled = true
 	}
 	c := chunker{
 		text:   text,
@@ -98,8 +102,8 @@ func (f *headingFinder) find(b *block) {
 	}
 }
 
-// documentTitle returns the title of a document whose front matter has none.
-func documentTitle(id, text string, root *block, found map[*block]heading) string {
+// headingTitle returns the title of a document whose front matter has none, or "" if it has no heading either.
+func headingTitle(text string, root *block, found map[*block]heading) string {
 	first := ""
 	for _, b := range root.children {
 		h, isHeading := found[b]
@@ -118,10 +122,7 @@ func documentTitle(id, text string, root *block, found map[*block]heading) strin
 			}
 		}
 	}
-	if first != "" {
-		return first
-	}
-	return fileTitle(id)
+	return first
 }
 
 // fileTitle returns the name of a file without its suffix, or that of its folder if it is an index.

@@ -95,8 +95,9 @@ func (s *server) respond(
 }
 
 // writeMessage writes the response in buf with the headers of p, which is zero without a problem. With
-// Content-Length the response needs no chunked encoding; a shared text has an unknown length. A client that takes only events gets the response as one event.
-// Errors with their own status stay JSON, because clients read the body of such a status as text.
+// Content-Length the response needs no chunked encoding; a shared text has an unknown length. A client that takes only
+// events gets the response as one event. Errors with their own status stay JSON, because clients read the body of such a
+// status as text.
 func writeMessage(
 	w http.ResponseWriter, r *http.Request, status int, p problem, buf *bytes.Buffer, shared sharedText,
 ) {
@@ -147,7 +148,7 @@ func (s *server) answerBatch(w http.ResponseWriter, r *http.Request, buf *bytes.
 		writeMessage(w, r, http.StatusAccepted, problem{}, buf, sharedText{})
 		return nil
 	}
-	out.write("]")
+	out.end()
 	return nil
 }
 
@@ -169,15 +170,36 @@ type batchWriter struct {
 // add writes one response.
 func (b *batchWriter) add(one reply) {
 	b.bytes += one.bytes()
-	separator := ","
-	if !b.hasBegun {
-		b.hasBegun = true
-		b.w.Header()["Content-Type"] = jsonType
-		b.w.WriteHeader(http.StatusOK)
-		separator = "["
+	if b.hasBegun {
+		b.write(",")
+	} else {
+		b.begin()
 	}
-	b.write(separator)
 	_ = one.writeTo(b.w) // the report of the request says if the client has gone
+}
+
+// begin writes what stands before the first response. A client that takes only events gets the whole array as one event.
+func (b *batchWriter) begin() {
+	b.hasBegun = true
+	h := b.w.Header()
+	h["Cache-Control"] = noStore
+	h["Content-Type"] = jsonType
+	before := "["
+	if wantsEvent(b.r) {
+		h["Cache-Control"] = streamCache
+		h.Set("Content-Type", "text/event-stream")
+		before = "event: message\ndata: ["
+	}
+	b.w.WriteHeader(http.StatusOK)
+	b.write(before)
+}
+
+// end writes what stands after the last response.
+func (b *batchWriter) end() {
+	b.write("]")
+	if wantsEvent(b.r) {
+		b.write("\n\n")
+	}
 }
 
 func (b *batchWriter) write(text string) { _, _ = io.WriteString(b.w, text) }

@@ -271,14 +271,47 @@ func TestOpsEveryPanelIsComplete(t *testing.T) {
 	}
 }
 
+// TestOpsCountersAreOnlySeenAsRates is what pint (promql/counter) and Grafana's dashboard-linter (target-counter-agg-rule) ask
+// for: a counter means something only as a rate, and a sum over instances comes after the rate.
+func TestOpsCountersAreOnlySeenAsRates(t *testing.T) {
+	counter := regexp.MustCompile(`\b[a-z]\w*_(?:total|count|sum|bucket)\b(?:\{|\[|\b)`)
+	family := regexp.MustCompile(`^(vitrine|http|mcp|db|gen_ai|process|go)_`)
+	gauges := []string{"db_client_connection_count"} // OpenTelemetry's name
+	check := func(where, expr string) {
+		for _, at := range counter.FindAllStringIndex(expr, -1) {
+			name := strings.TrimRight(expr[at[0]:at[1]], "{[")
+			isCounter := family.MatchString(name) && !slices.Contains(gauges, name)
+			isRate := regexp.MustCompile(`\b(rate|irate|increase)\($`).MatchString(expr[:at[0]])
+			if isCounter && !isRate {
+				t.Errorf("%s: %s is a counter outside rate() or increase(): %s", where, name, expr)
+			}
+		}
+		if regexp.MustCompile(`\b(rate|increase)\(\s*(sum|avg|max|min)\b`).MatchString(expr) {
+			t.Errorf("%s: a rate of a sum misses restarts: %s", where, expr)
+		}
+	}
+	comparison := regexp.MustCompile(`[<>]|==|\babsent\(`)
+	for _, rule := range readRules(t) {
+		check("deploy/alerts.yaml: "+rule.alert+rule.record, rule.expr)
+		if rule.alert != "" && !comparison.MatchString(rule.expr) {
+			t.Errorf("%s compares nothing: it fires always or never", rule.alert)
+		}
+	}
+	for _, panel := range readDashboard(t).Panels {
+		for _, target := range panel.Targets {
+			check("deploy/dashboard.json: "+panel.Title, target.Expr)
+		}
+	}
+}
+
 // needTool skips the test where a tool is missing, but in CI, where everything is there, it fails.
 func needTool(t *testing.T, name string) {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {
 		if os.Getenv("CI") != "" {
-			t.Fatalf("%v: Debian's package prometheus has it", err)
+			t.Fatalf("%v: Debian's package prometheus or caddy has it", err)
 		}
-		t.Skipf("%v: Debian's package prometheus has it", err)
+		t.Skipf("%v: Debian's package prometheus or caddy has it", err)
 	}
 }
 

@@ -201,7 +201,8 @@ func (h *cappedHistogram) with(labels labelValues) prometheus.ExemplarObserver {
 	if isCounted {
 		h.refusals++
 	}
-	values := slices.Clone(labels[:len(h.opts.labels)])                        // a slice of labels would move it to the heap in each call
+	// A slice of labels itself would move it to the heap in each call.
+	values := slices.Clone(labels[:len(h.opts.labels)])
 	series, _ = h.vec.WithLabelValues(values...).(prometheus.ExemplarObserver) // every histogram is one
 	h.series[labels] = series
 	return series

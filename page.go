@@ -1,17 +1,20 @@
 package main
 
-// GET /: the page for browsers, and an index of the routes for curl.
+// GET /: the page for browsers, and an index of the routes for curl. The template in page/index.html is also that of
+// the pages of documents. page/page.css and page/page.js are files of their own, so that the policy can forbid all
+// inline code.
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/sha256"
-	_ "embed"
-	"encoding/base64"
+	"embed"
+	"encoding/hex"
 	"fmt"
-	"html"
-	"io"
+	"html/template"
 	"net/http"
 	"strings"
-	"sync"
+	"time"
 )
 
 // The parts of the index, for fmt.Sprintf: [1] is the base URL, [2] the version.
@@ -23,7 +26,7 @@ curl '%[1]s/readyz?verbose'                     can it serve, and what does it h
 `
 	indexSearch = `curl '%[1]s/search?q=install'                   search; also &limit=5&prefix=guide/
 curl '%[1]s/documents?prefix=guide/'            list documents
-curl %[1]s/documents/README.md                  read one
+curl %[1]s/documents/README.md                  read one; as a page: %[1]s/read/README.md
 curl %[1]s/llms.txt                             links to all of them, for models
 claude mcp add --transport http docs %[1]s/mcp  connect an agent (MCP); for clients of 2024: %[1]s/sse
 curl -T install.md %[1]s/documents/guide/install.md  * write one
@@ -37,40 +40,201 @@ curl -X PUT -d debug '%[1]s/debug/loglevel?for=10m'  * change the log level for 
 `
 )
 
-//go:embed index.html
-var page string
+//go:embed page
+var pageFiles embed.FS
+
+var pageTemplate = template.Must(template.ParseFS(pageFiles, "page/index.html"))
+
+// pagePolicy is the Content-Security-Policy of all pages. It admits the page's own files and requests to its origin.
+// If a bug inserts a document's text as markup or code, the browser refuses it.
+const pagePolicy = "default-src 'none'; " +
+	"style-src 'self'; " +
+	"script-src 'self'; " +
+	"connect-src 'self'; " +
+	"img-src 'self' data:; " +
+	"base-uri 'none'; " +
+	"form-action 'self'; " +
+	"frame-ancestors 'none'; " +
+	"require-trusted-types-for 'script'; " +
+	"trusted-types 'none'"
+
+// asset is a file that pages load.
+type asset struct {
+	body        []byte
+	contentType string
+	version     string // a part of its hash
+}
+
+// assets are the files that pages load, by name.
+var assets = map[string]asset{
+	"page.css": newAsset("page.css", "text/css; charset=utf-8"),
+	"page.js":  newAsset("page.js", "text/javascript; charset=utf-8"),
+	"icon.svg": newAsset("icon.svg", "image/svg+xml"),
+}
+
+func newAsset(name, contentType string) asset {
+	body, err := pageFiles.ReadFile("page/" + name)
+	if err != nil {
+		panic(err) // it is embedded
+	}
+	sum := sha256.Sum256(body)
+	return asset{
+		body:        body,
+		contentType: contentType,
+		version:     hex.EncodeToString(sum[:8]),
+	}
+}
+
+// handleAsset answers GET /page/{name}. With its version in the address, a file never changes.
+func (s *server) handleAsset(w http.ResponseWriter, r *http.Request) error {
+	found, ok := assets[r.PathValue("name")]
+	if !ok {
+		return userError{http.StatusNotFound, "no such page: GET / lists the routes"}
+	}
+	h := w.Header()
+	h.Set("Content-Type", found.contentType)
+	h.Set("ETag", `"`+found.version+`"`)
+	h.Set("Cache-Control", "no-cache")
+	if r.URL.Query().Get("v") == found.version {
+		h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	}
+	content := &contentWriter{ResponseWriter: w}
+	http.ServeContent(content, r, "", time.Time{}, bytes.NewReader(found.body))
+	return content.err
+}
+
+// pageData is what the template shows.
+type pageData struct {
+	Site        string // name of the documents
+	Title       string // of the page, empty for the search
+	Description string // for previews of links
+	Root        string // relative address of the server's root
+	Serves      string // which routes the listener serves
+	SignedIn    string // "api", "admin" or empty: what the cookie opens
+	HasTokens   bool   // there is something to sign in for
+	IsClosed    bool   // nobody may see requests, because there is no ADMIN_TOKEN
+	Style       string // versions of the page's files
+	Script      string
+	MCP         string // address for agents
+	Query       string
+	Read        *readPage // nil: the search
+	SignIn      *signInForm
+}
+
+// readPage is a document, a folder, or what is shown instead of one.
+type readPage struct {
+	ID       string
+	Crumbs   []crumb
+	Body     template.HTML
+	HasTitle bool // Body begins with it
+	Contents []contentsEntry
+	Updated  time.Time
+	Source   string // address of the document's text
+	Previous *pageLink
+	Next     *pageLink
+	Tree     template.HTML
+	Notice   string // why the text is shown as its source
+	Nearest  []pageLink
+	Problem  string // why there is no document
+	Query    string // what was searched for
+}
+
+// crumb is a folder above a document.
+type crumb struct{ Name, Href string }
+
+// pageLink leads to another document.
+type pageLink struct{ Title, Href string }
+
+// contentsEntry is a heading in the contents of a page.
+type contentsEntry struct {
+	Level int
+	Title string
+	Slug  string
+}
+
+// signInForm is the form that a page shows.
+type signInForm struct {
+	Why string
+	To  string // where to go afterwards, relative to the root
+}
+
+// newPageData returns the data that all pages have.
+func (s *server) newPageData(r *http.Request, title string) *pageData {
+	own := s.ownURL(r)
+	return &pageData{
+		Site:      s.cfg.title(),
+		Title:     title,
+		Root:      siteRoot(r),
+		Serves:    servesBoth,
+		SignedIn:  s.signedInAs(r),
+		IsClosed:  s.cfg.adminToken == "",
+		HasTokens: s.cfg.apiToken+s.cfg.adminToken != "",
+		Style:     assets["page.css"].version,
+		Script:    assets["page.js"].version,
+		MCP:       own.String() + "/mcp",
+		Query:     r.URL.Query().Get("q"),
+	}
+}
+
+// siteRoot returns the relative address of the server's root, as the browser sees it from the address of r.
+func siteRoot(r *http.Request) string {
+	depth := strings.Count(r.URL.EscapedPath(), "/") - 1
+	if depth <= 0 {
+		return "./"
+	}
+	return strings.Repeat("../", depth)
+}
+
+// acceptsHTML reports whether the client is a browser.
+func acceptsHTML(r *http.Request) bool {
+	return strings.Contains(r.Header.Get("Accept"), "text/html")
+}
 
 // handleIndex returns the handler of GET / on a listener that serves "search", "admin" or
 // "search admin". It answers browsers with the page, all others with the index.
 func (s *server) handleIndex(serves string) func(http.ResponseWriter, *http.Request) error {
-	document := pageFor(serves, s.cfg.title(), s.cfg.adminToken == "")
 	format := indexFormat(serves)
 	return func(w http.ResponseWriter, r *http.Request) error {
-		h := w.Header()
-		h.Set("Vary", "Accept")
-		if !strings.Contains(r.Header.Get("Accept"), "text/html") {
+		w.Header().Add("Vary", "Accept")
+		if !acceptsHTML(r) {
 			own := s.ownURL(r)
 			return writeText(w, http.StatusOK, fmt.Sprintf(format, own.String(), version()))
 		}
-
-		h.Set("Content-Security-Policy", pagePolicy())
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Content-Type", "text/html; charset=utf-8")
-		h.Set("Cache-Control", "no-cache")
-		_, err := io.WriteString(w, document)
-		return err
+		data := s.newPageData(r, "")
+		data.Serves = serves
+		data.Description = cmp.Or(s.cfg.docsDescription, "Search the documents")
+		return writePage(w, r, http.StatusOK, data)
 	}
 }
 
-// pageFor returns the page with its title, and with serves in its attribute data-serves, which the page's script reads. If
-// the admin routes are closed it has the attribute data-closed too, and the page does not link to them.
-func pageFor(serves, title string, isClosed bool) string {
-	attributes := `data-serves="` + serves + `"`
-	if isClosed {
-		attributes += " data-closed"
+// writePage answers with a page.
+func writePage(w http.ResponseWriter, r *http.Request, status int, data *pageData) error {
+	var body bytes.Buffer
+	if err := pageTemplate.Execute(&body, data); err != nil {
+		return err
 	}
-	served := strings.Replace(page, `data-serves="search admin"`, attributes, 1)
-	return strings.Replace(served, "<title>Vitrine</title>", "<title>"+html.EscapeString(title)+"</title>", 1)
+	h := w.Header()
+	h.Set("Content-Security-Policy", pagePolicy)
+	h.Set("Referrer-Policy", "same-origin") // with no-referrer, forms would have the Origin null
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Cache-Control", "no-cache")
+	h.Add("Vary", "Cookie")
+	if status != http.StatusOK {
+		h["Cache-Control"] = noStore
+		w.WriteHeader(status)
+		_, err := w.Write(body.Bytes())
+		return err
+	}
+	h.Set("ETag", contentTag(body.Bytes()))
+	content := &contentWriter{ResponseWriter: w}
+	http.ServeContent(content, r, "", time.Time{}, bytes.NewReader(body.Bytes()))
+	return content.err
+}
+
+// contentTag returns an entity tag of a response.
+func contentTag(body []byte) string {
+	sum := sha256.Sum256(body)
+	return `"` + hex.EncodeToString(sum[:16]) + `"`
 }
 
 // indexFormat returns the index with the parts that the listener serves.
@@ -85,28 +249,25 @@ func indexFormat(serves string) string {
 	return format
 }
 
-// pagePolicy returns the page's Content-Security-Policy. It admits the page's own style and script,
-// by their hashes, and requests to its origin. If a bug inserts a document's text as markup or code,
-// the browser refuses it.
-var pagePolicy = sync.OnceValue(func() string {
-	return strings.Join([]string{
-		"default-src 'none'",
-		"style-src " + elementHash("style"),
-		"script-src " + elementHash("script"),
-		"connect-src 'self'",
-		"img-src data:",
-		"base-uri 'none'",
-		"form-action 'none'",
-		"frame-ancestors 'none'",
-		"require-trusted-types-for 'script'",
-		"trusted-types 'none'",
-	}, "; ")
-})
+// openSearch describes the search to browsers (https://github.com/dewitt/opensearch). [1] is the base URL, [2] the name.
+const openSearch = `<?xml version="1.0" encoding="UTF-8"?>
 
-// elementHash returns the CSP source expression of the page's only element with this tag.
-func elementHash(tag string) string {
-	_, rest, _ := strings.Cut(page, "<"+tag+">")
-	content, _, _ := strings.Cut(rest, "</"+tag+">")
-	sum := sha256.Sum256([]byte(content))
-	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+<OpenSearchDescription xmlns="http://a9.com/-/spec/opensearch/1.1/">
+<ShortName>%[2]s</ShortName>
+<Description>Search %[2]s</Description>
+<InputEncoding>UTF-8</InputEncoding>
+<Image type="image/svg+xml">%[1]s/page/icon.svg</Image>
+<Url type="text/html" template="%[1]s/?q={searchTerms}"/>
+</OpenSearchDescription>
+`
+
+// handleOpenSearch answers GET /opensearch.xml, from which browsers add a search to their address bar.
+func (s *server) handleOpenSearch(w http.ResponseWriter, r *http.Request) error {
+	h := w.Header()
+	h.Set("Content-Type", "application/opensearchdescription+xml")
+	h.Set("Cache-Control", "no-cache")
+	name := firstRunes(s.cfg.title(), 16) // the longest that the format allows
+	own := s.ownURL(r)
+	_, err := fmt.Fprintf(w, openSearch, htmlEscaper.Replace(own.String()), htmlEscaper.Replace(name))
+	return err
 }

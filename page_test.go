@@ -1,8 +1,6 @@
 package main
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
 	"net/http"
 	"regexp"
 	"slices"
@@ -17,7 +15,7 @@ func TestPageIsServedToBrowsersOnEveryListener(t *testing.T) {
 	for _, test := range []struct{ path, serves string }{{"/", "search"}, {"admin:/", "admin"}} {
 		a := ts.do("GET", test.path, "", browserAccept)
 		isHTML := strings.HasPrefix(a.header.Get("Content-Type"), "text/html")
-		root := `<html lang="en" data-serves="` + test.serves + `">`
+		root := `<html lang="en" data-serves="` + test.serves + `"`
 		if a.status != http.StatusOK || !isHTML || !strings.Contains(a.body, root) {
 			t.Errorf("%s: %d %v %.100q", test.path, a.status, a.header, a.body)
 		}
@@ -37,49 +35,69 @@ func TestPageIsServedToBrowsersOnEveryListener(t *testing.T) {
 func TestPageKnowsThatTheAdminRoutesAreClosed(t *testing.T) {
 	for token, want := range map[string]bool{"": true, "the-admin-token": false} {
 		a := newTestServer(t, "ADMIN_TOKEN="+token).do("GET", "/", "", browserAccept)
-		if isClosed := strings.Contains(a.body, `data-serves="search admin" data-closed>`); isClosed != want {
+		if isClosed := strings.Contains(a.body, `data-serves="search admin" data-closed`); isClosed != want {
 			t.Errorf("ADMIN_TOKEN=%s: closed %v, want %v", token, isClosed, want)
 		}
 	}
 }
 
-// TestPagePolicyAllowsOnlyThePage computes the hashes as a browser does, from the text of the elements.
+// TestPagePolicyAllowsOnlyThePage: no inline style or script, nothing from other origins, no markup from strings.
 func TestPagePolicyAllowsOnlyThePage(t *testing.T) {
-	a := newTestServer(t).do("GET", "/", "", browserAccept)
-	policy := a.header.Get("Content-Security-Policy")
-	for _, directive := range []string{
-		"default-src 'none'",
-		"connect-src 'self'",
-		"base-uri 'none'",
-		"form-action 'none'",
-		"frame-ancestors 'none'",
-		"require-trusted-types-for 'script'",
-	} {
-		if !slices.Contains(strings.Split(policy, "; "), directive) {
-			t.Errorf("no %s in %s", directive, policy)
+	ts := newTestServer(t)
+	ts.put("a.md", "# A\n")
+	for _, path := range []string{"/", "/read/a.md", "/read/none.md"} {
+		policy := ts.get(path, browserAccept).header.Get("Content-Security-Policy")
+		for _, directive := range []string{
+			"default-src 'none'",
+			"style-src 'self'",
+			"script-src 'self'",
+			"connect-src 'self'",
+			"img-src 'self' data:",
+			"base-uri 'none'",
+			"form-action 'self'",
+			"frame-ancestors 'none'",
+			"require-trusted-types-for 'script'",
+			"trusted-types 'none'",
+		} {
+			if !slices.Contains(strings.Split(policy, "; "), directive) {
+				t.Errorf("%s: no %s in %s", path, directive, policy)
+			}
+		}
+		if strings.Contains(policy, "unsafe") || strings.Contains(policy, "*") {
+			t.Errorf("%s: the policy has holes: %s", path, policy)
 		}
 	}
-	if strings.Contains(policy, "unsafe") || strings.Contains(policy, "*") {
-		t.Errorf("the policy has holes: %s", policy)
-	}
+}
 
-	for tag, directive := range map[string]string{"style": "style-src", "script": "script-src"} {
-		element := regexp.MustCompile(`(?s)<` + tag + `[^>]*>(.*?)</` + tag + `>`)
-		found := element.FindAllStringSubmatch(a.body, -1)
-		if len(found) != 1 {
-			t.Fatalf("%d elements %s: the policy has the hash of one", len(found), tag)
+// TestPageFilesAreCached: with their version in the address for good, else by their entity tag.
+func TestPageFilesAreCached(t *testing.T) {
+	ts := newTestServer(t)
+	html := ts.get("/", browserAccept).body
+	for _, name := range []string{"page.css", "page.js"} {
+		address := regexp.MustCompile(`page/` + regexp.QuoteMeta(name) + `\?v=[0-9a-f]+`).FindString(html)
+		a := ts.get("/" + address)
+		if address == "" || a.status != http.StatusOK || a.header.Get("Content-Type") != assets[name].contentType {
+			t.Errorf("%s at %q: %d %v", name, address, a.status, a.header)
 		}
-		sum := sha256.Sum256([]byte(found[0][1]))
-		want := directive + " 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "';"
-		if !strings.Contains(policy, want) {
-			t.Errorf("no %s in %s", want, policy)
+		isLasting := strings.Contains(a.header.Get("Cache-Control"), "immutable")
+		if isLasting != strings.HasSuffix(address, assets[name].version) {
+			t.Errorf("%s is cached as %q", address, a.header.Get("Cache-Control"))
 		}
+		a = ts.get("/page/"+name, "If-None-Match: "+a.header.Get("ETag"))
+		if a.status != http.StatusNotModified || a.header.Get("Cache-Control") != "no-cache" {
+			t.Errorf("%s again: %d %v", name, a.status, a.header)
+		}
+	}
+	if a := ts.get("/page/index.html"); a.status != http.StatusNotFound {
+		t.Errorf("the template is served: %d", a.status)
 	}
 }
 
 // TestPageLoadsParsesAndKeepsNothing: nothing from other origins, no HTML or code from strings, no
 // data in the browser.
 func TestPageLoadsParsesAndKeepsNothing(t *testing.T) {
+	page := readFile(t, "page/index.html") + readFile(t, "page/page.css") + readFile(t, "page/page.js")
+	page = strings.ReplaceAll(page, ` src="{{.Root}}page/page.js?v={{.Script}}"`, "")
 	for _, bad := range []string{
 		`\bsrc=`, `@import`, `url\(`,
 		`<[a-z][^>]*\son[a-z]+=`, `<[a-z][^>]*\sstyle=`,
@@ -87,12 +105,12 @@ func TestPageLoadsParsesAndKeepsNothing(t *testing.T) {
 		`localStorage`, `sessionStorage`, `document\.cookie`,
 	} {
 		if at := regexp.MustCompile(bad).FindStringIndex(page); at != nil {
-			t.Errorf("index.html has %q", page[at[0]:min(at[1]+40, len(page))])
+			t.Errorf("the page has %q", page[at[0]:min(at[1]+40, len(page))])
 		}
 	}
 	for _, link := range regexp.MustCompile(`https?://[^'"\s/]+`).FindAllString(page, -1) {
 		if link != "http://www.w3.org" && link != "http://x" { // a namespace; a base to resolve links with
-			t.Errorf("index.html names %s", link)
+			t.Errorf("the page names %s", link)
 		}
 	}
 }

@@ -158,7 +158,8 @@ func (p *postgres) attempt(
 		defer leave()
 	}
 	conn, err := p.connection(ctx)
-	ctx, end := stage(ctx, stageDB, name.attrs()...)
+	attrs := append(name.attrs(), slog.String("db.system.name", "postgresql"))
+	ctx, end := stage(ctx, stageDB, attrs...)
 	defer end(&err)
 	if err != nil {
 		return p.classify(ctx, name, began, err)

@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
@@ -45,6 +46,7 @@ type profiler struct {
 	clientName func(r *http.Request) string
 	flight     *trace.FlightRecorder
 	budget     *limiter // all clients share it
+	slow       slowTraces
 
 	mu      sync.Mutex
 	running map[string]time.Time // by name: the time at which the running capture ends
@@ -62,18 +64,22 @@ func newProfiler(log *slog.Logger, clientName func(*http.Request) string) (*prof
 	if err := flight.Start(); err != nil {
 		return nil, fmt.Errorf("starting the flight recorder: %w", err)
 	}
-	return &profiler{
+	p := &profiler{
 		enabled:    true,
 		log:        log,
 		clientName: clientName,
 		budget:     newLimiter(captureRate, captureBurst),
 		flight:     flight,
 		running:    make(map[string]time.Time),
-	}, nil
+	}
+	p.slow.log = log
+	p.slow.dump = p.dumpFlight
+	return p, nil
 }
 
 // close stops the flight recorder.
 func (p *profiler) close() {
+	p.slow.writing.Wait()
 	if p.enabled {
 		p.flight.Stop()
 	}
@@ -91,6 +97,8 @@ func (p *profiler) handlers() map[string]handlerFunc {
 		prefix + "profile": p.capture("profile", 30, pprof.Profile),
 		prefix + "trace":   p.capture("trace", 1, pprof.Trace),
 		"/debug/flight":    p.capture("flight", 0, p.writeFlight),
+
+		"/debug/requests/{id}/trace": p.slow.handle,
 	}
 	for name := range strings.FieldsSeq(snapshots) {
 		handlers[prefix+name] = p.capture(name, 0, pprof.Handler(name).ServeHTTP)
@@ -195,6 +203,17 @@ func (p *profiler) writeFlight(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		p.log.WarnContext(r.Context(), "flight recording was cut off", "error", err)
 	}
+}
+
+// dumpFlight writes the execution trace of the last seconds, unless GET /debug/flight does so at the moment.
+func (p *profiler) dumpFlight(w io.Writer) error {
+	done, err := p.begin("flight", 0)
+	if err != nil {
+		return err
+	}
+	defer done()
+	_, err = p.flight.WriteTo(w)
+	return err
 }
 
 // label labels the goroutine's CPU samples until restore is called. If profiling is off, it does nothing and returns ctx.

@@ -172,3 +172,68 @@ func TestMissingRoutesSayWhereTheyAre(t *testing.T) {
 		}
 	}
 }
+
+// TestSlowRequestKeepsItsExecutionTrace finds the trace from the waterfall, and lets go tool trace read it.
+func TestSlowRequestKeepsItsExecutionTrace(t *testing.T) {
+	t.Parallel()
+	ts := newTestServer(t, "ENABLE_PROFILING=true", "SLOW_REQUEST=1ns")
+	first := ts.get("/search?q=alpha", "X-Correlation-ID: slow-1").header.Get("X-Correlation-ID")
+	ts.lines.find(t, "execution trace kept", first)
+	waterfall := ts.get("/debug/requests/" + first).body
+	const path = "/debug/requests/slow-1/trace"
+	if !strings.Contains(waterfall, path) {
+		t.Errorf("the waterfall does not name the trace:\n%s", waterfall)
+	}
+	if text := ts.get("/debug/requests/" + first + "?format=json").body; !strings.Contains(text, `"execution_trace":"`+path+`"`) {
+		t.Errorf("JSON: %s", text)
+	}
+	a := ts.get(path)
+	if a.status != http.StatusOK || !strings.HasPrefix(a.body, "go 1.") {
+		t.Fatalf("%d %.100q", a.status, a.body)
+	}
+	name := filepath.Join(t.TempDir(), "slow.trace")
+	if err := os.WriteFile(name, []byte(a.body), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("go", "tool", "trace", "-d=footprint", name).CombinedOutput(); err != nil || len(out) == 0 {
+		t.Errorf("go tool trace: %v %s", err, out)
+	}
+
+	// One a minute is kept. The second request has none, and both need the token.
+	ts.get("/search?q=alpha", "X-Correlation-ID: slow-2")
+	if a := ts.get("/debug/requests/slow-2/trace"); a.status != http.StatusNotFound {
+		t.Errorf("a second trace within a minute: %d", a.status)
+	}
+	if a := ts.get(path, "Authorization: Bearer wrong"); a.status != http.StatusUnauthorized {
+		t.Errorf("without the token: %d", a.status)
+	}
+	ts = newTestServer(t, "SLOW_REQUEST=1ns")
+	ts.get("/search?q=alpha", "X-Correlation-ID: slow-1")
+	if a := ts.get(path); a.status != http.StatusNotFound || !strings.Contains(a.body, "profiling is off") {
+		t.Errorf("without profiling: %d %s", a.status, a.body)
+	}
+}
+
+// TestSlowTracesAreBounded adds traces of several sizes.
+func TestSlowTracesAreBounded(t *testing.T) {
+	var s slowTraces
+	newRecord := func(id string) *record { return &record{correlation: id, policy: new(recordPolicy)} }
+	add := func(id string, size int) *record {
+		rec := newRecord(id)
+		s.add(slowTrace{rec, make([]byte, size)})
+		return rec
+	}
+	a := add("a", 1)
+	add("b", 2)
+	c := add("c", 3)
+	if len(s.kept) != maxSlowTraces || s.find("a") != nil || a.traced || !c.traced || len(s.find("c")) != 3 {
+		t.Errorf("%d are kept, the oldest one of three: %v", len(s.kept), s.find("a"))
+	}
+	add("d", maxSlowTraceBytes)
+	if len(s.kept) != 1 || len(s.find("d")) != maxSlowTraceBytes || c.traced {
+		t.Errorf("%d are kept of more than 16 MiB", len(s.kept))
+	}
+	if n, err := new(boundedBuffer).Write(make([]byte, maxSlowTraceBytes+1)); n != 0 || err == nil {
+		t.Errorf("a trace of more than 16 MiB: %d %v", n, err)
+	}
+}

@@ -58,6 +58,14 @@ type process struct {
 // strace. The process is killed when the test ends.
 func start(t testing.TB, env []string, wrapper ...string) *process {
 	t.Helper()
+	p := launch(t, env, wrapper...)
+	waitForOK(t, p.url+"/readyz")
+	return p
+}
+
+// launch is start without the wait.
+func launch(t testing.TB, env []string, wrapper ...string) *process {
+	t.Helper()
 	name, err := program()
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +89,6 @@ func start(t testing.TB, env []string, wrapper ...string) *process {
 		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 		_ = p.cmd.Wait()
 	})
-	waitForOK(t, p.url+"/readyz")
 	return p
 }
 

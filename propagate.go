@@ -31,6 +31,7 @@ func (p *recordPolicy) newRecord(h http.Header) *record {
 
 	rec.attrs = rec.attrRoom[:0]
 	rec.stages = rec.stageRoom[:0]
+	rec.kinds = rec.kindRoom[:0]
 	randomID(rec.span[:])
 
 	caller := parseTraceparent(h.Get("Traceparent"), h["Tracestate"]...)

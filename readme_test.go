@@ -76,6 +76,40 @@ func withoutFolder(t *testing.T) string {
 	return ts.url
 }
 
+// TestLinksOfTheGuidesLeadSomewhere follows the links and pictures of all pages to a file, and to a heading in it.
+func TestLinksOfTheGuidesLeadSomewhere(t *testing.T) {
+	pages, err := filepath.Glob("*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range pages {
+		for _, match := range regexp.MustCompile(`\]\(([^()\s]+)\)`).FindAllStringSubmatch(readFile(t, page), -1) {
+			name, anchor, hasAnchor := strings.Cut(match[1], "#")
+			if strings.Contains(name, "://") {
+				continue
+			}
+			name = cmp.Or(name, page)
+			if _, err := os.Stat(name); err != nil {
+				t.Errorf("%s: %v", page, err)
+				continue
+			}
+			if hasAnchor && !slices.Contains(anchors(readFile(t, name)), anchor) {
+				t.Errorf("%s: %s has no heading #%s", page, name, anchor)
+			}
+		}
+	}
+}
+
+// anchors returns the headings of a page as GitHub makes anchors of them.
+func anchors(text string) []string {
+	var found []string
+	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
+		slug := regexp.MustCompile(`[^\w -]`).ReplaceAllString(strings.ToLower(heading[1]), "")
+		found = append(found, strings.ReplaceAll(slug, " ", "-"))
+	}
+	return found
+}
+
 // example is a curl line of a document, and the lines that follow it there up to the next command.
 type example struct {
 	heading string

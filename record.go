@@ -4,7 +4,6 @@ package main
 // parts. A finished record has four views: the log line, the metrics, the spans and the waterfall.
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"log/slog"
@@ -19,7 +18,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// maxStages bounds the memory of a record. The last stage gets the time of all further stages.
+// maxStages bounds the memory of a record. The last stage lasts until the last of all further stages has ended.
 const maxStages = 64
 
 // stageKind is what a stage measures. Metrics and spans depend on it. It is a number, so that a misspelt kind does not
@@ -35,6 +34,7 @@ const (
 	stageTool                      // one call of a tool
 	stageFile                      // reading or writing one file of DOCS_DIR
 	stagePoolWait                  // waiting for a connection of the database pool
+	stageKinds                     // how many kinds there are
 )
 
 var stageNames = [...]string{
@@ -101,6 +101,7 @@ type record struct {
 	transport   string        // of a stream, which is never slow; else empty
 	probe       bool          // a request of a probe: logged at debug; the recorder keeps only failures
 	measured    bool          // what this record costs is measured
+	traced      bool          // its execution trace is kept
 	failure     string        // error.type if the server is at fault, else empty
 
 	job string // name of the background job; empty for a request, which has the following fields
@@ -113,12 +114,14 @@ type record struct {
 	status    int
 	bytes     int64
 
-	mu     sync.Mutex // guards the following
-	attrs  []slog.Attr
-	stages []stageRecord
-	summed int // stages beyond maxStages
-
-	attrBytes int // of attrs: see maxAttrsBytes
+	mu           sync.Mutex // guards the following
+	attrs        []slog.Attr
+	attrBytes    int // of attrs: see maxAttrsBytes
+	droppedAttrs int // beyond maxAttrs and maxAttrsBytes
+	stages       []stageRecord
+	summed       int // stages beyond maxStages
+	busy         [stageKinds]busyTime
+	kinds        []stageKind // of the stages, in the order in which each first began
 
 	header http.Header // of the response; nil once finished
 
@@ -128,6 +131,14 @@ type record struct {
 	usedScopes int
 	attrRoom   [4]slog.Attr
 	stageRoom  [6]stageRecord
+	kindRoom   [4]stageKind
+}
+
+// busyTime is how long at least one stage of a kind ran.
+type busyTime struct {
+	running int           // stages that have begun and not ended
+	since   time.Duration // when running last became 1
+	total   time.Duration // until running last became 0
 }
 
 // stageRecord is one timed part of a record. Times count from the start of the record.
@@ -217,6 +228,7 @@ func (s *scope) beginStage(ctx context.Context, kind stageKind, attrs []slog.Att
 
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
+	rec.began(kind, st.start)
 	i := len(rec.stages)
 	if i == maxStages {
 		return ctx, rec.sumStage(st)
@@ -230,96 +242,43 @@ func (s *scope) beginStage(ctx context.Context, kind stageKind, attrs []slog.Att
 	}
 }
 
-// sumStage handles a stage beyond maxStages. end adds its time to the last stage and counts it in the metrics.
+// sumStage handles a stage beyond maxStages. end extends the last stage and counts the further one in the metrics.
 func (rec *record) sumStage(st stageRecord) (end func(*error)) {
 	rec.summed++
 	return func(err *error) {
-		st.finish(rec, err)
 		rec.mu.Lock()
-		rec.stages[maxStages-1].end += st.end - st.start
+		st.finish(rec, err)
+		last := &rec.stages[maxStages-1]
+		last.end = max(last.end, st.end)
 		rec.mu.Unlock()
 		rec.policy.countStage(&st)
 	}
 }
 
+// began notes that a stage of this kind has begun. The caller holds rec.mu.
+func (rec *record) began(kind stageKind, at time.Duration) {
+	busy := &rec.busy[kind]
+	if busy.running == 0 {
+		busy.since = at
+	}
+	busy.running++
+	if !slices.Contains(rec.kinds, kind) {
+		rec.kinds = append(rec.kinds, kind)
+	}
+}
+
+// finish ends the stage. The caller holds rec.mu.
 func (st *stageRecord) finish(rec *record, err *error) {
 	st.end = time.Since(rec.start)
 	if err != nil {
 		st.err = *err
 	}
-}
 
-// attr returns the value of an attribute, the zero value if the stage has none of that key.
-func (st *stageRecord) attr(key string) slog.Value {
-	for _, a := range st.attrs {
-		if a.Key == key {
-			return a.Value
-		}
+	busy := &rec.busy[st.kind]
+	busy.running--
+	if busy.running == 0 {
+		busy.total += st.end - busy.since
 	}
-	return slog.Value{}
-}
-
-// text returns the value of a string attribute, else "".
-func (st *stageRecord) text(key string) string {
-	v := st.attr(key)
-	if v.Kind() != slog.KindString {
-		return ""
-	}
-	return v.String()
-}
-
-// spanAttrs adds attributes to the stage of ctx. It is for values that are not known when the stage begins.
-func spanAttrs(ctx context.Context, attrs ...slog.Attr) {
-	s := currentScope(ctx)
-	if s == nil || s.stage < 0 {
-		return
-	}
-	s.record.mu.Lock()
-	defer s.record.mu.Unlock()
-	boundAttrs(attrs)
-	st := &s.record.stages[s.stage]
-	st.attrs = append(st.attrs, attrs...)
-}
-
-// logAttrs adds attributes to the log line of ctx's record.
-func logAttrs(ctx context.Context, attrs ...slog.Attr) {
-	s := currentScope(ctx)
-	if s == nil {
-		return
-	}
-	boundAttrs(attrs)
-	s.record.mu.Lock()
-	defer s.record.mu.Unlock()
-	for _, a := range attrs {
-		size := attrBytes(a)
-		if s.record.attrBytes+size > maxAttrsBytes {
-			return // a batch repeats its attributes for each message
-		}
-		s.record.attrBytes += size
-		s.record.attrs = append(s.record.attrs, a)
-	}
-}
-
-// reportError returns the problem that the caller sees for err, and adds err itself to the log line of ctx's record. If
-// the server is at fault, it marks the record as failed.
-func reportError(ctx context.Context, err error) problem {
-	logAttrs(ctx, slog.String("error", err.Error()))
-	p := publicError(err)
-	if p.status >= http.StatusInternalServerError {
-		markFailed(ctx, err)
-	}
-	return p
-}
-
-// markFailed marks ctx's record as failed by the server's fault, so that its trace is kept. The first error counts.
-func markFailed(ctx context.Context, err error) {
-	s := currentScope(ctx)
-	if s == nil {
-		return
-	}
-	s.record.mu.Lock()
-	defer s.record.mu.Unlock()
-	s.record.failure = cmp.Or(s.record.failure, errorType(err))
 }
 
 // markStream makes ctx's record a stream of that transport, so that it never counts as slow.
@@ -410,30 +369,25 @@ func requestOrigin(ctx context.Context) (correlation, client string) {
 	return rec.correlation, address
 }
 
-// kindDuration is the time that a record's stages of one kind took together.
+// kindDuration is how long at least one of a record's stages of one kind ran. Stages that run in parallel do not add up.
 type kindDuration struct {
 	kind stageKind
 	took time.Duration
 }
 
-// durations appends the total time of each kind of stage to sums, in the order in which the kinds first began.
-func (rec *record) durations(sums []kindDuration) []kindDuration {
+// durations appends the time of each kind of stage to times, in the order in which the kinds first began.
+func (rec *record) durations(times []kindDuration) []kindDuration {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	for i := range rec.stages {
-		st := &rec.stages[i]
-		end := st.end
-		if end == 0 {
-			end = time.Since(rec.start)
+	for _, kind := range rec.kinds {
+		busy := &rec.busy[kind]
+		took := busy.total
+		if busy.running > 0 {
+			took += time.Since(rec.start) - busy.since
 		}
-		at := slices.IndexFunc(sums, func(d kindDuration) bool { return d.kind == st.kind })
-		if at < 0 {
-			at = len(sums)
-			sums = append(sums, kindDuration{kind: st.kind})
-		}
-		sums[at].took += end - st.start
+		times = append(times, kindDuration{kind, took})
 	}
-	return sums
+	return times
 }
 
 // routeLabel returns the path of a pattern as logs and metrics show it. An endpoint with a slash at its end counts as the

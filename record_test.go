@@ -1,13 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -66,8 +69,109 @@ func TestStagesBeyondTheRoomAreSummedAndCounted(t *testing.T) {
 	if line := ts.lines.find(t, "request", id); line["stages_summed"] != 236.0 { // 300 stages, embed, put and file, less 64
 		t.Errorf("log line: %v", line)
 	}
-	if want := `db_query_summary="put",error_type=""} 100`; !strings.Contains(ts.get("/metrics").body, want) {
+	if want := `db_query_summary="put",db_system_name="vitrine",error_type=""} 100`; !strings.Contains(ts.get("/metrics").body, want) {
 		t.Errorf("/metrics has no %s", want)
+	}
+}
+
+// TestRecordsAreWholeAndBounded sends what repeats attributes thousands of times. A line has each key once, is under 8 KB, and
+// says how often.
+func TestRecordsAreWholeAndBounded(t *testing.T) {
+	t.Parallel()
+	f := newFakeEmbedder(t, 6)
+	ts := newTestServer(t, f.env("OTEL_TRACE_SAMPLE_RATE=1")...)
+	f.set(func(w http.ResponseWriter, _ *http.Request, _ fakeRequest) bool {
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	})
+	var load, batch, mixed strings.Builder
+	for i := range 3000 {
+		fmt.Fprintf(&load, "{\"id\":\"%d.md\",\"text\":\"# Alpha %d\"}\n", i, i)
+	}
+	for i := range 50 {
+		fmt.Fprintf(&batch, `,{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"list_documents","arguments":{"x%d":1}}}`, i, i)
+		fmt.Fprintf(&mixed, `,{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"search_docs","arguments":{"query":"alpha"}}}`, i)
+	}
+	post := func(body string) string {
+		return ts.do("POST", "/mcp", "["+body[1:]+"]", "Content-Type: application/json", "MCP-Protocol-Version: 2025-03-26").header.Get("X-Correlation-ID")
+	}
+	for _, test := range []struct {
+		name, id string
+		want     map[string]any
+	}{
+		{"a bulk load with a failing embedder", ts.do("POST", "/documents", load.String()).header.Get("X-Correlation-ID"),
+			map[string]any{"documents": 3000.0, "embedding_error_count": 3000.0}},
+		{"a batch of mistakes", post(batch.String()), map[string]any{"tool": "list_documents", "mcp_method_count": 50.0, "tool_count": 50.0, "error_count": 50.0}},
+		{"a batch of searches", post(mixed.String()), map[string]any{"hits": 250.0, "tool_count": 50.0, "degraded": true}},
+	} {
+		line := ts.lines.find(t, "request", test.id)
+		for key, want := range test.want {
+			if line[key] != want {
+				t.Errorf("%s: %s is %v, want %v", test.name, key, line[key], want)
+			}
+		}
+		for text := range strings.Lines(ts.lines.String()) {
+			if !strings.Contains(text, test.id) || !strings.Contains(text, `"message":"request"`) {
+				continue
+			}
+			if len(text) > 8<<10 || len(line) != strings.Count(text, `":`)-strings.Count(text, `\":`) {
+				t.Errorf("%s: %d bytes, %d keys: %s", test.name, len(text), len(line), text)
+			}
+		}
+		if spent, took := cmp.Or(line["embed_ms"], any(0.0)).(float64), line["took_ms"].(float64); spent > took {
+			t.Errorf("%s: embed_ms %v of %v", test.name, spent, took)
+		}
+	}
+}
+
+// TestAttributesAreAtMost32 adds a hundred keys.
+func TestAttributesAreAtMost32(t *testing.T) {
+	ts := newTestServer(t)
+	ctx, end := ts.observe.job(t.Context(), "many")
+	inside, endStage := stage(ctx, stageFile)
+	for i := range 100 {
+		logAttrs(ctx, slog.Int(fmt.Sprint("key", i), i))
+		spanAttrs(inside, slog.Int(fmt.Sprint("key", i), i), slog.String("last", fmt.Sprint(i)))
+	}
+	rec := currentScope(ctx).record
+	if got := rec.stages[0].text("last"); got != "99" || len(rec.stages[0].attrs) != maxAttrs {
+		t.Errorf("last %q of %d attributes", got, len(rec.stages[0].attrs))
+	}
+	endStage(nil)
+	end(nil)
+	line := ts.lines.find(t, "job", rec.correlation)
+	if _, has := line["key31"]; !has || line["key32"] != nil || line["attributes_dropped"] != 68.0 {
+		t.Errorf("log line: %v", line)
+	}
+}
+
+// TestParallelStagesTakeTheirWallTime runs stages that overlap, more than a record has room for.
+func TestParallelStagesTakeTheirWallTime(t *testing.T) {
+	t.Parallel()
+	ts := newTestServer(t)
+	for _, n := range []int{4, 2 * maxStages} {
+		ctx, end := ts.observe.job(t.Context(), "parallel")
+		logAttrs(ctx, slog.Int("stages", n))
+		var work sync.WaitGroup
+		for range n {
+			work.Go(func() {
+				_, end := stage(ctx, stageEmbed)
+				defer end(nil)
+				time.Sleep(50 * time.Millisecond)
+			})
+		}
+		work.Wait()
+		end(nil)
+		line := ts.lines.find(t, "job", currentScope(ctx).record.correlation)
+		embedding, took := line["embed_ms"].(float64), line["took_ms"].(float64)
+		if embedding < 50 || embedding > took {
+			t.Errorf("%d stages of 50 ms: embed_ms %v, took_ms %v", n, embedding, took)
+		}
+		for _, st := range currentScope(ctx).record.stages {
+			if st.end > currentScope(ctx).record.took {
+				t.Errorf("a stage ends at %v, after its record at %v", st.end, currentScope(ctx).record.took)
+			}
+		}
 	}
 }
 

@@ -10,6 +10,29 @@ import (
 	"time"
 )
 
+// reportTools has the tool report_gap.
+var reportTools = []tool{
+	{
+		Name: "report_gap",
+		Description: "Report a problem of {documentation} to its authors: " +
+			"a question that it does not answer, or a page that is wrong, outdated or unclear. " +
+			"Report problems only, after a search, and nothing personal or secret.",
+		Input: schema(`{"type":"object","properties":{
+			"question":{"type":"string","description":"what you wanted to know","minLength":1,"maxLength":%d,"pattern":"%s"},
+			"problem":{"type":"string","enum":%s,"description":"what is the matter with the documentation"},
+			"document":{"type":"string","description":"id of the document with the problem, if there is one","maxLength":%d}},
+			"required":["question","problem"],"additionalProperties":false}`,
+			maxReportChars, notBlank, mustJSON(reportProblems), maxIDBytes),
+		Annotations: map[string]bool{
+			"readOnlyHint":    false,
+			"destructiveHint": false,
+			"idempotentHint":  false,
+			"openWorldHint":   false,
+		},
+		call: (*server).reportGap,
+	},
+}
+
 // reportGap keeps a report for GET /debug/gaps. The log line has the question only at level debug, as for searches.
 func (s *server) reportGap(ctx context.Context, a *arguments) (toolResult, error) {
 	question := a.query("question", maxReportChars)

@@ -11,19 +11,17 @@ import (
 	"strings"
 )
 
-// Each listener serves a part of the routes, or both parts.
-const (
-	servesSearch = "search"
-	servesAdmin  = "admin"
-	servesBoth   = servesSearch + " " + servesAdmin
-)
-
 // routes returns all routes of a listener. A comment above a route shows how to call it.
 func (s *server) routes(serves string) []route {
 	const small, document = maxBodyBytes, maxDocumentBytes
 	routes := []route{
 		// curl :8080, or a browser
 		{"GET /{$}", open, small, short, s.handleIndex(serves)},
+		// what pages load
+		{"GET /page/{name}", open, small, short, s.handleAsset},
+		// curl -c cookies -d token=$API_TOKEN :8080/signin
+		{"POST /signin", limited, maxSignInBytes, browse, s.handleSignIn},
+		{"POST /signout", limited, maxSignInBytes, browse, s.handleSignOut},
 		// curl :8080/livez, and the same by its older name
 		{"GET /livez", open, small, probe, s.handleLive},
 		{"GET /healthz", open, small, probe, s.handleLive},
@@ -45,6 +43,12 @@ func (s *server) routes(serves string) []route {
 			{"GET /search", api, small, short, s.handleSearch},
 			// curl ':8080/documents?prefix=guide/'
 			{"GET /documents", api, small, short, s.handleList},
+			// a browser, or curl :8080/read/guide/install.md
+			{"GET /read/{id...}", api, small, browse, s.handleRead},
+			// <img src="files/guide/screen.png">
+			{"GET /files/{path...}", api, small, short, s.handleFile},
+			// a browser that adds the search to its address bar
+			{"GET /opensearch.xml", open, small, short, s.handleOpenSearch},
 			// curl :8080/llms.txt
 			{"GET /llms.txt", api, small, short, s.handleLLMs},
 			// curl --data-binary @docs.ndjson :8080/documents
@@ -152,7 +156,8 @@ func (s *server) unmatched(mux *http.ServeMux, serves string, w http.ResponseWri
 // whyNotFound says why a listener has no route for path: profiling is off, or the other listener has it.
 func (s *server) whyNotFound(path, serves string) string {
 	isDebug := strings.HasPrefix(path, "/debug/")
-	isProfile := strings.HasPrefix(path, "/debug/pprof") || path == "/debug/flight"
+	isProfile := strings.HasPrefix(path, "/debug/pprof") || path == "/debug/flight" ||
+		isDebug && strings.HasSuffix(path, "/trace")
 	switch {
 	case isProfile && !s.profile.enabled:
 		return "profiling is off: set ENABLE_PROFILING=true and ADMIN_TOKEN, and start again"
@@ -193,7 +198,11 @@ func (s *server) handle(rt route) http.Handler {
 		if err == nil {
 			err = s.call(w, r, &rt)
 		}
-		if err != nil {
+		switch {
+		case err == nil:
+		case rt.kind == browse && acceptsHTML(r) && !hasBegun(w):
+			s.answerPage(w, r, err)
+		default:
 			answerError(w, r, err)
 		}
 	})
@@ -239,7 +248,7 @@ func (s *server) answerPanic(w http.ResponseWriter, r *http.Request) {
 	if cause == nil {
 		return
 	}
-	if cause == http.ErrAbortHandler {
+	if cause == http.ErrAbortHandler { //nolint:errorlint // a recovered value is not a wrapped error
 		panic(cause)
 	}
 

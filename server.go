@@ -87,6 +87,7 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 
 	if cfg.profiling {
 		s.profile, err = newProfiler(log, proxies.name)
+		s.observe.onSlow = s.profile.slow.keep
 	}
 	return s, err
 }

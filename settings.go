@@ -28,6 +28,9 @@ type settings struct {
 	docsDescription string   // one line
 	recordGaps      bool
 
+	checkQuestions string // file for -check; empty: questionsFile in docsDirs
+	checkMin       float64
+
 	embeddingURL            string // empty: the built-in embedder
 	embeddingModel          string // set if embeddingURL is
 	embeddingKey            string
@@ -157,8 +160,9 @@ func variables(c *settings) []variable {
 		{
 			name:         "DOCS_SYNC_INTERVAL",
 			defaultValue: "10s",
-			about:        "How often DOCS_DIR is scanned for changes.",
-			set:          setter(&c.docsSync, parseDuration(100*time.Millisecond)),
+			about: "How often DOCS_DIR is scanned for changes. " +
+				"On Linux, most are noticed at once.",
+			set: setter(&c.docsSync, parseDuration(100*time.Millisecond)),
 		},
 
 		{
@@ -185,6 +189,24 @@ func variables(c *settings) []variable {
 				"search in the right ones: at most 500 " +
 				"characters.",
 			set: setter(&c.docsDescription, parseLine(500)),
+		},
+
+		{
+			name:    "CHECK_QUESTIONS",
+			example: "./questions.tsv",
+			about: "File of questions for vitrine -check: a question, " +
+				"a tab, the id of the document that answers it. " +
+				"The default is questions.tsv in DOCS_DIR, if " +
+				"it is there.",
+			set: setter(&c.checkQuestions, parseText),
+		},
+
+		{
+			name:         "CHECK_MIN",
+			defaultValue: "0",
+			about: "Lowest mean reciprocal rank, from 0 to 1, with " +
+				"which vitrine -check succeeds.",
+			set: setter(&c.checkMin, parseNumber(0, 1)),
 		},
 
 		{
@@ -351,7 +373,8 @@ func variables(c *settings) []variable {
 			name:         "ENABLE_PROFILING",
 			defaultValue: "false",
 			about: "true opens /debug/pprof/ and /debug/flight " +
-				"for requests with ADMIN_TOKEN.",
+				"for requests with ADMIN_TOKEN, and keeps the " +
+				"execution traces of slow requests.",
 			set: setter(&c.profiling, parseBool),
 		},
 

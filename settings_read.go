@@ -66,8 +66,8 @@ func (v variable) problem(value string, err error) error {
 // conflicts returns an error for each setting without the one that it needs.
 func (c *settings) conflicts() []error {
 	var problems []error
-	add := func(format string, args ...any) {
-		problems = append(problems, fmt.Errorf(format, args...))
+	add := func(problem string) {
+		problems = append(problems, errors.New(problem))
 	}
 
 	if (c.embeddingURL == "") != (c.embeddingModel == "") {

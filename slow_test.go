@@ -8,6 +8,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -300,6 +302,48 @@ func TestHangingEmbedderDoesNotDelayTheStart(t *testing.T) {
 			status, body := p.get("/search?q=install")
 			if status != http.StatusOK || !strings.Contains(body, `"document"`) {
 				t.Errorf("search: %d %s", status, body)
+			}
+		})
+	}
+}
+
+// TestSignalIsHeededFromTheFirstMoment stops the program while it waits for an embedding API or a database that hangs. It must
+// have been alive before, and ends at once with 0.
+func TestSignalIsHeededFromTheFirstMoment(t *testing.T) {
+	t.Parallel()
+	f := newFakeEmbedder(t, 6)
+	f.set(func(_ http.ResponseWriter, r *http.Request, _ fakeRequest) bool {
+		<-r.Context().Done()
+		return true
+	})
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and never answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	folder := datedFolder(t, map[string]string{"a.md": "# Install"})
+	for name, env := range map[string][]string{
+		"a hanging embedder":              f.env("DOCS_DIR="),
+		"a hanging embedder and a folder": f.env("DOCS_DIR=" + folder),
+		"a silent database":               {"DATABASE_URL=postgres://u@" + silent.Addr().String() + "/v?sslmode=disable"},
+		"a folder that is missing":        {"DOCS_DIR=" + folder + "/none", "DOCS_WAIT=true"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := launch(t, env)
+			waitForOK(t, p.url+"/livez")
+			if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- p.cmd.Wait() }()
+			select {
+			case err := <-ended:
+				if err != nil {
+					t.Errorf("exit: %v\n%s", err, p.logs)
+				}
+			case <-time.After(time.Minute):
+				t.Errorf("it goes on:\n%s", p.logs)
 			}
 		})
 	}

@@ -111,10 +111,15 @@ func (e *traceExport) stageSpan(rec *record, i int) tracetest.SpanStub {
 	return span
 }
 
-// constantAttributes returns the attributes that all spans of a kind of stage have.
+// constantAttributes returns the attributes that all spans of a kind of stage have. PostgreSQL names itself in its stages,
+// because the waterfall shows it.
 func constantAttributes(cfg *settings) map[stageKind][]attribute.KeyValue {
+	var database []attribute.KeyValue
+	if cfg.databaseURL == "" {
+		database = append(database, attribute.String("db.system.name", cfg.databaseSystem()))
+	}
 	return map[stageKind][]attribute.KeyValue{
-		stageDB:     {attribute.String("db.system.name", cfg.databaseSystem())},
+		stageDB:     database,
 		stageEmbed:  {attribute.String("gen_ai.provider.name", cfg.embeddingProvider())},
 		stageSearch: {attribute.String("gen_ai.data_source.id", dataSource)},
 	}
@@ -127,7 +132,7 @@ const dataSource = "documents"
 func (st *stageRecord) errorAttributes() (attrs []attribute.KeyValue) {
 	kind := errorType(st.err)
 	if st.kind == stageMCP {
-		code := ""
+		var code string
 		kind, code = messageOutcome(st.err)
 		if code != "" {
 			attrs = append(attrs, attribute.String("rpc.response.status_code", code))

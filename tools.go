@@ -48,8 +48,7 @@ type tool struct {
 	Annotations map[string]bool `json:"annotations"`
 	Meta        map[string]int  `json:"_meta,omitempty"`
 
-	isOffered func(cfg *settings) bool // nil: always
-	call      toolFunc
+	call toolFunc
 }
 
 // toolFunc runs a tool. The model gets its error, of any kind.
@@ -125,26 +124,6 @@ var tools = []tool{
 		Meta:        map[string]int{"anthropic/maxResultSizeChars": maxAnswerChars},
 		call:        (*server).getDocument,
 	},
-	{
-		Name: "report_gap",
-		Description: "Report a problem of the documentation to its authors: " +
-			"a question that it does not answer, or a page that is wrong, outdated or unclear. " +
-			"Report problems only, after a search, and nothing personal or secret.",
-		Input: schema(`{"type":"object","properties":{
-			"question":{"type":"string","description":"what you wanted to know","minLength":1,"maxLength":%d,"pattern":"%s"},
-			"problem":{"type":"string","enum":%s,"description":"what is the matter with the documentation"},
-			"document":{"type":"string","description":"id of the document with the problem, if there is one","maxLength":%d}},
-			"required":["question","problem"],"additionalProperties":false}`,
-			maxReportChars, notBlank, mustJSON(reportProblems), maxIDBytes),
-		Annotations: map[string]bool{
-			"readOnlyHint":    false,
-			"destructiveHint": false,
-			"idempotentHint":  false,
-			"openWorldHint":   false,
-		},
-		isOffered: func(cfg *settings) bool { return cfg.recordGaps },
-		call:      (*server).reportGap,
-	},
 }
 
 // notBlank is a pattern of JSON Schema for text with a visible character. In it, \\s lacks U+0085, which Go takes for
@@ -156,7 +135,7 @@ func schema(format string, limits ...any) json.RawMessage {
 	return fmt.Appendf(nil, format, limits...)
 }
 
-// listTools answers with all tools that are offered.
+// listTools answers with all tools.
 func (s *server) listTools(_ context.Context, c *call) (any, error) {
 	if err := checkOnlyPage(c); err != nil {
 		return nil, err
@@ -396,14 +375,8 @@ func (s *server) getDocument(ctx context.Context, a *arguments) (toolResult, err
 	if err := a.check("id", "heading", "from_line", "max_chars"); err != nil {
 		return toolResult{}, err
 	}
-	if id == "" {
-		return toolResult{}, errNoID
-	}
 
-	d, err := s.document(ctx, id)
-	if errors.Is(err, errNotFound) {
-		return toolResult{}, noDocument(id)
-	}
+	d, err := s.namedDocument(ctx, id)
 	if err != nil {
 		return toolResult{}, err
 	}
@@ -429,6 +402,19 @@ func (s *server) getDocument(ctx context.Context, a *arguments) (toolResult, err
 	}
 	writePart(a.answer, d, wanted, maxChars, a.urls)
 	return textResult(a.answer.Bytes()), nil
+}
+
+// namedDocument returns the document whose id is the argument of a tool. An id that no document can have is treated like
+// one that no document has: the error names the nearest ids.
+func (s *server) namedDocument(ctx context.Context, id string) (*document, error) {
+	if id == "" {
+		return nil, errNoID
+	}
+	d, err := s.document(ctx, id)
+	if errors.Is(err, errNotFound) {
+		return nil, noDocument(id)
+	}
+	return d, err
 }
 
 // noDocument is the error for an id that is like no other.

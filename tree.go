@@ -21,6 +21,8 @@ const (
 	blockQuote
 	blockList // its children are items
 	blockItem
+	blockCallout  // a note, warning or tab; its title is its first child
+	blockFootnote // its info is the label
 
 	blockParagraph
 	blockHeading  // its lines are the text without the marks
@@ -41,26 +43,27 @@ type block struct {
 	// level is that of a heading, 1 to 6, or of HTML the kind in CommonMark, 1 to 7.
 	level uint8
 
-	// mark is that of a list, "-", "+", "*", "." or ")", or of a fence, "`" or "~".
+	// mark is that of a list, "-", "+", "*", "." or ")", of a fence, "`" or "~", or of a callout, "!", "?", "=", ":" or "/".
 	mark byte
 
 	ordered bool // a list with numbers
 	loose   bool // a list whose paragraphs are set apart
-	closed  bool // a fence with a closing fence
+	closed  bool // a fence with a closing fence, or a callout that is folded
+	titled  bool // a callout whose first child is its title
 
 	endBlank bool // the last line is blank
 
 	// indent is the number of columns before the content of an item, or before a fence.
 	indent int32
 
-	// length is the number of marks of a fence, or the first number of an ordered list.
+	// length is the number of marks of a fence or callout, or the first number of an ordered list.
 	length int32
 
 	line  int32 // number of the first line, from 1
 	start int32 // offset of the first line's content in the text
 	end   int32 // offset after the last line
 
-	// info is the info string of a fence, or the name of a template's tag.
+	// info is the info string of a fence, the name of a template's tag, the type of a callout, or the label of a footnote.
 	info string
 
 	lines    []span   // the content of a block without children
@@ -90,7 +93,7 @@ func (b *block) content(text string) string {
 }
 
 // isContainer reports whether blocks of this kind have children instead of lines.
-func (k blockKind) isContainer() bool { return k <= blockItem }
+func (k blockKind) isContainer() bool { return k <= blockFootnote }
 
 // isVerbatim reports whether each line of an open block of this kind belongs to it, whatever it is.
 func (k blockKind) isVerbatim() bool {
@@ -126,6 +129,7 @@ type blockParser struct {
 	balance  int             // of an open module: brackets that are open
 	until    int             // of an open template: offset of its end
 	unclosed map[string]bool // names of template tags without an end tag
+	lastEnds map[byte]int    // by mark: offset of the last line that ends a callout; nil before the first one
 }
 
 // findNonspace finds the next character that is no space.
@@ -219,7 +223,7 @@ func canContain(outer, inner blockKind) bool {
 	switch outer {
 	case blockList:
 		return inner == blockItem
-	case blockDocument, blockQuote, blockItem:
+	case blockDocument, blockQuote, blockItem, blockCallout, blockFootnote:
 		return inner != blockItem
 	default:
 		return false

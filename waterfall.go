@@ -37,6 +37,9 @@ type recordView struct {
 
 	// Stages is absent in lists.
 	Stages []stageView `json:"stages,omitempty"`
+
+	// ExecutionTrace is the path under which the execution trace is kept, if it is.
+	ExecutionTrace string `json:"execution_trace,omitempty"`
 }
 
 // stageView is a stage of a recordView. Its depth is 1 unless another stage surrounds it. It starts
@@ -68,6 +71,10 @@ func (rec *record) view(withStages bool) recordView {
 	}
 	if rec.job == "" {
 		v.Name = rec.spanName()
+	}
+
+	if rec.traced {
+		v.ExecutionTrace = "/debug/requests/" + rec.correlation + "/trace"
 	}
 
 	isInFlight := rec.took == 0
@@ -136,6 +143,9 @@ func (v recordView) draw(w *strings.Builder) {
 	started := v.Started.Format(time.RFC3339Nano)
 	fmt.Fprintf(w, "%s  correlation %s\n", started, truncate(v.CorrelationID, 54))
 	fmt.Fprintf(w, "trace %s  kept: %s\n", v.TraceID, cmp.Or(v.Kept, "no"))
+	if v.ExecutionTrace != "" {
+		fmt.Fprintf(w, "execution trace for go tool trace: %s\n", v.ExecutionTrace)
+	}
 
 	v.drawBar(w, stageView{Name: v.Name, TookMS: v.TookMS}, "ms ")
 	for _, st := range v.Stages {

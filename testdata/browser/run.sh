@@ -5,13 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-browser=$(command -v chromium || command -v chromium-headless-shell || true)
-if [[ -z $browser ]]; then
-  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core > /dev/null
-  browser=$(command -v chromium)
-fi
-command -v npm > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs npm > /dev/null; }
-[[ -d node_modules/playwright-core ]] || npm ci --no-audit --no-fund --loglevel=error
+source chromium.sh
 
 work=$(mktemp -d)
 started=()
@@ -23,13 +17,11 @@ trap finish EXIT
 
 (cd ../.. && go build -o "$work/vitrine" .)
 cp -r ../manual "$work/docs"
-cat > "$work/docs/hostile.md" << 'MD'
-# Hostile <img src=x onerror=alert(1)> walrus
-
-<script>window.stolen = 1</script> and [a walrus](javascript:window.stolen=1) and ![picture](https://example.com/x.png)
-
-- <b onclick=alert(1)>bold walrus</b> <iframe src=//example.com></iframe>
-MD
+cp kitchen.md "$work/docs/guide/kitchen.md"
+cp pixel.png "$work/docs/guide/pixel.png"
+node xss.mjs > "$work/docs/hostile.md"
+for n in {1..12}; do printf '# Walrus %s\n\nA walrus of the many.\n' "$n" > "$work/docs/walrus-$n.md"; done
+{ printf '# Long\n\n'; for n in {1..700}; do printf '## Section %s\n\nSome *words* of `code` and [a link](hostile.md) to fill this document, again and again, until it is long enough for it.\n\n' "$n"; done; } > "$work/docs/long.md"
 
 # start NAME VARIABLE=value…: waits until it serves and prints the URLs of its listeners, ADMIN_ADDR's last.
 start() {
@@ -51,4 +43,4 @@ start open
 open=$urls
 start closed ADMIN_ADDR=127.0.0.1:0 API_TOKEN=the-api-token
 { read -r main; read -r admin; } <<< "$urls"
-timeout 180 node page.mjs "$browser" "$open" "$main" "$admin"
+timeout 300 node page.mjs "$browser" "$open" "$main" "$admin"

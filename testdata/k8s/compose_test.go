@@ -15,10 +15,10 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 )
 
-// project loads compose.yaml, which fails on an unknown field, on what is referred to but not there, and without env.
-func project(t *testing.T, env ...string) (*types.Project, error) {
+// project loads a file, which fails on an unknown field, on what is referred to but not there, and without env.
+func project(t *testing.T, file string, env ...string) (*types.Project, error) {
 	t.Helper()
-	options, err := cli.NewProjectOptions([]string{root + "compose.yaml"}, cli.WithEnv(env), cli.WithResolvedPaths(true), cli.WithInterpolation(true))
+	options, err := cli.NewProjectOptions([]string{root + file}, cli.WithEnv(env), cli.WithResolvedPaths(true), cli.WithInterpolation(true))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +27,7 @@ func project(t *testing.T, env ...string) (*types.Project, error) {
 
 func stack(t *testing.T) *types.Project {
 	t.Helper()
-	p, err := project(t, "ADMIN_TOKEN=admin", "POSTGRES_PASSWORD=secret")
+	p, err := project(t, "compose.yaml", "ADMIN_TOKEN=admin", "POSTGRES_PASSWORD=secret")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func stack(t *testing.T) *types.Project {
 
 func TestComposeInsistsOnSecrets(t *testing.T) {
 	for _, env := range [][]string{nil, {"ADMIN_TOKEN=admin"}, {"POSTGRES_PASSWORD=secret"}} {
-		if _, err := project(t, env...); err == nil || !strings.Contains(err.Error(), "openssl rand -hex 24") {
+		if _, err := project(t, "compose.yaml", env...); err == nil || !strings.Contains(err.Error(), "openssl rand -hex 24") {
 			t.Errorf("with %v: %v", env, err)
 		}
 	}
@@ -84,6 +84,84 @@ func TestComposeServicesAreSound(t *testing.T) {
 	}
 	if s := p.Services["vitrine"]; !s.ReadOnly || !slices.Equal(s.CapDrop, []string{"ALL"}) || s.MemLimit == 0 || !slices.Contains(s.SecurityOpt, "no-new-privileges:true") {
 		t.Error("vitrine is not as locked in as in k8s.yaml")
+	}
+}
+
+// folderOf returns the folder that Vitrine serves.
+func folderOf(t *testing.T, p *types.Project) string {
+	t.Helper()
+	for _, v := range p.Services["vitrine"].Volumes {
+		if v.Target == "/docs" && v.ReadOnly {
+			return v.Source
+		}
+	}
+	t.Fatal("nothing is mounted at /docs, or not read-only")
+	return ""
+}
+
+// TestComposeServesTheFolderInDocsDir also tries the default.
+func TestComposeServesTheFolderInDocsDir(t *testing.T) {
+	folder := t.TempDir()
+	secrets := []string{"ADMIN_TOKEN=admin", "API_TOKEN=api", "POSTGRES_PASSWORD=secret", "SITE=docs.example.com"}
+	for _, file := range []string{"compose.yaml", "deploy/compose.small.yaml"} {
+		p, err := project(t, file, append(secrets, "DOCS_DIR="+folder)...)
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		if got := folderOf(t, p); got != folder {
+			t.Errorf("%s with DOCS_DIR=%s serves %s", file, folder, got)
+		}
+		p, err = project(t, file, secrets...)
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		if _, err := os.Stat(folderOf(t, p) + "/guide/install.md"); err != nil {
+			t.Errorf("%s without DOCS_DIR: %v", file, err)
+		}
+	}
+}
+
+// TestSmallComposeIsSound: only Caddy is open to others, and Vitrine trusts what comes from Caddy's network.
+func TestSmallComposeIsSound(t *testing.T) {
+	const file = "deploy/compose.small.yaml"
+	all := []string{"ADMIN_TOKEN=admin", "API_TOKEN=api", "SITE=docs.example.com"}
+	for i := range all {
+		if _, err := project(t, file, slices.Delete(slices.Clone(all), i, i+1)...); err == nil || !strings.Contains(err.Error(), "export ") {
+			t.Errorf("without %s: %v", all[i], err)
+		}
+	}
+	p, err := project(t, file, all...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vitrine, caddy := p.Services["vitrine"], p.Services["caddy"]
+	if len(vitrine.Ports) > 0 || vitrine.Build == nil || caddy.HealthCheck == nil {
+		t.Error("Vitrine has ports of its own, or a service is not waited for")
+	}
+	for _, s := range []types.ServiceConfig{vitrine, caddy} {
+		if !s.ReadOnly || !slices.Equal(s.CapDrop, []string{"ALL"}) || s.MemLimit == 0 || s.Restart != types.RestartPolicyUnlessStopped {
+			t.Errorf("%s is not locked in", s.Name)
+		}
+	}
+	if got := caddy.DependsOn["vitrine"].Condition; got != types.ServiceConditionHealthy {
+		t.Errorf("Caddy waits for Vitrine to be %q", got)
+	}
+	subnet := p.Networks["inside"].Ipam.Config[0].Subnet
+	if got := *vitrine.Environment["TRUSTED_PROXIES"]; got != subnet {
+		t.Errorf("Vitrine trusts %s, Caddy is in %s", got, subnet)
+	}
+	if got := *vitrine.Environment["ALLOWED_HOSTS"]; got != "docs.example.com" {
+		t.Errorf("Vitrine serves the host %s", got)
+	}
+	table := string(read(t, "SETTINGS.md"))
+	for name := range vitrine.Environment {
+		if !strings.Contains(table, "\n| `"+name+"` |") {
+			t.Errorf("%s is no setting", name)
+		}
+	}
+	want := "{$SITE} {\n\tencode zstd gzip\n\treverse_proxy vitrine:8080\n}\n"
+	if got := p.Configs["caddyfile"].Content; got != want {
+		t.Errorf("the Caddyfile is %q, want %q", got, want)
 	}
 }
 

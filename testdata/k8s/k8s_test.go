@@ -158,7 +158,7 @@ func TestContainersAreHardened(t *testing.T) {
 				problem(cs == nil || cs.Capabilities == nil || !slices.Equal(cs.Capabilities.Drop, []core.Capability{"ALL"}) || len(cs.Capabilities.Add) > 0, "%s keeps capabilities", c.Name)
 				problem(cs != nil && cs.Privileged != nil && *cs.Privileged, "%s is privileged", c.Name)
 				for _, list := range []core.ResourceList{c.Resources.Requests, c.Resources.Limits} {
-					problem(list.Cpu().IsZero() || list.Memory().IsZero(), "%s: CPU and memory must be requested and limited", c.Name)
+					problem(list.Cpu().IsZero() || list.Memory().IsZero() || list.StorageEphemeral().IsZero(), "%s: CPU, memory and ephemeral storage must be requested and limited", c.Name)
 				}
 				problem(c.Resources.Requests.Memory().Cmp(*c.Resources.Limits.Memory()) > 0, "%s requests more memory than its limit", c.Name)
 				for _, v := range c.Env {
@@ -167,6 +167,70 @@ func TestContainersAreHardened(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestGitSyncExampleFitsTheDeployment reads the patch in the comments of k8s.yaml as strictly as the API server: what it adds is
+// as locked in as the rest, and Vitrine reads what git-sync writes.
+func TestGitSyncExampleFitsTheDeployment(t *testing.T) {
+	_, rest, _ := strings.Cut(string(read(t, "k8s.yaml")), "\n#   spec:\n")
+	var text strings.Builder
+	text.WriteString("spec:\n")
+	for line := range strings.Lines(rest) {
+		part, isPatch := strings.CutPrefix(line, "#   ")
+		if !isPatch {
+			break
+		}
+		text.WriteString(part)
+	}
+	var patch apps.Deployment
+	if err := unmarshal([]byte(text.String()), &patch); err != nil {
+		t.Fatalf("%v\n%s", err, text.String())
+	}
+	if len(patch.Spec.Template.Spec.Containers) != 2 {
+		t.Fatalf("the patch has %d containers", len(patch.Spec.Template.Spec.Containers))
+	}
+	deployment := one[*apps.Deployment](t, decode(t, "k8s.yaml"))
+	ours, sync := patch.Spec.Template.Spec.Containers[0], patch.Spec.Template.Spec.Containers[1]
+	if ours.Name != deployment.Spec.Template.Spec.Containers[0].Name || ours.Image != "" {
+		t.Errorf("the patch does not change the container %s", deployment.Spec.Template.Spec.Containers[0].Name)
+	}
+	if own := deployment.Spec.Template.Spec.Containers[0]; !reflect.DeepEqual(sync.SecurityContext, own.SecurityContext) {
+		t.Errorf("git-sync is not locked in as Vitrine: %+v", sync.SecurityContext)
+	}
+	for _, list := range []core.ResourceList{sync.Resources.Requests, sync.Resources.Limits} {
+		if list.Cpu().IsZero() || list.Memory().IsZero() || list.StorageEphemeral().IsZero() {
+			t.Errorf("git-sync: CPU, memory and ephemeral storage must be requested and limited: %v", list)
+		}
+	}
+
+	env := map[string]string{}
+	for _, v := range ours.Env {
+		env[v.Name] = v.Value
+	}
+	root, link := "", ""
+	for _, arg := range sync.Args {
+		if value, ok := strings.CutPrefix(arg, "--root="); ok {
+			root = value
+		}
+		if value, ok := strings.CutPrefix(arg, "--link="); ok {
+			link = value
+		}
+	}
+	if env["DOCS_DIR"] != root+"/"+link || env["DOCS_WAIT"] != "true" {
+		t.Errorf("Vitrine reads %v, git-sync writes %s/%s", env, root, link)
+	}
+	volumes := map[string]bool{}
+	for _, v := range patch.Spec.Template.Spec.Volumes {
+		volumes[v.Name] = v.EmptyDir != nil && v.EmptyDir.SizeLimit != nil
+	}
+	for _, mount := range slices.Concat(ours.VolumeMounts, sync.VolumeMounts) {
+		if !volumes[mount.Name] {
+			t.Errorf("%s is no volume with a limit", mount.Name)
+		}
+	}
+	if mount := ours.VolumeMounts[0]; mount.MountPath != root || !mount.ReadOnly || mount.Name != sync.VolumeMounts[0].Name {
+		t.Errorf("Vitrine mounts %+v", mount)
 	}
 }
 

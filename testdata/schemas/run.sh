@@ -3,6 +3,6 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 npm install --silent --no-progress --ignore-scripts
-export RECORD_GAPS=true # offers all tools
+export RECORD_GAPS=true DOCS_URL=https://docs.example.com # so that all tools are offered
 source ../serve.sh
 node schemas.mjs "$URL" "$@"

@@ -1,0 +1,135 @@
+package main
+
+// Addresses that are links by themselves: in angle brackets by CommonMark, and bare ones by GitHub's rules
+// (https://github.github.com/gfm, "Autolinks (extension)").
+
+import (
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+var (
+	angleURL   = regexp.MustCompile(`^<([A-Za-z][A-Za-z0-9+.-]{1,31}:[^<>\x00-\x20]*)>`)
+	angleEmail = regexp.MustCompile("^<([a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?" +
+		`(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*)>`)
+	bareDomain  = regexp.MustCompile(`^(?:[\pL\pN_-]+\.)*[\pL\pN_-]+(?::\d+)?`)
+	emailDomain = regexp.MustCompile(`^(?:[A-Za-z0-9_-]+\.)+[A-Za-z0-9_-]*[A-Za-z0-9]`)
+)
+
+const maxAddressBytes = 2000
+
+// autolink takes an address in angle brackets.
+func (p *inlineParser) autolink() bool {
+	rest := firstBytes(p.text[p.at:], maxAddressBytes)
+	end := strings.IndexAny(rest, "> \n")
+	if end < 0 || rest[end] != '>' {
+		return false
+	}
+	if found := angleURL.FindStringSubmatch(rest[:end+1]); found != nil {
+		return p.takeAddress(len(found[0]), found[1], found[1])
+	}
+	if found := angleEmail.FindStringSubmatch(rest[:end+1]); found != nil {
+		return p.takeAddress(len(found[0]), "mailto:"+found[1], found[1])
+	}
+	return false
+}
+
+// takeAddress makes the n bytes at the place a link with that text.
+func (p *inlineParser) takeAddress(n int, target, text string) bool {
+	p.flush(p.at)
+	p.add(tokenLink, "", len(p.links))
+	p.links = append(p.links, link{target: target})
+	p.add(tokenText, text, 0)
+	p.add(tokenEnd, "", 0)
+	p.skip(n)
+	return true
+}
+
+// bareURL takes an address that begins with one of schemes, which ends at the place.
+func (p *inlineParser) bareURL(schemes ...string) bool {
+	if len(p.brackets) > 0 {
+		return false // links do not nest
+	}
+	for _, scheme := range schemes {
+		begin := p.at - len(scheme)
+		if begin < p.pending || !strings.EqualFold(p.text[begin:p.at], scheme) || !p.mayBeginAddress(begin) {
+			continue
+		}
+		mark := "."
+		prefix := "http://"
+		if scheme != "www" {
+			mark = "://"
+			prefix = ""
+		}
+		rest := p.text[p.at:]
+		if !strings.HasPrefix(rest, mark) {
+			return false
+		}
+		length := bareURLLength(rest[len(mark):])
+		if length == 0 {
+			return false
+		}
+		end := p.at + len(mark) + length
+		address := p.text[begin:end]
+		p.at = begin
+		return p.takeAddress(len(address), prefix+address, address)
+	}
+	return false
+}
+
+// mayBeginAddress reports whether what stands before a bare address sets it apart.
+func (p *inlineParser) mayBeginAddress(at int) bool {
+	before, _ := utf8.DecodeLastRuneInString(p.text[:at])
+	return isSpaceRune(before) || strings.ContainsRune("*_~(\"'", before) || unicode.Is(unicode.Han, before)
+}
+
+// bareURLLength returns the length of the domain and path that s begins with, or 0. Punctuation at the end does not
+// belong to it, nor do parentheses that it does not open.
+func bareURLLength(s string) int {
+	s = firstBytes(s, maxAddressBytes)
+	if bareDomain.FindString(s) == "" {
+		return 0
+	}
+	end := strings.IndexAny(s, " \t\n<`")
+	if end < 0 {
+		end = len(s)
+	}
+	unopened := strings.Count(s[:end], ")") - strings.Count(s[:end], "(")
+	for end > 0 {
+		switch c := s[end-1]; {
+		case strings.IndexByte("?!.,:;*_~'\"", c) >= 0:
+		case c == ')' && unopened > 0:
+			unopened--
+		default:
+			return end
+		}
+		end--
+	}
+	return 0
+}
+
+// bareEmail takes an address whose "@" is at the place.
+func (p *inlineParser) bareEmail() bool {
+	if len(p.brackets) > 0 {
+		return false
+	}
+	isLocal := func(r rune) bool {
+		return r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("._+-", r))
+	}
+	before := p.text[p.pending:p.at]
+	local := len(before) - len(strings.TrimRightFunc(before, isLocal))
+	local -= runOf(before[len(before)-local:], "._+-")
+	domain := emailDomain.FindString(firstBytes(p.text[p.at+1:], maxAddressBytes))
+	if local == 0 || domain == "" {
+		return false
+	}
+	begin := p.at - local
+	address := p.text[begin : p.at+1+len(domain)]
+	p.at = begin
+	return p.takeAddress(len(address), "mailto:"+address, address)
+}
+
+// runOf returns how many of the first bytes of s are among set.
+func runOf(s, set string) int { return len(s) - len(strings.TrimLeft(s, set)) }

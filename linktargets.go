@@ -1,0 +1,186 @@
+package main
+
+// Where the links of a document lead. Authors write them for a renderer: as files for GitHub and MkDocs, as pages without
+// suffix for Docusaurus and VitePress, as .html for mdBook. A link is dead if it leads nowhere in each of these ways.
+
+import (
+	"net/url"
+	"path"
+	"regexp"
+	"strings"
+)
+
+// linkTargets finds what links lead to.
+type linkTargets struct {
+	ids     map[string]bool
+	pages   map[string]string         // id by the path of its page: see pagePath
+	folders map[string]bool           // of documents
+	site    *url.URL                  // DOCS_URL, or nil
+	exists  func(name string) bool    // whether DOCS_DIR has a file of that name
+	anchors func(id string) anchorSet // of a document
+	prefix  func(id string) string    // of the folder of DOCS_DIR that has a document
+}
+
+// add makes a document a target.
+func (t *linkTargets) add(id string) {
+	t.ids[id] = true
+	t.pages[pagePath(withoutSuffix(id))] = id
+	for folder := path.Dir(id); folder != "."; folder = path.Dir(folder) {
+		t.folders[folder] = true
+	}
+}
+
+// sortNumber is a number before the name of a file or folder, which Docusaurus leaves out of the page's path.
+var sortNumber = regexp.MustCompile(`(^|/)\d+\s*[-_.]+\s*([^/\d])`)
+
+// pagePath returns a path in the form of the keys of targets.pages. Hugo writes paths in lower case.
+func pagePath(name string) string {
+	name = strings.ToLower(strings.Trim(name, "/"))
+	for _, suffix := range []string{".html", ".htm"} {
+		name = strings.TrimSuffix(name, suffix)
+	}
+	name = sortNumber.ReplaceAllString(name, "$1$2")
+	if folder, file := path.Split(name); isIndexName(file) {
+		name = strings.TrimSuffix(folder, "/")
+	}
+	return name
+}
+
+// problem says why a link in a document leads nowhere, or returns "". It returns "" too for what it cannot check: other
+// sites, files outside DOCS_DIR, and targets that a template fills in.
+func (t *linkTargets) problem(from string, l documentLink) string {
+	if strings.ContainsAny(l.target, "{}$") || strings.HasPrefix(l.target, "@") {
+		return ""
+	}
+	u, err := url.Parse(l.target)
+	if err != nil {
+		u = &url.URL{Path: l.target}
+	}
+	if u.Scheme != "" || u.Host != "" {
+		inside, isInside := t.below(u)
+		if !isInside {
+			return ""
+		}
+		u.Path = "/" + inside
+	}
+
+	if u.Path == "" {
+		return t.fragmentProblem(from, u.Fragment)
+	}
+	names, isInside := t.candidates(from, u.Path)
+	for _, name := range names {
+		if id, ok := t.find(name); ok && !l.isImage {
+			return t.fragmentProblem(id, u.Fragment)
+		}
+		if t.folders[name] || t.exists(name) && !isDocumentName(name) {
+			return ""
+		}
+	}
+	if !isInside {
+		return ""
+	}
+	return t.missing(names, u.Path, l.isImage)
+}
+
+// missing says why none of names is there.
+func (t *linkTargets) missing(names []string, target string, isImage bool) string {
+	isRooted := strings.HasPrefix(target, "/")
+	if isRooted && !t.isOurs(names, isImage) {
+		return ""
+	}
+	for _, name := range names {
+		if t.exists(name) {
+			return "the document is left out"
+		}
+	}
+	if isImage || path.Ext(target) != "" && !isDocumentName(target) {
+		return "no such file"
+	}
+	return "no such document"
+}
+
+// isOurs reports whether a path from the root of the site is one of a document: the site may have other parts.
+func (t *linkTargets) isOurs(names []string, isImage bool) bool {
+	for _, name := range names {
+		first, _, isDeep := strings.Cut(name, "/")
+		if isDocumentName(name) || isDeep && t.folders[first] && !isImage {
+			return true
+		}
+	}
+	return false
+}
+
+// fragmentProblem says that a document has no such heading, or returns "".
+func (t *linkTargets) fragmentProblem(id, fragment string) string {
+	if generatedAnchor.MatchString(fragment) || t.anchors(id).has(fragment) {
+		return ""
+	}
+	return "no such heading in " + id
+}
+
+// generatedAnchor matches the fragments that renderers and browsers make: of footnotes, of lines of code and of a text.
+var generatedAnchor = regexp.MustCompile(`^(?:fn(?:ref)?[:-]|user-content-fn|__codelineno|:~:)`)
+
+// below returns the path of a URL of the site, from its root.
+func (t *linkTargets) below(u *url.URL) (name string, ok bool) {
+	if t.site == nil || !strings.EqualFold(u.Host, t.site.Host) {
+		return "", false
+	}
+	return strings.CutPrefix(u.Path, t.site.Path+"/")
+}
+
+// find returns the document of a path.
+func (t *linkTargets) find(name string) (id string, ok bool) {
+	if t.ids[name] {
+		return name, true
+	}
+	if isDocumentName(name) {
+		return "", false
+	}
+	id, ok = t.pages[pagePath(name)]
+	return id, ok
+}
+
+// candidates returns the paths below DOCS_DIR that a link may mean. isInside is false if it may mean one outside, too.
+func (t *linkTargets) candidates(from, target string) (names []string, isInside bool) {
+	if rooted, isRooted := strings.CutPrefix(target, "/"); isRooted {
+		return t.rootedCandidates(from, rooted), true
+	}
+
+	folder := path.Dir(from)
+	bases := []string{folder}
+	if !isDocumentName(target) {
+		// A page without suffix is a folder to a browser, if its address ends with a slash.
+		page := withoutSuffix(from)
+		if isIndexName(path.Base(page)) {
+			page = path.Dir(folder)
+		}
+		bases = append(bases, page)
+	}
+	isInside = true
+	for _, base := range bases {
+		name := path.Join(base, target)
+		if name == ".." || strings.HasPrefix(name, "../") {
+			isInside = false
+			continue
+		}
+		names = append(names, name)
+	}
+	return names, isInside
+}
+
+// rootedCandidates returns the paths that a link from the root of the site may mean: it may begin with the path of DOCS_URL,
+// or leave out the name of a folder of DOCS_DIR.
+func (t *linkTargets) rootedCandidates(from, rooted string) []string {
+	names := []string{clean(rooted), clean(t.prefix(from) + rooted)}
+	if t.site == nil {
+		return names
+	}
+	if inside, isInside := strings.CutPrefix("/"+rooted, t.site.Path+"/"); isInside {
+		names = append(names, clean(inside))
+	}
+	return names
+}
+
+// clean returns a path without a slash at its ends.
+func clean(name string) string { return strings.Trim(path.Clean(name), "/") }

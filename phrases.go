@@ -1,0 +1,63 @@
+package main
+
+// Parsing the text of a block: which token begins at a character.
+
+import "strings"
+
+// specialBytes are those at which a token may begin.
+var specialBytes = func() (special [256]bool) {
+	for _, c := range []byte("\n\\`*_~[]!<&{:.@") {
+		special[c] = true
+	}
+	return special
+}()
+
+// parseInlines returns the tokens of text.
+func parseInlines(text string, notes *linkNotes) *inlineParser {
+	p := &inlineParser{
+		notes:    notes,
+		text:     text,
+		lastRun:  -1,
+		unclosed: make(map[string]bool),
+	}
+	for p.at < len(text) {
+		c := text[p.at]
+		if !specialBytes[c] || !p.special(c) {
+			p.at++
+		}
+	}
+	p.flush(len(text))
+	p.matchRuns(-1)
+	return p
+}
+
+// special parses the token that begins at the place. It returns false if c is text.
+func (p *inlineParser) special(c byte) bool {
+	switch c {
+	case '\n':
+		return p.lineBreak()
+	case '\\':
+		return p.escape()
+	case '`':
+		return p.code()
+	case '*', '_', '~':
+		return p.markRun(c)
+	case '[':
+		return p.footnote() || p.openBracket("[")
+	case '!':
+		return strings.HasPrefix(p.text[p.at:], "![") && p.openBracket("![")
+	case ']':
+		return p.closeBracket()
+	case '<':
+		return p.autolink() || p.tag()
+	case '{':
+		return p.invisible()
+	case '&':
+		return p.entity()
+	case ':':
+		return p.bareURL("http", "https") || p.icon()
+	case '.':
+		return p.bareURL("www")
+	}
+	return p.bareEmail()
+}

@@ -1,0 +1,276 @@
+package main
+
+// GET /read/{id}: a document as a page of its own. It works without a script, and below any path prefix: all of its
+// addresses are relative.
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"html/template"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// handleRead answers GET /read/{id}. Browsers get the page, other clients the text.
+func (s *server) handleRead(w http.ResponseWriter, r *http.Request) error {
+	id := r.PathValue("id")
+	w.Header().Add("Vary", "Accept")
+	d, err := s.lookUp(r.Context(), id)
+	if d != nil && !acceptsHTML(r) {
+		r.SetPathValue("id", d.id)
+		return s.handleGet(w, r)
+	}
+	if err != nil && !isMissing(err) {
+		return err
+	}
+	if d != nil {
+		return s.writeDocument(w, r, d)
+	}
+
+	tree, err := s.documentTree(r.Context())
+	if err != nil {
+		return err
+	}
+	found, folder := tree.resolve(id)
+	switch {
+	case found != "":
+		return redirectTo(w, siteRoot(r)+"read/"+escapePath(found), r.URL.RawQuery)
+	case !acceptsHTML(r):
+		_, err = s.document(r.Context(), id) // its error names the nearest
+		return cmp.Or(err, errNotFound)
+	case folder != nil:
+		return s.writeFolder(w, r, tree, strings.Trim(id, "/"), folder)
+	}
+	return s.writeMissing(w, r, tree, id)
+}
+
+// lookUp returns the document with this id, nil if there is none.
+func (s *server) lookUp(ctx context.Context, id string) (*document, error) {
+	if err := checkID(id); err != nil {
+		return nil, err
+	}
+	return s.store.document(ctx, id)
+}
+
+// isMissing reports whether err says that there is no document of an id.
+func isMissing(err error) bool {
+	user, isUser := errors.AsType[userError](err)
+	return isUser && (user.status == http.StatusNotFound || user.status == http.StatusBadRequest)
+}
+
+// redirectTo sends the client to a relative address. http.Redirect would make it absolute, without a path prefix.
+func redirectTo(w http.ResponseWriter, address, query string) error {
+	if query != "" {
+		address += "?" + query
+	}
+	w.Header().Set("Location", address)
+	w.Header().Set("Cache-Control", "no-cache")
+	w.WriteHeader(http.StatusFound)
+	return nil
+}
+
+// documentTree returns the tree of all documents.
+func (s *server) documentTree(ctx context.Context) (*documentTree, error) {
+	documents, err := s.store.list(ctx, "", "", maxTreeDocuments)
+	if err != nil {
+		return nil, err
+	}
+	return newDocumentTree(documents), nil
+}
+
+// writeDocument answers with the page of a document.
+func (s *server) writeDocument(w http.ResponseWriter, r *http.Request, d *document) error {
+	tree, err := s.documentTree(r.Context())
+	if err != nil {
+		return err
+	}
+	line, _ := strconv.Atoi(r.URL.Query().Get("line"))
+	root := siteRoot(r)
+	page := &readPage{
+		ID:      d.id,
+		Crumbs:  crumbsOf(d.id, root),
+		Updated: d.updated,
+		Source:  root + "documents/" + escapePath(d.id),
+		Query:   r.URL.Query().Get("q"),
+	}
+	page.showText(d, line, pageTargets{
+		id:     d.id,
+		prefix: s.rootPrefix(d.id),
+		root:   root,
+		noFile: len(s.cfg.docsDirs) == 0,
+	})
+	previous, next := tree.neighbours(d.id)
+	page.Previous = linkTo(previous, root)
+	page.Next = linkTo(next, root)
+	page.Tree = treeHTML(tree, d.id, root)
+
+	data := s.newPageData(r, cmp.Or(d.title, d.id))
+	data.Description = description(d)
+	data.Read = page
+	return writePage(w, r, http.StatusOK, data)
+}
+
+// showText sets what the page shows of a document: its Markdown rendered, or its source.
+func (p *readPage) showText(d *document, line int, to pageTargets) {
+	isPlain := mediaType(d.id) == "text/plain"
+	if !isPlain && len(d.text) <= maxRenderedBytes {
+		_, start := frontMatter(d.text)
+		result := renderMarkdown(renderInput{d.text, start, d.title}, line, to)
+		p.Body = template.HTML(result.html) //nolint:gosec // markup has escaped it
+		p.HasTitle = result.hasTitle
+		p.Contents = contentsOf(result.headings)
+		return
+	}
+	if !isPlain {
+		p.Notice = "This document is too large to render, so this is its source."
+	}
+	p.Body = template.HTML(sourceHTML(d.text, line)) //nolint:gosec // markup has escaped it
+}
+
+// sourceHTML returns a text as it was written, with one line marked.
+func sourceHTML(text string, line int) string {
+	m := new(markup)
+	m.begin("pre", "class", "source", "tabindex", "0")
+	begin := 0
+	for range line - 1 {
+		begin = lineEnd(text, begin)
+	}
+	if line > 0 && begin < len(text) {
+		end := lineEnd(text, begin)
+		m.text(text[:begin])
+		m.element("span", text[begin:end], "data-marked", strconv.Itoa(line))
+		text = text[end:]
+	}
+	m.text(text)
+	m.end()
+	return m.out.String()
+}
+
+// maxContents is how many headings the contents of a page list.
+const maxContents = 200
+
+// contentsOf returns the headings that the contents list: two levels below the title.
+func contentsOf(found []heading) []contentsEntry {
+	ones := 0
+	top := 6
+	for _, h := range found {
+		if h.level == 1 {
+			ones++
+			continue
+		}
+		top = min(top, h.level)
+	}
+	if ones > 1 {
+		top = 1
+	}
+	var entries []contentsEntry
+	for _, h := range found {
+		if h.level < top || h.level > top+1 || len(entries) == maxContents {
+			continue
+		}
+		entries = append(entries, contentsEntry{h.level - top + 1, h.words, h.slug})
+	}
+	return entries
+}
+
+// description returns the beginning of a document for previews of links to it.
+func description(d *document) string {
+	const maxRunes = 200
+	if first, _, _ := strings.Cut(d.keywords, "\n"); utf8.RuneCountInString(first) > 40 {
+		return firstRunes(first, maxRunes)
+	}
+	for _, c := range d.chunks {
+		if words := plainWords(oneLine(firstBytes(c.text, 2000))); words != "" && words != d.title {
+			return firstRunes(words, maxRunes)
+		}
+	}
+	return ""
+}
+
+// crumbsOf returns the folders above a document or folder.
+func crumbsOf(id, root string) []crumb {
+	var crumbs []crumb
+	for at, c := range id {
+		if c == '/' {
+			folder := id[:at]
+			crumbs = append(crumbs, crumb{path.Base(folder), root + "read/" + escapePath(folder) + "/"})
+		}
+	}
+	return crumbs
+}
+
+func linkTo(node *treeNode, root string) *pageLink {
+	if node == nil {
+		return nil
+	}
+	return &pageLink{cmp.Or(node.title, node.name), root + "read/" + escapePath(node.id)}
+}
+
+func treeHTML(tree *documentTree, current, root string) template.HTML {
+	m := new(markup)
+	tree.write(m, current, root)
+	return template.HTML(m.out.String()) //nolint:gosec // markup has escaped it
+}
+
+// rootPrefix returns the prefix of the folder of DOCS_DIR that a document belongs to.
+func (s *server) rootPrefix(id string) string {
+	for _, root := range s.cfg.docsDirs {
+		if strings.HasPrefix(id, root.prefix) {
+			return root.prefix
+		}
+	}
+	return ""
+}
+
+// writeFolder answers with the list of what is in a folder that has no page.
+func (s *server) writeFolder(w http.ResponseWriter, r *http.Request, tree *documentTree, name string, folder *treeNode) error {
+	if name == "" {
+		return redirectTo(w, siteRoot(r), "")
+	}
+	root := siteRoot(r)
+	m := new(markup)
+	m.begin("ul", "class", "folder-list")
+	for _, child := range folder.children {
+		m.begin("li")
+		if child.isFolder {
+			m.element("a", child.title+"/", "href", root+"read/"+escapePath(name+"/"+child.name)+"/")
+		} else {
+			writeTreeLink(m, child, "", root)
+		}
+		m.end()
+	}
+	m.end()
+
+	data := s.newPageData(r, folder.title)
+	data.Read = &readPage{
+		ID:     name + "/",
+		Crumbs: crumbsOf(name, root),
+		Body:   template.HTML(m.out.String()), //nolint:gosec // markup has escaped it
+		Tree:   treeHTML(tree, name+"/", root),
+	}
+	return writePage(w, r, http.StatusOK, data)
+}
+
+// writeMissing answers that there is no such document, with the nearest.
+func (s *server) writeMissing(w http.ResponseWriter, r *http.Request, tree *documentTree, id string) error {
+	root := siteRoot(r)
+	page := &readPage{
+		ID:      truncate(id, maxIDBytes),
+		Problem: "There is no document of this name.",
+		Tree:    treeHTML(tree, "", root),
+	}
+	near, err := s.nearbyIDs(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	for _, other := range near {
+		page.Nearest = append(page.Nearest, pageLink{other, root + "read/" + escapePath(other)})
+	}
+	data := s.newPageData(r, "Not found")
+	data.Read = page
+	return writePage(w, r, http.StatusNotFound, data)
+}

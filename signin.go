@@ -1,0 +1,100 @@
+package main
+
+// Being signed in: a cookie that stands for a token, so that a browser can read. It opens GET and HEAD of what the token
+// opens, and nothing else. It holds a keyed hash of the time of the sign-in, so every replica can check it, and a new
+// token ends it.
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	// signInCookie is the name of the cookie. It has no path, so that browsers use the path prefix of the address.
+	signInCookie = "vitrine"
+
+	signInLifetime = 30 * 24 * time.Hour
+	maxSignInBytes = 8 << 10
+)
+
+// What a cookie opens.
+const (
+	signedInAPI   = "api"
+	signedInAdmin = "admin"
+)
+
+// newSignInCookie returns the cookie. A negative lifetime deletes it.
+func newSignInCookie(r *http.Request, value string, lifetime time.Duration) *http.Cookie {
+	return &http.Cookie{ //nolint:gosec // not Secure over plain HTTP, where a browser would drop it
+		Name:     signInCookie,
+		Value:    value,
+		MaxAge:   int(lifetime.Seconds()),
+		Secure:   isSecure(r),
+		HttpOnly: true,
+		SameSite: http.SameSiteStrictMode,
+	}
+}
+
+// isSecure reports whether the client uses HTTPS, as the proxy in front says.
+func isSecure(r *http.Request) bool {
+	return r.TLS != nil || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https")
+}
+
+// cookieValue returns the cookie of a sign-in: KIND.SECONDS.MAC.
+func (s *server) cookieValue(kind string, at time.Time) string {
+	signed := kind + "." + strconv.FormatInt(at.Unix(), 10)
+	return signed + "." + s.cookieMAC(kind, signed)
+}
+
+// cookieMAC returns the keyed hash of what a cookie says. The key is the token that it stands for.
+func (s *server) cookieMAC(kind, signed string) string {
+	key := s.cfg.apiToken
+	if kind == signedInAdmin {
+		key = s.cfg.adminToken
+	}
+	mac := hmac.New(sha256.New, []byte(key))
+	mac.Write([]byte("vitrine sign-in " + signed))
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// signedInAs returns what the cookie of r opens, empty if there is no valid one.
+func (s *server) signedInAs(r *http.Request) string {
+	cookie, err := r.Cookie(signInCookie)
+	if err != nil {
+		return ""
+	}
+	parts := strings.Split(cookie.Value, ".")
+	if len(parts) != 3 {
+		return ""
+	}
+	kind := parts[0]
+	isKnown := kind == signedInAPI && s.cfg.apiToken != "" || kind == signedInAdmin && s.cfg.adminToken != ""
+	mac := s.cookieMAC(kind, parts[0]+"."+parts[1])
+	seconds, err := strconv.ParseInt(parts[1], 10, 64)
+	if !isKnown || !hmac.Equal([]byte(mac), []byte(parts[2])) || err != nil {
+		return ""
+	}
+	if age := time.Since(time.Unix(seconds, 0)); age < -time.Minute || age > signInLifetime {
+		return ""
+	}
+	return kind
+}
+
+// signedInToken returns the token that the cookie of r stands for, if r may use it: the cookie only reads.
+func (s *server) signedInToken(r *http.Request) string {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return ""
+	}
+	switch s.signedInAs(r) {
+	case signedInAdmin:
+		return s.cfg.adminToken
+	case signedInAPI:
+		return s.cfg.apiToken
+	}
+	return ""
+}
