@@ -156,6 +156,6 @@ func defaultMaxConnections() int {
 		return unknown
 	}
 	const enough = 1 << 20
-	files := int(min(uint64(limit.Cur), enough))
+	files := int(min(limit.Cur, enough))
 	return max(minConnections, files-reservedFiles)
 }
