@@ -40,7 +40,7 @@ var layers = []layer{
 	{"rendering", []string{"markup", "targets", "inlines", "emphasis", "brackets", "autolinks", "phrases", "render_inlines", "render_leaves", "render", "contents"}, []string{"text", "documents"}},
 	{"service", []string{"signin", "guard", "address", "linktargets", "parameters", "gaps", "health", "nearby", "handlers", "llms", "bulk", "page", "read", "files", "signin_form"}, []string{"foundation", "record", "views", "observability", "documents", "rendering"}},
 	{"agents", []string{"members", "jsonrpc", "reply", "stream", "subscriptions", "streams", "call", "arguments", "sections", "quote", "results", "tools", "report", "connector", "identity", "resources", "methods", "mcp"}, []string{"foundation", "record", "observability", "documents", "service"}},
-	{"entry", []string{"routes", "server", "questions", "check", "command", "greeting", "main"}, []string{"foundation", "record", "views", "observability", "text", "documents", "memory", "database", "rendering", "service", "agents"}},
+	{"entry", []string{"signals", "routes", "server", "questions", "check", "command", "greeting", "main"}, []string{"foundation", "record", "views", "observability", "text", "documents", "memory", "database", "rendering", "service", "agents"}},
 }
 
 // arrow says that a room uses a name that another room declares.

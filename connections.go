@@ -8,29 +8,8 @@ import (
 	"net/http"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 )
-
-const (
-	// reservedFiles are for the documents, the database and the logs.
-	reservedFiles = 64
-
-	minConnections = 16
-)
-
-// defaultMaxConnections returns how many connections the limit of open files leaves room for.
-func defaultMaxConnections() int {
-	const unknown = 1024 - reservedFiles
-	var limit syscall.Rlimit
-	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
-	if err != nil {
-		return unknown
-	}
-	const enough = 1 << 20
-	files := int(min(uint64(limit.Cur), enough))
-	return max(minConnections, files-reservedFiles)
-}
 
 // connections are the open connections of all listeners.
 type connections struct {

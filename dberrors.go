@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -40,7 +41,7 @@ func (e *databaseError) errorType() string { return e.class }
 
 // classify returns the error of a transaction that began at began as a databaseError, and tells the
 // breaker what it says about the database. It does not wrap an error that isAnswer accepts.
-func (p *postgres) classify(ctx context.Context, began time.Time, err error) error {
+func (p *postgres) classify(ctx context.Context, name queryName, began time.Time, err error) error {
 	if isAnswer(err) {
 		p.breaker.answered()
 		return err
@@ -55,10 +56,13 @@ func (p *postgres) classify(ctx context.Context, began time.Time, err error) err
 		spanAttrs(ctx, slog.String("db.response.status_code", string(state.Code)))
 	}
 	switch {
+	case errors.Is(err, errStandby):
+		p.breaker.answered()
+		return &databaseError{class: string(state.Code), err: err, kind: errUnavailable}
 	case ctx.Err() != nil: // checked first: a statement that reaches its deadline fails in many ways
 		return p.timedOut(began, &databaseError{class: classTimeout, err: err, kind: errUnavailable})
 	case state != nil:
-		return p.refusedStatement(state)
+		return p.refusedStatement(name, state)
 	case isTimeout(err): // see deadlineConn
 		return p.timedOut(began, &databaseError{class: "connection", err: err, kind: errUnavailable})
 	case isConnectionError(err):
@@ -77,11 +81,15 @@ func (p *postgres) timedOut(began time.Time, failure *databaseError) error {
 
 // refusedStatement returns the error for an SQLSTATE of the server. Only some of them mean that the
 // database cannot be used. The others are answers of a database that works, though the statement failed.
-func (p *postgres) refusedStatement(state *pq.Error) error {
+func (p *postgres) refusedStatement(name queryName, state *pq.Error) error {
 	failure := &databaseError{class: string(state.Code), err: state}
+	isOfWriters := slices.Contains(writersClasses, state.Code.Class()) && state.Code != pqerror.TooManyConnections
 	switch {
 	case state.Code == pqerror.DiskFull:
 		failure.kind = errDiskFull
+	case !name.reads() && isOfWriters:
+		failure.kind = errUnavailable
+		return failure // says nothing about reading
 	case slices.Contains(awayClasses, state.Code.Class()),
 		strings.HasPrefix(string(state.Code), shutdownPrefix):
 		failure.kind = errUnavailable
@@ -101,6 +109,24 @@ var awayClasses = []pqerror.Class{
 	pqerror.ClassInvalidCatalogName,
 	pqerror.ClassInsufficientResources,
 	pqerror.ClassSystemError,
+}
+
+// writersClasses are those of awayClasses that a write may meet while reading works.
+var writersClasses = []pqerror.Class{
+	pqerror.ClassInsufficientResources,
+	pqerror.ClassSystemError,
+}
+
+// errStandby says that a write was begun on a server that only reads.
+var errStandby = errors.New("the database is a standby, which only reads: " +
+	"wait until it is promoted, or name the primary in DATABASE_URL")
+
+// standbyError returns err, with errStandby if it says that the server only reads.
+func standbyError(err error) error {
+	if pq.As(err, pqerror.FeatureNotSupported, pqerror.ReadOnlySQLTransaction) != nil {
+		return fmt.Errorf("%w: %w", errStandby, err)
+	}
+	return err
 }
 
 // shutdownPrefix begins the SQLSTATEs of a server that starts, stops or has crashed. Others of class 57
@@ -123,6 +149,9 @@ func isAnswer(err error) bool {
 		errors.Is(err, sql.ErrNoRows) ||
 		errors.Is(err, errElsewhere)
 }
+
+// reads reports whether the query only reads.
+func (q queryName) reads() bool { return queryAttrs[q][0].Value.String() == "SELECT" }
 
 // isRefusal reports whether the database works and takes what it was given neither now nor later.
 func isRefusal(err error) bool {

@@ -188,7 +188,10 @@ func (f *folder) scan(ctx context.Context, st store) (err error) {
 		return err
 	}
 
-	s.walk(stored)
+	s.walk(ctx, stored)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	return errors.Join(f.apply(ctx, st, s, stored), errors.Join(s.failures...))
 }
 

@@ -18,8 +18,9 @@ import (
 const (
 	leftOutDraft    = "draft"
 	leftOutExcluded = "by DOCS_EXCLUDE"
-	leftOutHidden   = "hidden" // the name starts with a dot
-	leftOutLink     = "link"   // to a folder, or to a file without the suffix of a document
+	leftOutHidden   = "hidden"   // the name starts with a dot
+	leftOutDeep     = "too deep" // a folder whose documents' ids would be too long
+	leftOutLink     = "link"     // to a folder, or to a file without the suffix of a document
 
 	noSuffix    = "without a suffix"
 	otherSuffix = "of other suffixes"

@@ -7,6 +7,7 @@ import (
 	"context"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -137,4 +138,24 @@ func inParallel(ctx context.Context, slots chan struct{}, jobs []func() error) e
 	}
 	running.Wait()
 	return cmp.Or(errs...)
+}
+
+const (
+	// reservedFiles are for the documents, the database and the logs.
+	reservedFiles = 64
+
+	minConnections = 16
+)
+
+// defaultMaxConnections returns how many connections the limit of open files leaves room for.
+func defaultMaxConnections() int {
+	const unknown = 1024 - reservedFiles
+	var limit syscall.Rlimit
+	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
+	if err != nil {
+		return unknown
+	}
+	const enough = 1 << 20
+	files := int(min(limit.Cur, enough))
+	return max(minConnections, files-reservedFiles)
 }

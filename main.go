@@ -211,21 +211,6 @@ func listenAdvice(err error) string {
 	return "choose an address of this machine, for example 127.0.0.1:8080"
 }
 
-// ignoreHangups logs each SIGHUP, which would end the process, until ctx ends.
-func (s *server) ignoreHangups(ctx context.Context) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-hangups:
-			s.log.Warn("SIGHUP ignored: settings are read at start-up, restart to change them")
-		}
-	}
-}
-
 // drain stops the servers without losing a request. It fails readiness, waits until load balancers have noticed, ends
 // the streams, and lets requests in flight finish.
 func (s *server) drain(ctx context.Context, servers []*http.Server) error {

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"strconv"
@@ -40,6 +41,7 @@ type postgres struct {
 	exactChunks  int // the constant, except in tests
 	observe      *observer
 	admission    *admission // of searches; nil: no limit
+	writers      *admission // of writes: readers have the other half of the connections
 	replica      string     // names this process in leases and notifications
 
 	unavailable atomic.Pointer[string] // why the store is not open; nil once it is
@@ -70,7 +72,10 @@ func newPostgres(cfg *settings, e embedder, o *observer) (*postgres, error) {
 		exactChunks:  exactChunks,
 		observe:      o,
 		replica:      rand.Text(),
+		writers:      newAdmission(max(1, cfg.dbMaxConns/2)),
 	}
+	p.writers.maxWaiting = math.MaxInt64 // they wait for as long as their request may
+	p.writers.maxWait = backgroundBudget
 	connector.Dialer(deadlineDialer{heard: p.breaker.heard})
 	p.db = sql.OpenDB(connector)
 	p.db.SetMaxOpenConns(cfg.dbMaxConns)
@@ -145,24 +150,31 @@ func (p *postgres) attempt(
 	p.users.Add(1)
 	defer p.users.Add(-1)
 
+	if !name.reads() {
+		leave, err := p.writers.enter(ctx)
+		if err != nil {
+			return p.classify(ctx, name, began, err)
+		}
+		defer leave()
+	}
 	conn, err := p.connection(ctx)
 	attrs := append(name.attrs(), slog.String("db.system.name", "postgresql"))
 	ctx, end := stage(ctx, stageDB, attrs...)
 	defer end(&err)
 	if err != nil {
-		return p.classify(ctx, began, err)
+		return p.classify(ctx, name, began, err)
 	}
 
-	tx, err := p.begin(ctx, conn)
+	tx, err := p.begin(ctx, conn, name)
 	if err != nil {
-		return p.classify(ctx, began, err)
+		return p.classify(ctx, name, began, err)
 	}
 	defer func() { _ = tx.conn.Close() }() // gives the connection back
 
 	err = tx.run(ctx, do)
 	spanAttrs(ctx, slog.Int("db.response.returned_rows", tx.rows))
 	if err != nil {
-		return p.classify(ctx, began, err)
+		return p.classify(ctx, name, began, err)
 	}
 
 	p.breaker.answered()
@@ -184,8 +196,10 @@ func (p *postgres) connection(ctx context.Context) (_ *sql.Conn, err error) {
 
 // begin begins a transaction on conn. A connection that has broken while it was idle is replaced, as
 // sql.DB.BeginTx does. Each try discards one of them. If begin fails, it closes conn.
-func (p *postgres) begin(ctx context.Context, conn *sql.Conn) (*transaction, error) {
-	begun, err := conn.BeginTx(ctx, nil)
+func (p *postgres) begin(ctx context.Context, conn *sql.Conn, name queryName) (*transaction, error) {
+	// A standby refuses to begin anything else, and can answer reads.
+	options := &sql.TxOptions{ReadOnly: name.reads()}
+	begun, err := conn.BeginTx(ctx, options)
 	for range p.db.Stats().MaxOpenConnections {
 		if !errors.Is(err, driver.ErrBadConn) {
 			break
@@ -195,15 +209,16 @@ func (p *postgres) begin(ctx context.Context, conn *sql.Conn) (*transaction, err
 		if err != nil {
 			return nil, err
 		}
-		begun, err = conn.BeginTx(ctx, nil)
+		begun, err = conn.BeginTx(ctx, options)
 	}
 	if err != nil {
 		_ = conn.Close()
-		return nil, err
+		return nil, standbyError(err)
 	}
 
 	return &transaction{
 		Tx:      begun,
+		name:    name,
 		conn:    conn,
 		comment: sqlComment(ctx),
 		replica: p.replica,
@@ -227,6 +242,7 @@ func (p *postgres) committed(tx *transaction) {
 // request. The comment comes first because pg_stat_activity cuts statements off at 1 kB.
 type transaction struct {
 	*sql.Tx
+	name    queryName
 	conn    *sql.Conn // on which it runs
 	comment string    // see sqlComment
 	replica string
@@ -261,10 +277,27 @@ func (tx *transaction) setLocal(ctx context.Context) error {
 	return tx.exec(ctx, `
 		SELECT
 			set_config('statement_timeout', $1, true),
+			set_config('lock_timeout', $2, true),
 			set_config('jit', 'off', true),
 			set_config('hnsw.ef_search', '100', true),
 			set_config('hnsw.iterative_scan', 'relaxed_order', true)`,
-		strconv.FormatInt(timeout.Milliseconds(), 10))
+		strconv.FormatInt(timeout.Milliseconds(), 10),
+		strconv.FormatInt(tx.lockTimeout().Milliseconds(), 10))
+}
+
+// isWriterWaiting reports whether somebody waits for what the query writes.
+func (q queryName) isWriterWaiting() bool { return q == queryPut || q == queryRemove }
+
+// maxLockWait is how long a write of a request waits for a lock. A lock that is held for longer, such as that of a
+// person at psql, would otherwise take one connection after the other.
+const maxLockWait = time.Second
+
+// lockTimeout returns the lock_timeout of this transaction, 0 for none.
+func (tx *transaction) lockTimeout() time.Duration {
+	if tx.name.isWriterWaiting() {
+		return maxLockWait
+	}
+	return 0
 }
 
 func (tx *transaction) exec(ctx context.Context, statement string, args ...any) error {

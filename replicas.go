@@ -40,7 +40,7 @@ const (
 // program and its settings. An errUnavailable may go away by itself. Every other error says what the
 // operator must do.
 func (p *postgres) open(ctx context.Context) error {
-	err := p.attempt(ctx, queryMaintain, func(tx *transaction) error {
+	err := p.attempt(ctx, queryReload, func(tx *transaction) error {
 		return tx.checkServer(ctx)
 	})
 	if err != nil {
@@ -168,7 +168,7 @@ func (stored fingerprint) check(want fingerprint) error {
 // advise adds to an error of open or reindex what the operator can do about it.
 func advise(err error) error {
 	state := pq.As(err)
-	if state == nil {
+	if state == nil || errors.Is(err, errStandby) {
 		return err
 	}
 
@@ -205,7 +205,7 @@ func (p *postgres) reload(ctx context.Context) error {
 	var stored fingerprint
 	var changes int64
 	var f *frequencies
-	err := p.attempt(ctx, queryMaintain, func(tx *transaction) error {
+	err := p.attempt(ctx, queryReload, func(tx *transaction) error {
 		err := tx.row(ctx, []any{
 			&stored.schema,
 			&stored.analyzer,

@@ -3,6 +3,7 @@ package main
 // One pass over the folders of DOCS_DIR: listing them, choosing the files to read, and reading these.
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -103,10 +104,10 @@ func (s *folderScan) fail(root docsRoot, err error) {
 
 // walk lists the files of all roots. stored are the ids of the documents that the store has from them. A
 // root that suddenly has no documents fails.
-func (s *folderScan) walk(stored []string) {
+func (s *folderScan) walk(ctx context.Context, stored []string) {
 	for _, root := range s.roots {
 		before := len(s.files)
-		if err := s.walkRoot(root); err != nil {
+		if err := s.walkRoot(ctx, root); err != nil {
 			s.fail(root.docsRoot, fmt.Errorf("reading DOCS_DIR: %w", err))
 			continue
 		}
@@ -121,12 +122,19 @@ func (s *folderScan) walk(stored []string) {
 
 // walkRoot lists the files of a root. It follows links to files, but not out of the root, and no links
 // to folders. On its way it removes stale temporary files.
-func (s *folderScan) walkRoot(root openRoot) error {
+func (s *folderScan) walkRoot(ctx context.Context, root openRoot) error {
 	return fs.WalkDir(root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if name == "." {
 			return err
 		}
 		id := root.prefix + name
+		if len(id) > maxIDBytes && entry != nil && entry.IsDir() {
+			s.leftOut[leftOutDeep]++
+			return fs.SkipDir // opening a folder takes a step for each one above it
+		}
 		if err != nil {
 			s.unreadable = append(s.unreadable, id+"/")
 			s.files[id] = &fileState{reason: "unreadable", problem: err.Error()}

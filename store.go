@@ -174,6 +174,7 @@ const (
 	queryRemove
 	queryEmbed
 	queryMaintain
+	queryReload
 )
 
 // queryAttrs holds the attributes of every queryName: the operation, then the summary.
@@ -188,6 +189,7 @@ var queryAttrs = [...][]slog.Attr{
 	queryRemove:   newQueryAttrs("DELETE", "remove"),
 	queryEmbed:    newQueryAttrs("UPDATE", "embed"),
 	queryMaintain: newQueryAttrs("UPDATE", "maintain"),
+	queryReload:   newQueryAttrs("SELECT", "reload"),
 }
 
 // newQueryAttrs returns a slice without spare capacity, so that append copies it.

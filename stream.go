@@ -74,7 +74,8 @@ func (st *stream) subscribes(id, uri string) bool { return slices.Contains(st.ur
 
 // addURI adds a URI of a document. It keeps copies, not the memory of the whole message. The caller holds st.mu.
 func (st *stream) addURI(id, uri string) {
-	st.uris[strings.Clone(id)] = append(st.uris[id], strings.Clone(uri))
+	id = strings.Clone(id)
+	st.uris[id] = append(st.uris[id], strings.Clone(uri))
 }
 
 // noSuchURI returns the error for a URI that no document can have.

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
 	"net/http"
 	"net/netip"
 	"os"
@@ -198,7 +197,7 @@ func (a *streams) unsubscribe(st *stream, uri string) {
 		return
 	}
 	delete(st.uris, id)
-	a.subscriptionIndex.remove(st, id, 1)
+	a.remove(st, id, 1)
 }
 
 // forget removes all subscriptions of st. The caller holds a.mu.
@@ -206,8 +205,8 @@ func (a *streams) forget(st *stream) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	delete(a.lists, st)
-	for id, uris := range maps.All(st.uris) {
-		a.subscriptionIndex.remove(st, id, len(uris))
+	for id, uris := range st.uris {
+		a.remove(st, id, len(uris))
 	}
 	clear(st.uris)
 }

@@ -54,12 +54,13 @@ func (p *postgres) start(ctx context.Context, tasks *sync.WaitGroup) error {
 
 // retryOpen calls open until it succeeds or ctx ends. err is what the first call returned.
 func (p *postgres) retryOpen(ctx context.Context, err error) {
-	wait := time.Second
-	for err != nil && ctx.Err() == nil {
+	const triesALine = 30
+	for try := 0; err != nil && ctx.Err() == nil; try++ {
 		p.setUnavailable(err.Error())
-		p.observe.log.WarnContext(ctx, "database not ready", "error", err, "retry", wait.String())
-		pause(ctx, wait)
-		wait = min(2*wait, 8*time.Second)
+		if try%triesALine == 0 {
+			p.observe.log.WarnContext(ctx, "database not ready", "error", err, "retry", probeInterval.String())
+		}
+		pause(ctx, probeInterval)
 		err = p.open(ctx)
 	}
 }
