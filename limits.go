@@ -7,7 +7,6 @@ import (
 	"context"
 	"net/netip"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -149,13 +148,5 @@ const (
 
 // defaultMaxConnections returns how many connections the limit of open files leaves room for.
 func defaultMaxConnections() int {
-	const unknown = 1024 - reservedFiles
-	var limit syscall.Rlimit
-	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
-	if err != nil {
-		return unknown
-	}
-	const enough = 1 << 20
-	files := int(min(limit.Cur, enough))
-	return max(minConnections, files-reservedFiles)
+	return max(minConnections, maxOpenFiles()-reservedFiles)
 }
