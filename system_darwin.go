@@ -28,7 +28,7 @@ func maxOpenFiles() int {
 		return usualOpenFiles
 	}
 	const enough = 1 << 20
-	return int(min(uint64(limit.Cur), enough))
+	return int(min(limit.Cur, enough))
 }
 
 // usualOpenFiles is the limit of most systems.
