@@ -135,6 +135,11 @@ func copySources(t *testing.T, dir string) {
 				taken = keep
 			}
 		}
+		if taken && entry.IsDir() {
+			if err := os.CopyFS(filepath.Join(dir, entry.Name()), os.DirFS(entry.Name())); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if taken && !entry.IsDir() {
 			if err := os.WriteFile(filepath.Join(dir, entry.Name()), []byte(readFile(t, entry.Name())), 0o600); err != nil {
 				t.Fatal(err)

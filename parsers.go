@@ -21,6 +21,16 @@ import (
 	"unicode/utf8"
 )
 
+// variable is one environment variable: a row of the manual and of SETTINGS.md.
+type variable struct {
+	name         string
+	defaultValue string // applies if the variable is unset or empty
+	example      string // for error messages, if there is no default
+	about        string
+	secret       bool // the value is never shown
+	set          func(value string) error
+}
+
 // parseFunc turns the text of a value into the value.
 type parseFunc[T any] func(text string) (T, error)
 

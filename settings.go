@@ -69,32 +69,6 @@ type settings struct {
 	isTokenOurs bool // adminToken was made for this run
 }
 
-// databaseSystem returns what the semantic conventions call the store's system.
-func (c *settings) databaseSystem() string {
-	if c.databaseURL == "" {
-		return "vitrine"
-	}
-	return "postgresql"
-}
-
-// embeddingProvider returns what the semantic conventions call the embedder's provider: the one whose API it speaks.
-func (c *settings) embeddingProvider() string {
-	if c.embeddingURL == "" {
-		return "vitrine"
-	}
-	return "openai"
-}
-
-// variable is one environment variable: a row of the manual and of SETTINGS.md.
-type variable struct {
-	name         string
-	defaultValue string // applies if the variable is unset or empty
-	example      string // for error messages, if there is no default
-	about        string
-	secret       bool // the value is never shown
-	set          func(value string) error
-}
-
 // variables returns all settings. Each row's set parses a value and stores it in c.
 func variables(c *settings) []variable {
 	return []variable{

@@ -234,3 +234,19 @@ func changedSettings(env map[string]string) []slog.Attr {
 	}
 	return attrs
 }
+
+// databaseSystem returns what the semantic conventions call the store's system.
+func (c *settings) databaseSystem() string {
+	if c.databaseURL == "" {
+		return "vitrine"
+	}
+	return "postgresql"
+}
+
+// embeddingProvider returns what the semantic conventions call the embedder's provider: the one whose API it speaks.
+func (c *settings) embeddingProvider() string {
+	if c.embeddingURL == "" {
+		return "vitrine"
+	}
+	return "openai"
+}
