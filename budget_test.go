@@ -107,6 +107,9 @@ func checkIndexCost(t *testing.T, d *document) {
 // TestIndexCostIsInProportionToTheText indexes documents that multiplied their sizes: 3 GiB for the first.
 func TestIndexCostIsInProportionToTheText(t *testing.T) {
 	t.Parallel()
+	if underRace {
+		t.Skip("measures memory or takes a minute")
+	}
 	for name, text := range costlyDocuments {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -113,7 +113,10 @@ func TestNothingHostileReachesRecordsAndLogs(t *testing.T) {
 			t.Errorf("%s shows %q", path, strings.ReplaceAll(shown, "\n", "")[i:][:10])
 		}
 	}
-	for _, rec := range ts.observe.recent.recent.all() {
+	ts.observe.recent.mu.Lock()
+	recent := ts.observe.recent.recent.all()
+	ts.observe.recent.mu.Unlock()
+	for _, rec := range recent {
 		checkBounds(t, rec)
 	}
 	ts.lines.find(t, "request", "many-1")

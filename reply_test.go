@@ -157,6 +157,9 @@ func TestBatchIsBounded(t *testing.T) {
 
 // TestSlowReadersShareTheDocument opens reads of 4 MiB that are not finished, and looks at the heap.
 func TestSlowReadersShareTheDocument(t *testing.T) {
+	if underRace {
+		t.Skip("measures memory or takes a minute")
+	}
 	s := newMCPServer(t, largeDocuments, nil)
 	s.get("/documents/large.md")
 	var bodies []io.Closer
