@@ -29,7 +29,7 @@ type layer struct {
 
 // layers are those of ARCHITECTURE.md, the lowest first.
 var layers = []layer{
-	{"foundation", []string{"system_linux", "cost", "limits", "breaker", "build", "cgroup", "parsers", "otlp_settings", "settings", "misnamed", "settings_read", "answers", "escape", "admission"}, nil},
+	{"foundation", []string{"system_linux", "cost", "openfiles_unix", "limits", "breaker", "build", "cgroup", "parsers", "otlp_settings", "settings", "misnamed", "settings_read", "answers", "escape", "admission"}, nil},
 	{"record", []string{"bounds", "record", "attributes", "propagate"}, []string{"foundation"}},
 	{"views", []string{"console", "log", "outcomes", "families", "metrics", "spans", "collector", "traces", "gauges", "waterfall", "recorder"}, []string{"foundation", "record"}},
 	{"observability", []string{"connections", "response", "observe", "slowtrace", "pprof"}, []string{"foundation", "record", "views"}},
