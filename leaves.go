@@ -66,10 +66,7 @@ func (p *blockParser) startNew(matched *int, container *block) (started, isDone 
 		return isStarted, isStarted
 	case 'i', 'e':
 		isTop := *matched == 1 && container.kind == blockDocument
-		if isTop && moduleLine.MatchString(rest) {
-			p.balance = 0
-			begin(&block{kind: blockModule})
-			p.closeModuleLine()
+		if isTop && p.startModule(begin) {
 			return true, true
 		}
 	}
@@ -84,9 +81,15 @@ func (p *blockParser) startNew(matched *int, container *block) (started, isDone 
 	return p.startItem(begin, container), false
 }
 
-// closeModuleLine adds the first line of a module.
-func (p *blockParser) closeModuleLine() {
-	p.addVerbatim(p.open[len(p.open)-1])
+// startModule begins a block of imports and exports.
+func (p *blockParser) startModule(begin func(*block) *block) bool {
+	if !moduleLine.MatchString(p.rest()) {
+		return false
+	}
+	p.balance = 0
+	b := begin(&block{kind: blockModule})
+	p.addVerbatim(b)
+	return true
 }
 
 // addVerbatim adds the rest of the line to a verbatim block, and closes one that ends with it.
