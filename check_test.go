@@ -76,6 +76,7 @@ func TestLinksThatLeadNowhereAreReported(t *testing.T) {
 
 		// What cannot be checked.
 		{"https://example.com/nowhere.md", ""}, {"//example.com/x", ""}, {"mailto:a@example.com", ""}, {"tel:1", ""}, {"../../README.md", ""},
+		{"http://host:port/nowhere.md", ""}, {"install.md#with-npm%", ""},
 		{"/blog/nowhere", ""}, {"/img/x.png", ""}, {"{{ site.url }}/x.md", ""}, {"${x}.md", ""}, {"@site/docs/x.md", ""}, {"https://docs.example.com/blog/x", ""},
 	}
 	files := make(map[string]string)
