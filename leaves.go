@@ -305,6 +305,17 @@ func endsHTML(kind uint8, line string) bool {
 	return strings.Contains(line, "]]>")
 }
 
+// isHidden reports whether a block of HTML has nothing to read: code, a declaration or data.
+func (b *block) isHidden(source string) bool {
+	switch b.level {
+	case 1:
+		return rawScript.MatchString(source)
+	case 3, 4, 5:
+		return true
+	}
+	return false
+}
+
 // startHTML begins an HTML block.
 func (p *blockParser) startHTML(begin func(*block) *block, container *block) (started, isDone bool) {
 	kind := htmlKind(p.rest())
@@ -405,7 +416,7 @@ func isDelimiterRow(line string) bool {
 	return true
 }
 
-// tableCells splits a row of a table at its "|" that have no backslash before them.
+// tableCells splits a row of a table at its "|" that have no backslash before them. In a cell, these are a "|".
 func tableCells(row string) []string {
 	row = strings.TrimSpace(row)
 	row = strings.TrimPrefix(row, "|")
@@ -413,12 +424,14 @@ func tableCells(row string) []string {
 	begin := 0
 	for i := range len(row) {
 		if row[i] == '|' && (i == 0 || row[i-1] != '\\') {
-			cells = append(cells, strings.TrimSpace(row[begin:i]))
+			cells = append(cells, cellText(row[begin:i]))
 			begin = i + 1
 		}
 	}
-	if last := strings.TrimSpace(row[begin:]); last != "" || len(cells) == 0 {
+	if last := cellText(row[begin:]); last != "" || len(cells) == 0 {
 		cells = append(cells, last)
 	}
 	return cells
 }
+
+func cellText(cell string) string { return strings.ReplaceAll(strings.TrimSpace(cell), `\|`, "|") }
