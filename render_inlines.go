@@ -81,6 +81,7 @@ func (w *inlineWriter) token(t inlineToken) {
 		}
 	case tokenMarks:
 		w.marks(&w.p.runs[t.value])
+	case tokenHidden:
 	default:
 		if w.images > 0 {
 			w.altText.WriteString(t.text)
