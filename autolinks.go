@@ -38,13 +38,12 @@ func (p *inlineParser) autolink() bool {
 
 // takeAddress makes the n bytes at the place a link with that text.
 func (p *inlineParser) takeAddress(n int, target, text string) bool {
-	p.flush(p.at)
-	p.add(tokenLink, "", len(p.links))
+	index := len(p.links)
 	p.links = append(p.links, link{target: target})
+	p.flush(p.at)
+	p.add(tokenLink, "", index)
 	p.add(tokenText, text, 0)
-	p.add(tokenEnd, "", 0)
-	p.skip(n)
-	return true
+	return p.take(n, tokenEnd, "", index)
 }
 
 // bareURL takes an address that begins with one of schemes, which ends at the place.

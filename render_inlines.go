@@ -65,6 +65,7 @@ func (r *renderer) inlines(text string) {
 	r.endTo(w.depth)
 }
 
+// token writes a token. Within an image it becomes a part of the alternative text.
 func (w *inlineWriter) token(t inlineToken) {
 	switch t.kind {
 	case tokenImage:
@@ -73,23 +74,25 @@ func (w *inlineWriter) token(t inlineToken) {
 			w.altText.Reset()
 		}
 		w.images++
-		return
 	case tokenAltEnd:
 		w.images--
 		if w.images == 0 {
 			w.endImage()
 		}
-		return
 	case tokenMarks:
 		w.marks(&w.p.runs[t.value])
-		return
-	default: // below
+	case tokenHidden:
+	default:
+		if w.images > 0 {
+			w.altText.WriteString(t.text)
+			return
+		}
+		w.shownToken(t)
 	}
-	if w.images > 0 {
-		w.altText.WriteString(t.text)
-		return
-	}
+}
 
+// shownToken writes a token outside images.
+func (w *inlineWriter) shownToken(t inlineToken) {
 	switch t.kind {
 	case tokenText:
 		w.text(t.text)
@@ -108,7 +111,7 @@ func (w *inlineWriter) token(t inlineToken) {
 		w.endTag(t.text)
 	case tokenNote:
 		w.noteReference(t.text)
-	default: // above
+	default: // see token
 	}
 }
 
