@@ -84,10 +84,20 @@ func (w *inlineWriter) token(t inlineToken) {
 	case tokenHidden:
 	default:
 		if w.images > 0 {
-			w.altText.WriteString(t.text)
+			w.altText.WriteString(t.words())
 			return
 		}
 		w.shownToken(t)
+	}
+}
+
+// words returns what a token adds to the alternative text of a picture: the names of elements and footnotes do not count.
+func (t inlineToken) words() string {
+	switch t.kind {
+	case tokenTag, tokenTagEnd, tokenNote:
+		return ""
+	default:
+		return t.text
 	}
 }
 
