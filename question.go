@@ -103,11 +103,15 @@ func titleKey(text string) uint64 {
 	return hash(strings.Join(all, " "))
 }
 
+var straightQuotes = strings.NewReplacer("“", `"`, "”", `"`, "„", `"`, "«", `"`, "»", `"`)
+
 // phrases returns the words of each phrase in double quotes. A text that is mostly outside of quotes has
 // none: it is prose that quotes something, and does not ask for the very words.
 func phrases(text string) [][]string {
-	quotes := strings.NewReplacer("“", `"`, "”", `"`, "„", `"`, "«", `"`, "»", `"`)
-	parts := strings.Split(quotes.Replace(text), `"`)
+	parts := strings.Split(straightQuotes.Replace(text), `"`)
+	if len(parts) < 3 {
+		return nil
+	}
 
 	var found [][]string
 	quoted := 0
