@@ -140,13 +140,13 @@ func tracesURL(env map[string]string) string {
 	return u.JoinPath("v1/traces").String()
 }
 
-// readTLS reads the certificates. It refuses settings that ask for encryption, but would send the headers in plain
-// text, and with them a token.
-func (c *otlpSettings) readTLS(env map[string]string) []error {
+// checkEncryption refuses settings that ask for encryption, but would send the headers in plain text, and with them a
+// token. It also refuses half of a client certificate.
+func (c *otlpSettings) checkEncryption(env map[string]string) []error {
 	insecureName, insecure := otlpValue(env, "INSECURE")
-	rootsName, roots := otlpValue(env, "CERTIFICATE")
-	certName, cert := otlpValue(env, "CLIENT_CERTIFICATE")
-	keyName, key := otlpValue(env, "CLIENT_KEY")
+	rootsName, _ := otlpValue(env, "CERTIFICATE")
+	certName, _ := otlpValue(env, "CLIENT_CERTIFICATE")
+	keyName, _ := otlpValue(env, "CLIENT_KEY")
 
 	endpoint := strings.ToLower(c.url)
 	isPlaintext := strings.HasPrefix(endpoint, "http:")
@@ -167,10 +167,20 @@ func (c *otlpSettings) readTLS(env map[string]string) []error {
 			"OTEL_EXPORTER_OTLP_ENDPOINT=https://collector:4318",
 			encrypted)
 	}
-	if (cert == "") != (key == "") {
+	if (certName == "") != (keyName == "") {
 		add("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and " +
 			"OTEL_EXPORTER_OTLP_CLIENT_KEY must be set together")
 	}
+	return problems
+}
+
+// readTLS checks the settings of the encryption, and reads the certificates.
+func (c *otlpSettings) readTLS(env map[string]string) []error {
+	rootsName, roots := otlpValue(env, "CERTIFICATE")
+	certName, cert := otlpValue(env, "CLIENT_CERTIFICATE")
+	keyName, key := otlpValue(env, "CLIENT_KEY")
+
+	problems := c.checkEncryption(env)
 	if len(problems) > 0 || roots == "" && cert == "" {
 		return problems
 	}
@@ -179,16 +189,19 @@ func (c *otlpSettings) readTLS(env map[string]string) []error {
 	if roots != "" {
 		pool, err := readCertificates(roots)
 		if err != nil {
-			add("%s is %w", rootsName, err)
+			problems = append(problems,
+				fmt.Errorf("%s is %w", rootsName, err))
 		}
 		c.tls.RootCAs = pool
 	}
 	if cert != "" {
 		pair, err := tls.LoadX509KeyPair(cert, key)
 		if err != nil {
-			add("%s and %s are not a certificate "+
-				"and its private key in PEM",
+			problem := fmt.Errorf(
+				"%s and %s are not a certificate "+
+					"and its private key in PEM",
 				certName, keyName)
+			problems = append(problems, problem)
 		}
 		c.tls.Certificates = []tls.Certificate{pair}
 	}
