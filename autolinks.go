@@ -54,6 +54,7 @@ func (p *inlineParser) bareURL(schemes ...string) bool {
 	if len(p.brackets) > 0 {
 		return false // links do not nest
 	}
+
 	for _, scheme := range schemes {
 		begin := p.at - len(scheme)
 		if begin < p.pending || !strings.EqualFold(p.text[begin:p.at], scheme) || !p.mayBeginAddress(begin) {
@@ -95,10 +96,12 @@ func bareURLLength(s string) int {
 	if bareDomain.FindString(s) == "" {
 		return 0
 	}
+
 	end := strings.IndexAny(s, " \t\n<`")
 	if end < 0 {
 		end = len(s)
 	}
+
 	unopened := strings.Count(s[:end], ")") - strings.Count(s[:end], "(")
 	for end > 0 {
 		switch c := s[end-1]; {

@@ -121,6 +121,7 @@ func (p *inlineParser) closeBracket() bool {
 	if last < 0 {
 		return false
 	}
+
 	opener := p.brackets[last]
 	p.brackets = p.brackets[:last]
 
@@ -130,6 +131,7 @@ func (p *inlineParser) closeBracket() bool {
 	if isInactive {
 		return false
 	}
+
 	found, length, ok := p.linkTail(opener)
 	if !ok {
 		return false
@@ -140,6 +142,7 @@ func (p *inlineParser) closeBracket() bool {
 	if opener.isImage {
 		begin, end = tokenImage, tokenAltEnd
 	}
+
 	p.tokens[opener.token] = inlineToken{begin, "", int32(len(p.links))}
 	p.links = append(p.links, found)
 	p.matchRuns(opener.lastRun)
@@ -174,6 +177,7 @@ func (p *inlineParser) linkTail(opener bracket) (found link, length int, ok bool
 	if strings.TrimSpace(label) == "" {
 		return link{}, 0, false
 	}
+
 	found, ok = p.notes.reference(label)
 	return found, 1 + n, ok
 }
@@ -263,6 +267,7 @@ func linkTarget(s string) (target string, n int, ok bool) {
 		}
 		i++
 	}
+
 	return s[:min(i, len(s))], min(i, len(s)), depth <= 0
 }
 

@@ -35,6 +35,7 @@ func checkDocuments(ctx context.Context, cfg *settings, stdout io.Writer) error 
 	if len(cfg.docsDirs) == 0 {
 		return fmt.Errorf("-check is for a folder: set DOCS_DIR; %w", errUsage)
 	}
+
 	cfg.databaseURL = "" // the embedded store suffices, because both stores rank alike
 	s, err := newServer(cfg, io.Discard)
 	if err != nil {
@@ -97,6 +98,7 @@ func (c *checker) read(ctx context.Context) error {
 	if err := c.folder.scan(ctx, c.store); err != nil {
 		return err
 	}
+
 	// The server does this in the background. The questions need the vectors now.
 	if m, isMemory := c.store.(*memory); isMemory {
 		m.embedIncomplete(ctx)
@@ -182,6 +184,7 @@ func (c *checker) showLinks() {
 			}
 		}
 	}
+
 	c.problems += len(dead)
 	c.say("links", "%d, %d lead nowhere", count, len(dead))
 	c.list(dead)
@@ -201,6 +204,7 @@ func (c *checker) targets() *linkTargets {
 		site:    c.cfg.docsURL,
 		exists:  c.exists,
 	}
+
 	for _, d := range c.documents {
 		t.add(d.id)
 		texts[d.id] = d.text
@@ -213,6 +217,7 @@ func (c *checker) targets() *linkTargets {
 		}
 		return known[id]
 	}
+
 	t.prefix = func(id string) string {
 		for _, root := range c.cfg.docsDirs {
 			if strings.HasPrefix(id, root.prefix) {

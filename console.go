@@ -18,7 +18,7 @@ import (
 // progressMessage is the message of the lines that replace each other on a terminal.
 const progressMessage = "reading folder"
 
-// eraseLine returns to the begin of a terminal's line and clears it (ECMA-48, EL).
+// eraseLine moves to the beginning of the terminal's line and clears it (ECMA-48, EL).
 const eraseLine = "\r\x1b[K"
 
 // isTerminal reports whether w is a terminal. os.DevNull is a character device too.
@@ -184,7 +184,7 @@ func appendAttr(parts []string, a slog.Attr) []string {
 	return append(parts, a.Key+"="+text)
 }
 
-// quoteControls quotes text with characters that a terminal would obey, such as the escape sequences in a path.
+// quoteControls quotes text that has control characters, such as the escape sequences in a path.
 func quoteControls(text string) string {
 	isControl := func(r rune) bool { return !unicode.IsPrint(r) }
 	if strings.ContainsFunc(text, isControl) {

@@ -92,10 +92,10 @@ func withoutMarkup(text string) string {
 	if !strings.ContainsAny(text, "<{") {
 		return text
 	}
+
 	var out strings.Builder
 	unclosed := make(map[string]bool) // marks that no other one ends
 	hasGap := false                   // a tag that separates words has been left out
-
 	write := func(part string) {
 		if hasGap && endsInWord(out.String()) && beginsWithWord(part) {
 			out.WriteByte(' ')

@@ -219,6 +219,7 @@ func (p *blockParser) startItem(begin func(*block) *block, container *block) boo
 	if found == nil || len(rest) > 12 && len(found[0]) == 12 {
 		return false
 	}
+
 	number, _ := strconv.ParseInt(found[1], 10, 32)
 	isOrdered := found[1] != ""
 	width := max(len(found[1])+1, 1)
@@ -236,6 +237,7 @@ func (p *blockParser) startItem(begin func(*block) *block, container *block) boo
 			length:  int32(number),
 		})
 	}
+
 	outer := p.indentation()
 	item := begin(&block{kind: blockItem})
 	p.skipMark(width)
@@ -244,6 +246,7 @@ func (p *blockParser) startItem(begin func(*block) *block, container *block) boo
 	if inner > 4 || inner < 1 || isEmpty {
 		inner = 1
 	}
+
 	p.skipColumns(inner)
 	item.indent = int32(outer + width + inner)
 	return true
@@ -369,6 +372,7 @@ func (p *blockParser) tableHead(paragraph *block) bool {
 	if !isDelimiterRow(row) {
 		return false
 	}
+
 	n := len(paragraph.lines)
 	head := paragraph.lines[n-1]
 	cells := len(tableCells(p.text[head.start:head.end]))
@@ -386,6 +390,7 @@ func (p *blockParser) tableHead(paragraph *block) bool {
 		table.lines = []span{head, delimiter}
 		return true
 	}
+
 	paragraph.kind = blockTable
 	paragraph.lines = append(paragraph.lines, delimiter)
 	paragraph.end = int32(p.next)

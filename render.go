@@ -51,6 +51,7 @@ func renderMarkdown(d renderInput, line int, to targets) rendered {
 		html:     r.out.String(),
 		hasTitle: hasTitle,
 	}
+
 	for _, b := range root.children {
 		if h, isHeading := r.headings[b]; isHeading {
 			result.headings = append(result.headings, h)
@@ -105,6 +106,7 @@ func (r *renderer) block(b *block) {
 		r.element("p", b.content(r.source))
 		return
 	}
+
 	switch b.kind {
 	case blockQuote:
 		r.quote(b)
@@ -154,6 +156,7 @@ func (r *renderer) quote(b *block) {
 	if len(first.lines) > 0 {
 		r.block(&first)
 	}
+
 	r.children(&rest)
 	r.end()
 	r.newline()
@@ -172,11 +175,13 @@ func (r *renderer) list(b *block) {
 			first = strconv.Itoa(int(b.length))
 		}
 	}
+
 	r.beginBlock(b, name, "start", first)
 	r.newline()
 	for _, item := range b.children {
 		r.item(item, b.loose)
 	}
+
 	r.end()
 	r.newline()
 }
@@ -194,6 +199,7 @@ func (r *renderer) item(item *block, isLoose bool) {
 	if task != "" {
 		class = "task"
 	}
+
 	r.beginBlock(item, "li", "class", class)
 	depth := len(r.open)
 	for i, child := range children {
@@ -222,6 +228,7 @@ func (r *renderer) item(item *block, isLoose bool) {
 			r.newline()
 		}
 	}
+
 	r.endTo(depth)
 	r.end()
 	r.newline()
@@ -235,6 +242,7 @@ func (r *renderer) checkbox(isDone bool) {
 		checked = "checked"
 		label = "done"
 	}
+
 	r.void("input",
 		"type", "checkbox",
 		"disabled", "disabled",
@@ -282,10 +290,12 @@ func (r *renderer) callout(b *block) {
 		title = r.inlineText(b.children[0].lines)
 		inner.children = b.children[1:]
 	}
+
 	kind := b.info
 	if b.mark == '=' {
 		kind = "tab"
 	}
+
 	// The marks ":::" and "///" also begin containers that are no callouts, such as the columns of a layout.
 	isCallout := b.mark == '!' || b.mark == '?' ||
 		kind == "tab" || kind == "details" ||
@@ -297,6 +307,7 @@ func (r *renderer) callout(b *block) {
 		r.children(&inner)
 		return
 	}
+
 	folds := b.mark == '?' || kind == "details"
 	r.beginCallout(b, kind, title, folds)
 	r.children(&inner)
@@ -327,6 +338,7 @@ func (r *renderer) beginCallout(b *block, kind, title string, folds bool) {
 			open = "open"
 		}
 	}
+
 	r.beginBlock(b, element,
 		"class", "callout "+style,
 		"open", open)
@@ -342,6 +354,7 @@ func (r *renderer) footnotes() {
 	if len(r.notes.order) == 0 {
 		return
 	}
+
 	r.begin("section", "class", "footnotes", "aria-label", "Footnotes")
 	r.newline()
 	r.begin("ol")
@@ -361,6 +374,7 @@ func (r *renderer) footnotes() {
 		r.end()
 		r.newline()
 	}
+
 	r.end()
 	r.end()
 	r.newline()
