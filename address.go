@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"path"
 	"regexp"
 	"strings"
 )
@@ -63,14 +62,7 @@ func (a addresses) setDocuments(documents []documentInfo) {
 }
 
 // sitePath returns the path that sites give a document: without its suffix. The page of an index is that of its folder.
-func sitePath(id string) string {
-	name := withoutSuffix(id)
-	folder, file := path.Split(name)
-	if isIndexName(file) {
-		return folder
-	}
-	return name
-}
+func sitePath(id string) string { return withoutIndex(withoutSuffix(id)) }
 
 // ownURL returns the URL of this server as the client of r sees it. A trusted proxy says in X-Forwarded-Proto, -Host and
 // -Prefix how clients reach it. The values of other peers are ignored: anybody can send them.

@@ -29,16 +29,16 @@ type layer struct {
 
 // layers are those of ARCHITECTURE.md, the lowest first.
 var layers = []layer{
-	{"foundation", []string{"system_linux", "cost", "limits", "breaker", "build", "cgroup", "parsers", "otlp_settings", "settings", "misnamed", "settings_read", "answers", "escape", "admission"}, nil},
+	{"foundation", []string{"system_linux", "cost", "openfiles_unix", "limits", "breaker", "build", "cgroup", "parsers", "otlp_settings", "settings", "misnamed", "settings_read", "answers", "escape", "admission"}, nil},
 	{"record", []string{"bounds", "record", "attributes", "propagate"}, []string{"foundation"}},
 	{"views", []string{"console", "log", "outcomes", "families", "metrics", "spans", "collector", "traces", "gauges", "waterfall", "recorder"}, []string{"foundation", "record"}},
 	{"observability", []string{"connections", "response", "observe", "slowtrace", "pprof"}, []string{"foundation", "record", "views"}},
 	{"text", []string{"stem", "fold", "runs", "words", "terms", "spelling", "question", "correction", "embed", "embed_api", "embed_remote"}, []string{"foundation", "record"}},
-	{"documents", []string{"lines", "fields", "yaml", "toml", "frontmatter", "tree", "callouts", "leaves", "blocks", "tags", "inline", "pieces", "budget", "markdown", "links", "documents", "store", "leftout", "durable", "notify_linux", "scan", "folder"}, []string{"foundation", "record", "observability", "text"}},
+	{"documents", []string{"lines", "fields", "yaml", "toml", "frontmatter", "tree", "callouts", "leaves", "blocks", "tags", "inline", "pieces", "budget", "markdown", "documents", "store", "leftout", "durable", "notify_linux", "scan", "folder"}, []string{"foundation", "record", "observability", "text"}},
 	{"memory", []string{"index", "vectors", "corpus", "ranking", "fusion", "memory"}, []string{"foundation", "record", "observability", "text", "documents"}},
 	{"database", []string{"frequencies", "dberrors", "postgres", "dbhealth", "replicas", "writes", "rank_sql", "search", "queries", "upkeep"}, []string{"foundation", "record", "observability", "text", "documents"}},
-	{"rendering", []string{"markup", "targets", "inlines", "emphasis", "brackets", "autolinks", "phrases", "render_inlines", "render_leaves", "render", "contents"}, []string{"text", "documents"}},
-	{"service", []string{"signin", "guard", "address", "linktargets", "parameters", "gaps", "health", "nearby", "handlers", "llms", "bulk", "page", "read", "files", "signin_form"}, []string{"foundation", "record", "views", "observability", "documents", "rendering"}},
+	{"rendering", []string{"markup", "targets", "inlines", "emphasis", "brackets", "autolinks", "phrases", "render_inlines", "render_leaves", "render", "links", "linktargets", "contents"}, []string{"text", "documents"}},
+	{"service", []string{"signin", "guard", "address", "parameters", "gaps", "health", "nearby", "handlers", "llms", "bulk", "page", "read", "files", "signin_form"}, []string{"foundation", "record", "views", "observability", "documents", "rendering"}},
 	{"agents", []string{"members", "jsonrpc", "reply", "stream", "subscriptions", "streams", "call", "arguments", "sections", "quote", "results", "tools", "report", "connector", "identity", "resources", "methods", "mcp"}, []string{"foundation", "record", "observability", "documents", "service"}},
 	{"entry", []string{"signals", "routes", "server", "questions", "check", "command", "greeting", "main"}, []string{"foundation", "record", "views", "observability", "text", "documents", "memory", "database", "rendering", "service", "agents"}},
 }

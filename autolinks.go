@@ -40,13 +40,12 @@ func (p *inlineParser) autolink() bool {
 
 // takeAddress replaces the n bytes at p.at by a link with that text.
 func (p *inlineParser) takeAddress(n int, target, text string) bool {
-	p.flush(p.at)
-	p.add(tokenLink, "", len(p.links))
+	index := len(p.links)
 	p.links = append(p.links, link{target: target})
+	p.flush(p.at)
+	p.add(tokenLink, "", index)
 	p.add(tokenText, text, 0)
-	p.add(tokenEnd, "", 0)
-	p.skip(n)
-	return true
+	return p.take(n, tokenEnd, "", index)
 }
 
 // bareURL parses an address without brackets. p.at is behind its scheme, which is one of schemes, or behind its "www".

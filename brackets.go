@@ -34,7 +34,9 @@ func collectNotes(root *block, text string) *linkNotes {
 func (n *linkNotes) collect(b *block, text string) {
 	switch b.kind {
 	case blockDefinition:
-		n.addDefinitions(b.content(text))
+		for _, d := range linkDefinitions(b.content(text)) {
+			n.addDefinition(d)
+		}
 	case blockFootnote:
 		if n.footnotes[b.info] == nil {
 			n.footnotes[b.info] = b
@@ -46,26 +48,46 @@ func (n *linkNotes) collect(b *block, text string) {
 	}
 }
 
-// addDefinitions adds link reference definitions. If a label is defined twice, the first definition counts.
-func (n *linkNotes) addDefinitions(content string) {
-	for content != "" {
-		found := definition.FindStringSubmatchIndex(content)
+// addDefinition adds a link reference definition. The first one of a label counts.
+func (n *linkNotes) addDefinition(d linkDefinition) {
+	if _, isKnown := n.links[d.label]; !isKnown {
+		n.links[d.label] = d.link
+	}
+}
+
+// linkDefinition is a link reference definition.
+type linkDefinition struct {
+	link
+	label string // normalized
+	at    int    // offset of the target
+}
+
+// linkDefinitions returns the link reference definitions that content consists of.
+func linkDefinitions(content string) []linkDefinition {
+	var definitions []linkDefinition
+	for at := 0; at < len(content); {
+		rest := content[at:]
+		found := definition.FindStringSubmatchIndex(rest)
 		if found == nil {
-			return
+			break
 		}
-		// The groups of the expression are the label, the target and the title.
-		label := normalizeLabel(content[found[2]:found[3]])
-		target := content[found[4]:found[5]]
-		target = strings.TrimSuffix(strings.TrimPrefix(target, "<"), ">")
+		target := strings.TrimSuffix(strings.TrimPrefix(rest[found[4]:found[5]], "<"), ">")
 		title := ""
 		if found[6] >= 0 {
-			title = content[found[6]+1 : found[7]-1] // without its quotes
+			title = rest[found[6]+1 : found[7]-1]
 		}
-		if _, isKnown := n.links[label]; !isKnown {
-			n.links[label] = link{unescape(target), unescape(title)}
-		}
-		content = content[found[1]:]
+		definitions = append(definitions, linkDefinition{
+			link: link{
+				target:      unescape(target),
+				title:       unescape(title),
+				isReference: true,
+			},
+			label: normalizeLabel(rest[found[2]:found[3]]),
+			at:    at + found[4],
+		})
+		at += found[1]
 	}
+	return definitions
 }
 
 // sharpS completes the case folding of labels: strings.ToLower keeps ß.
@@ -142,11 +164,11 @@ func (p *inlineParser) closeBracket() bool {
 	if opener.isImage {
 		begin, end = tokenImage, tokenAltEnd
 	}
-
-	p.tokens[opener.token] = inlineToken{begin, "", int32(len(p.links))}
+	index := len(p.links)
 	p.links = append(p.links, found)
+	p.tokens[opener.token] = inlineToken{kind: begin, value: int32(index)}
 	p.matchRuns(opener.lastRun)
-	p.take(length, end, "", 0)
+	p.take(length, end, "", index)
 	if !opener.isImage {
 		p.inactive = last
 	}
@@ -208,6 +230,7 @@ func inlineLinkTail(s string) (found link, n int) {
 	if !ok {
 		return link{}, 0
 	}
+	isTemplate := strings.HasPrefix(s[at:], "{") && !strings.HasPrefix(target, "{")
 	at += length
 	title := ""
 	if spaces := spaceLength(s[at:]); spaces > 0 {
@@ -219,7 +242,12 @@ func inlineLinkTail(s string) (found link, n int) {
 	if !strings.HasPrefix(s[at:], ")") {
 		return link{}, 0
 	}
-	return link{unescape(target), unescape(title)}, at + 1
+	found = link{
+		target:     unescape(target),
+		title:      unescape(title),
+		isTemplate: isTemplate,
+	}
+	return found, at + 1
 }
 
 // templateTarget is a tag of Hugo or Jekyll that stands for the address of a document.

@@ -30,37 +30,39 @@ func ideographs(n int) string {
 	return b.String()
 }
 
-// costlyDocuments are documents of which one size multiplies another, or whose parts cost more than their bytes.
-var costlyDocuments = map[string]string{
-	"long heading, many sections":   "# " + distinctWords(1<<20, 1<<30) + "\n" + strings.Repeat("## s\nx\n", 4000),
-	"158 KB of that shape":          "# " + distinctWords(100<<10, 1<<30) + "\n" + repeated("## s\nx\n", 58<<10),
-	"long headings at three levels": "# " + repeated("ab ", 9000) + "\n## " + repeated("cd ", 9000) + "\n### " + repeated("ef ", 9000) + "\n" + repeated("#### g\nh\n", 1<<20),
-	"one heading a line":            repeated("# a\n", 1<<20),
-	"two headings a section":        repeated("## a b\nx\n", 1<<20),
-	"headings at all levels":        repeated("# a\n## b\n### c\n#### d\n##### e\n###### f\nx\n", 1<<20),
-	"underlined headings":           repeated("a\nb\n===\n", 1<<20),
-	"title of 17,000 words":         "# " + distinctWords(100_000, 1<<30) + "\n\ntext\n",
-	"front matter of many words":    "---\ntitle: " + distinctWords(60<<10, 1<<30) + "\ntags: [" + distinctWords(2<<10, 1<<30) + "]\n---\n" + repeated("# a\nb\n", 100<<10),
-	"many tags":                     "---\ntags: [" + repeated("ab, ", 200<<10) + "]\n---\n" + repeated("# a\nb\n", 100<<10),
-	"short lines":                   repeated("a\n", 4<<20),
-	"short items":                   repeated("- a\n", 4<<20),
-	"nested items":                  repeated("- ", 1<<20),
-	"nested quotes":                 repeated(">", 1<<20),
-	"quotes and items":              repeated("> > > - - 1. a\n", 1<<20),
-	"cells":                         "|a|b|\n|-|-|\n" + repeated("|c|d|\n", 1<<20),
-	"wide table":                    "|" + repeated("a|", 1<<19) + "\n|" + repeated("-|", 1<<19) + "\n" + repeated("|c|d|\n", 1<<19),
-	"fence with a long opening":     "```" + repeated("abc ", 1000) + "\n" + repeated("x = 1\n", 1<<20),
-	"link definitions":              repeated("[a]: b\n", 1<<20),
-	"open links":                    repeated("[a](", 1<<20),
-	"open comments":                 repeated("<!--", 1<<20),
-	"tags":                          repeated("<b>", 1<<20),
-	"spaces":                        "a" + strings.Repeat(" ", 2<<20) + "b",
-	"distinct words":                distinctWords(1<<20, 20),
-	"no spaces":                     ideographs(1 << 20),
-	"words of many parts":           repeated("aB cD eF gH iJ kL mN oP qR ", 1<<20),
-	"versions":                      repeated("1.2.3.4.5.6.7 ", 1<<20),
-	"empty":                         "",
-	"one word":                      "word",
+// costlyDocuments returns documents of which one size multiplies another, or whose parts cost more than their bytes.
+func costlyDocuments() map[string]string {
+	return map[string]string{
+		"long heading, many sections":   "# " + distinctWords(1<<20, 1<<30) + "\n" + strings.Repeat("## s\nx\n", 4000),
+		"158 KB of that shape":          "# " + distinctWords(100<<10, 1<<30) + "\n" + repeated("## s\nx\n", 58<<10),
+		"long headings at three levels": "# " + repeated("ab ", 9000) + "\n## " + repeated("cd ", 9000) + "\n### " + repeated("ef ", 9000) + "\n" + repeated("#### g\nh\n", 1<<20),
+		"one heading a line":            repeated("# a\n", 1<<20),
+		"two headings a section":        repeated("## a b\nx\n", 1<<20),
+		"headings at all levels":        repeated("# a\n## b\n### c\n#### d\n##### e\n###### f\nx\n", 1<<20),
+		"underlined headings":           repeated("a\nb\n===\n", 1<<20),
+		"title of 17,000 words":         "# " + distinctWords(100_000, 1<<30) + "\n\ntext\n",
+		"front matter of many words":    "---\ntitle: " + distinctWords(60<<10, 1<<30) + "\ntags: [" + distinctWords(2<<10, 1<<30) + "]\n---\n" + repeated("# a\nb\n", 100<<10),
+		"many tags":                     "---\ntags: [" + repeated("ab, ", 200<<10) + "]\n---\n" + repeated("# a\nb\n", 100<<10),
+		"short lines":                   repeated("a\n", 4<<20),
+		"short items":                   repeated("- a\n", 4<<20),
+		"nested items":                  repeated("- ", 1<<20),
+		"nested quotes":                 repeated(">", 1<<20),
+		"quotes and items":              repeated("> > > - - 1. a\n", 1<<20),
+		"cells":                         "|a|b|\n|-|-|\n" + repeated("|c|d|\n", 1<<20),
+		"wide table":                    "|" + repeated("a|", 1<<19) + "\n|" + repeated("-|", 1<<19) + "\n" + repeated("|c|d|\n", 1<<19),
+		"fence with a long opening":     "```" + repeated("abc ", 1000) + "\n" + repeated("x = 1\n", 1<<20),
+		"link definitions":              repeated("[a]: b\n", 1<<20),
+		"open links":                    repeated("[a](", 1<<20),
+		"open comments":                 repeated("<!--", 1<<20),
+		"tags":                          repeated("<b>", 1<<20),
+		"spaces":                        "a" + strings.Repeat(" ", 2<<20) + "b",
+		"distinct words":                distinctWords(1<<20, 20),
+		"no spaces":                     ideographs(1 << 20),
+		"words of many parts":           repeated("aB cD eF gH iJ kL mN oP qR ", 1<<20),
+		"versions":                      repeated("1.2.3.4.5.6.7 ", 1<<20),
+		"empty":                         "",
+		"one word":                      "word",
+	}
 }
 
 // checkIndexCost fails unless the cost of d's index is in proportion to the text. Work is counted in bytes that are
@@ -107,10 +109,7 @@ func checkIndexCost(t *testing.T, d *document) {
 // TestIndexCostIsInProportionToTheText indexes documents that multiplied their sizes: 3 GiB for the first.
 func TestIndexCostIsInProportionToTheText(t *testing.T) {
 	t.Parallel()
-	if underRace {
-		t.Skip("measures memory or takes a minute")
-	}
-	for name, text := range costlyDocuments {
+	for name, text := range costlyDocuments() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			checkIndexCost(t, mustDocument(t, "guide/a.md", text))
@@ -119,7 +118,7 @@ func TestIndexCostIsInProportionToTheText(t *testing.T) {
 }
 
 func FuzzIndexCost(f *testing.F) {
-	for _, text := range costlyDocuments {
+	for _, text := range costlyDocuments() {
 		f.Add(text[:min(len(text), 1000)], uint16(100))
 	}
 	f.Fuzz(func(t *testing.T, part string, times uint16) {

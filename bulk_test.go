@@ -68,9 +68,6 @@ func TestBulkAnswersEachLineWhileItReads(t *testing.T) {
 
 func TestBulkTakesTheLongestDocumentAndRefusesALongerLine(t *testing.T) {
 	t.Parallel()
-	if underRace {
-		t.Skip("measures memory or takes a minute")
-	}
 	ts := newTestServer(t)
 	longest := strings.Repeat("word ", maxDocumentBytes/5)
 	tooLong := strings.Repeat("a", maxBulkLineBytes)

@@ -32,6 +32,55 @@ func TestLinksAreFoundWithTheirLines(t *testing.T) {
 	}
 }
 
+// TestLinksAreThoseOfThePage has what a search for brackets takes for links, or does not find.
+func TestLinksAreThoseOfThePage(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ name, text, want string }{
+		{"code of two marks", "``[no](`a.md)`` [x](b.md)", "1:b.md"},
+		{"code across lines", "`[no](a.md)\n[no](b.md)` [x](c.md)", "2:c.md"},
+		{"mark without an end", "` [x](a.md)", "1:a.md"},
+		{"escaped bracket", `[a\](b.md) \[c](d.md) [e](f.md)`, "1:d.md 1:f.md"},
+		{"escaped end", `[a \] b](c.md)`, "1:c.md"},
+		{"links do not nest", "[a [b](c.md) d](e.md)", "1:c.md"},
+		{"brackets nest", "[a [b] c](d.md)", "1:d.md"},
+		{"a picture in a link", "[![a](b.png)](c.md)", "1:!b.png 1:c.md"},
+		{"a link in a picture", "![a [b](c.md)](d.png)", "1:c.md 1:!d.png"},
+		{"footnote", "[^1](a.md)\n\n[^1]: [x](b.md)", "3:b.md"},
+		{"target across lines", "[a\nb](\nc.md\n'd')", "2:c.md"},
+		{"parentheses nest", "[a](b_(c_(d)).md)", "1:b_(c_(d)).md"},
+		{"entities and escapes", `[a](b&amp;c\_d.md) [e](<f\>g.md>)`, "1:b&c_d.md 1:f>g.md"},
+		{"no target", "[a](b c.md) [d] (e.md) [f]( )", "1:"},
+		{"in a quote, across lines", "> [a\n> b](c.md)\n> `d\n> [no](e.md)`", "2:c.md"},
+		{"cells", "| a | b |\n|---|---|\n| `\\|` [x](c.md) | ` |\n| ` [y](d.md) | |", "3:c.md 4:d.md"},
+		{"heading of two lines", "a\n[b](c.md)\n===", "2:c.md"},
+		{"task", "- [ ] [a](b.md)\n- [x](c.md)", "1:b.md 2:c.md"},
+		{"callouts", "!!! note \"[a](b.md)\"\n\n    [c](d.md)\n\n> [!NOTE] [e](f.md)\n> [g](h.md)", "1:b.md 3:d.md 5:f.md 6:h.md"},
+		{"addresses", "<https://a.example/b> <c@d.example> https://e.example/f. www.g.example", "1:https://a.example/b 1:mailto:c@d.example 1:https://e.example/f 1:http://www.g.example"},
+		{"definitions, indented", "a\n\n  [b]: c.md\n  [d]: e.md 'f'\n  [g]:\n    h.md", "3:c.md 4:e.md 6:h.md"},
+		{"definition in a quote", "> [a]: b.md\n> [c]: d.md", "1:b.md 2:d.md"},
+		{"definition that is named", "[a] [b][a] [a][] [a](c.md)\n\n[A]: d.md", "1:c.md 3:d.md"},
+		{"definitions of pictures", "![a] ![b] [b]\n\n[a]: a.png\n[b]: b.png\n[c]: c.png", "3:!a.png 4:b.png 5:c.png"},
+		{"no definition", "`\n[a]: b.md\n`", ""},
+		{"tags", "a <a\nhref=\"b.md?c&amp;d\">e</a> `<a href=\"no.md\">` <img src='f.png'>", "2:b.md?c&d 2:!f.png"},
+		{"a block of HTML", "<ul><li>the ` mark</li>\n<li>[a](b.md) `</li></ul>", "2:b.md"},
+		{"preformatted", "<pre>\n[no](a.md)\n\n<a href=\"b.md\">c</a>\n</pre>", "4:b.md"},
+		{"declarations", "<!DOCTYPE [no](a.md)>\n\n<?php [no](b.md) ?>\n\n<!-- [no](c.md)\n\n[no](d.md) -->", ""},
+		{"Hugo's and Jekyll's references", "[a]({{< ref \"b.md\" >}}) [c]({% link d.md %}) [e]({{x}}/f.md)", "1:{{x}}/f.md"},
+	} {
+		var got []string
+		for _, l := range linksOf(test.text) {
+			mark := ""
+			if l.isImage {
+				mark = "!"
+			}
+			got = append(got, fmt.Sprintf("%d:%s%s", l.line, mark, l.target))
+		}
+		if strings.Join(got, " ") != test.want {
+			t.Errorf("%s: got %v, want %s", test.name, got, test.want)
+		}
+	}
+}
+
 // checkedFiles are documents whose links lead somewhere.
 var checkedFiles = map[string]string{
 	"index.md":             "# Home\n",
@@ -76,6 +125,7 @@ func TestLinksThatLeadNowhereAreReported(t *testing.T) {
 
 		// What cannot be checked.
 		{"https://example.com/nowhere.md", ""}, {"//example.com/x", ""}, {"mailto:a@example.com", ""}, {"tel:1", ""}, {"../../README.md", ""},
+		{"http://host:port/nowhere.md", ""}, {"install.md#with-npm%", ""},
 		{"/blog/nowhere", ""}, {"/img/x.png", ""}, {"{{ site.url }}/x.md", ""}, {"${x}.md", ""}, {"@site/docs/x.md", ""}, {"https://docs.example.com/blog/x", ""},
 	}
 	files := make(map[string]string)

@@ -207,10 +207,15 @@ func checkHealth(ctx context.Context, cfg *settings, stdout io.Writer) error {
 
 // readinessURL returns the URL of /readyz on addr, HOST:PORT. If addr stands for all addresses, the URL has 127.0.0.1.
 func readinessURL(addr string) string {
+	return "http://" + localAddress(addr, "127.0.0.1") + "/readyz?verbose"
+}
+
+// localAddress returns addr, HOST:PORT, with this name in place of a host that stands for all addresses.
+func localAddress(addr, name string) string {
 	host, port, _ := net.SplitHostPort(addr)
 	ip, err := netip.ParseAddr(host)
 	if host == "" || err == nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
+		host = name
 	}
-	return "http://" + net.JoinHostPort(host, port) + "/readyz?verbose"
+	return net.JoinHostPort(host, port)
 }

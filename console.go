@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 )
 
 // progressMessage is the message of the lines that replace each other on a terminal.
@@ -123,7 +122,7 @@ func consoleLine(when time.Time, level slog.Level, message string, attrs []slog.
 		parts = appendAttr(parts, a)
 	}
 	if id, ok := fields["correlation_id"]; ok {
-		parts = append(parts, quoteControls(id.String()))
+		parts = append(parts, wholeDisplayable(id.String()))
 	}
 	return strings.Join(parts, "  ")
 }
@@ -136,11 +135,11 @@ func subject(message string, fields map[string]slog.Value) string {
 		if !ok {
 			path = fields["route"]
 		}
-		return fmt.Sprintf("%v %s  %v", fields["method"], quoteControls(path.String()), fields["status"])
+		return fmt.Sprintf("%v %s  %v", fields["method"], wholeDisplayable(path.String()), fields["status"])
 	case "job":
-		return quoteControls(fields["job"].String())
+		return wholeDisplayable(fields["job"].String())
 	}
-	return quoteControls(message)
+	return wholeDisplayable(message)
 }
 
 // shownElsewhere are the attributes that a line shows in another place, or that the request's waterfall shows.
@@ -177,20 +176,11 @@ func appendAttr(parts []string, a slog.Attr) []string {
 		return parts
 	}
 
-	text := quoteControls(value.String())
+	text := wholeDisplayable(value.String())
 	if text == "" || strings.ContainsAny(text, " =") && text[0] != '"' {
 		text = strconv.Quote(text)
 	}
 	return append(parts, a.Key+"="+text)
-}
-
-// quoteControls quotes text that has control characters, such as the escape sequences in a path.
-func quoteControls(text string) string {
-	isControl := func(r rune) bool { return !unicode.IsPrint(r) }
-	if strings.ContainsFunc(text, isControl) {
-		return strconv.Quote(text)
-	}
-	return text
 }
 
 // levelName returns the name of a level as in LOG_LEVEL. A level between two of them has the name of the lower one.

@@ -5,6 +5,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -30,6 +31,9 @@ func displayable(s string, n int) string {
 	}
 	return out.String()
 }
+
+// wholeDisplayable is displayable for a text of any length.
+func wholeDisplayable(s string) string { return displayable(s, math.MaxInt) }
 
 func isPrintableASCII(s string) bool {
 	for i := range len(s) {

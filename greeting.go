@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -136,10 +135,5 @@ func versionName() string {
 
 // localURL returns the URL for this machine of a listener's address. A listener on all addresses is on localhost too.
 func localURL(addr string) string {
-	host, port, _ := net.SplitHostPort(addr)
-	ip, err := netip.ParseAddr(host)
-	if host == "" || err == nil && ip.IsUnspecified() {
-		host = "localhost"
-	}
-	return "http://" + net.JoinHostPort(host, port)
+	return "http://" + localAddress(addr, "localhost")
 }

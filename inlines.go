@@ -23,11 +23,12 @@ const (
 	tokenMarks  // of emphasis or strikethrough; value is the index of the run
 	tokenLink   // value is the index of the link
 	tokenImage  // value is the index of the link
-	tokenEnd    // of a link
-	tokenAltEnd // of an image
+	tokenEnd    // of a link; value is the index of the link
+	tokenAltEnd // of an image; value is the index of the link
 	tokenTag    // an allowed element; its name is the text
 	tokenTagEnd
-	tokenNote // a reference to a footnote; its label is the text
+	tokenNote   // a reference to a footnote; its label is the text
+	tokenHidden // a tag or comment, which is not shown
 )
 
 // inlineToken is a part of the text of a block.
@@ -35,12 +36,15 @@ type inlineToken struct {
 	kind  tokenKind
 	text  string
 	value int32
+	at    int32 // offset at which it was found; that of a text or of a beginning says nothing
 }
 
 // link is the destination of a link or an image.
 type link struct {
-	target string
-	title  string
+	target      string
+	title       string
+	isReference bool // it stands in a definition
+	isTemplate  bool // a tag of Hugo or Jekyll makes an address of the target
 }
 
 // linkNotes are the definitions of a document that its links and footnotes name.
@@ -123,7 +127,12 @@ func (p *inlineParser) take(n int, kind tokenKind, text string, value int) bool 
 }
 
 func (p *inlineParser) add(kind tokenKind, text string, value int) {
-	p.tokens = append(p.tokens, inlineToken{kind, text, int32(value)})
+	p.tokens = append(p.tokens, inlineToken{
+		kind:  kind,
+		text:  text,
+		value: int32(value),
+		at:    int32(p.at),
+	})
 }
 
 // skip leaves out n bytes.
@@ -303,12 +312,11 @@ func (p *inlineParser) invisible() bool {
 		p.isWorkedUp = !p.spend(min(len(rest), maxTagBytes) / 8)
 		return false
 	}
+	p.take(n, tokenHidden, rest[:n], 0)
 	alt := imageAlt.FindStringSubmatch(firstBytes(rest[:n], maxTagBytes))
 	if alt != nil {
-		return p.take(n, tokenText, html.UnescapeString(alt[1]+alt[2]), 0)
+		p.add(tokenText, html.UnescapeString(alt[1]+alt[2]), 0)
 	}
-	p.flush(p.at)
-	p.skip(n)
 	return true
 }
 

@@ -66,10 +66,7 @@ func (p *blockParser) startNew(matched *int, container *block) (started, isDone 
 		return isStarted, isStarted
 	case 'i', 'e':
 		isTop := *matched == 1 && container.kind == blockDocument
-		if isTop && moduleLine.MatchString(rest) {
-			p.balance = 0
-			begin(&block{kind: blockModule})
-			p.closeModuleLine()
+		if isTop && p.startModule(begin) {
 			return true, true
 		}
 	}
@@ -84,9 +81,15 @@ func (p *blockParser) startNew(matched *int, container *block) (started, isDone 
 	return p.startItem(begin, container), false
 }
 
-// closeModuleLine adds the first line of a module of MDX to its block.
-func (p *blockParser) closeModuleLine() {
-	p.addVerbatim(p.open[len(p.open)-1])
+// startModule begins a block of imports and exports.
+func (p *blockParser) startModule(begin func(*block) *block) bool {
+	if !moduleLine.MatchString(p.rest()) {
+		return false
+	}
+	p.balance = 0
+	b := begin(&block{kind: blockModule})
+	p.addVerbatim(b)
+	return true
 }
 
 // addVerbatim adds the rest of the line to a verbatim block. If the block ends with this line, addVerbatim closes it.
@@ -309,6 +312,17 @@ func endsHTML(kind uint8, line string) bool {
 	return strings.Contains(line, "]]>")
 }
 
+// isHidden reports whether a block of HTML has nothing to read: code, a declaration or data.
+func (b *block) isHidden(source string) bool {
+	switch b.level {
+	case 1:
+		return rawScript.MatchString(source)
+	case 3, 4, 5:
+		return true
+	}
+	return false
+}
+
 // startHTML begins an HTML block.
 func (p *blockParser) startHTML(begin func(*block) *block, container *block) (started, isDone bool) {
 	kind := htmlKind(p.rest())
@@ -411,7 +425,7 @@ func isDelimiterRow(line string) bool {
 	return true
 }
 
-// tableCells splits a row of a table at its "|" that have no backslash before them.
+// tableCells splits a row of a table at its "|" that have no backslash before them. In a cell, these are a "|".
 func tableCells(row string) []string {
 	row = strings.TrimSpace(row)
 	row = strings.TrimPrefix(row, "|")
@@ -419,12 +433,14 @@ func tableCells(row string) []string {
 	begin := 0
 	for i := range len(row) {
 		if row[i] == '|' && (i == 0 || row[i-1] != '\\') {
-			cells = append(cells, strings.TrimSpace(row[begin:i]))
+			cells = append(cells, cellText(row[begin:i]))
 			begin = i + 1
 		}
 	}
-	if last := strings.TrimSpace(row[begin:]); last != "" || len(cells) == 0 {
+	if last := cellText(row[begin:]); last != "" || len(cells) == 0 {
 		cells = append(cells, last)
 	}
 	return cells
 }
+
+func cellText(cell string) string { return strings.ReplaceAll(strings.TrimSpace(cell), `\|`, "|") }

@@ -1,7 +1,7 @@
 package main
 
-// The links of a document and what they may lead to: other documents, their headings, and files beside them. vitrine -check
-// reports those that lead nowhere.
+// The links of a document, as the page has them, and the places in a document to which fragments may lead. vitrine -check
+// reports the links that lead nowhere.
 
 import (
 	"html"
@@ -20,101 +20,110 @@ type documentLink struct {
 // linkFinder collects the links of a text.
 type linkFinder struct {
 	text  string
+	notes *linkNotes
 	links []documentLink
+
+	definitions []int           // indexes of links
+	named       map[string]bool // by target of a definition: whether a link names it, not only pictures
 }
 
-// linksOf returns the links in a Markdown text, in their order.
+// linksOf returns the links in a Markdown text, in their order. Those that name a definition are not among them, but
+// the definition is. It is a picture if only pictures name it.
 func linksOf(text string) []documentLink {
 	_, start := frontMatter(text)
-	f := linkFinder{text: text}
-	f.visit(parseBlocks(text, start))
+	root := parseBlocks(text, start)
+	f := linkFinder{
+		text:  text,
+		notes: collectNotes(root, text),
+		named: make(map[string]bool),
+	}
+	f.visit(root)
+	for _, i := range f.definitions {
+		definition := &f.links[i]
+		isLink, isNamed := f.named[definition.target]
+		definition.isImage = isNamed && !isLink
+	}
 	return f.links
 }
 
-// visit adds the links in b. Code has none.
+// visit adds the links in b, by the texts that the page takes from it. Code has none.
 func (f *linkFinder) visit(b *block) {
 	for _, child := range b.children {
 		f.visit(child)
 	}
-	source := f.text[b.start:b.end]
+	source := b.content(f.text)
+	line := int(b.line)
 	switch b.kind {
-	case blockParagraph, blockHeading, blockTable:
-		f.scan(source, int(b.line))
-	case blockHTML:
-		if !rawScript.MatchString(source) {
-			f.scan(source, int(b.line))
+	case blockParagraph, blockHeading:
+		f.scan(source, line, false)
+	case blockTable:
+		for row := range strings.SplitSeq(source, "\n") {
+			for _, cell := range tableCells(row) {
+				f.scan(cell, line, false)
+			}
+			line++
 		}
+	case blockHTML:
+		f.scanHTML(b, source)
 	case blockDefinition:
-		f.addDefinitions(source, int(b.line))
+		for _, d := range linkDefinitions(source) {
+			f.definitions = append(f.definitions, len(f.links))
+			f.add(d.target, line+strings.Count(source[:d.at], "\n"), false)
+		}
 	default: // code, or its children have been visited
 	}
 }
 
 func (f *linkFinder) add(target string, line int, isImage bool) {
-	target = strings.TrimSpace(html.UnescapeString(target))
-	f.links = append(f.links, documentLink{target, line, isImage})
+	f.links = append(f.links, documentLink{withoutControls(target), line, isImage})
 }
 
-// addDefinitions adds the targets of link reference definitions.
-func (f *linkFinder) addDefinitions(source string, line int) {
-	for {
-		found := definition.FindStringSubmatchIndex(source)
-		if found == nil {
-			return
+// scan adds the links in a text that begins in a line: those of HTML tags, and those of Markdown unless it is code.
+func (f *linkFinder) scan(text string, line int, isCode bool) {
+	p := parseInlines(text, f.notes)
+	at := 0
+	for _, t := range p.tokens {
+		switch t.kind {
+		case tokenEnd, tokenAltEnd, tokenHidden:
+			line += strings.Count(text[at:t.at], "\n")
+			at = int(t.at)
+		default:
+			continue
 		}
-		line += strings.Count(source[:found[4]], "\n")
-		f.add(strings.Trim(source[found[4]:found[5]], "<>"), line, false)
-		line += strings.Count(source[found[4]:found[1]], "\n")
-		source = source[found[1]:]
-	}
-}
-
-// scan adds the links in the source of a block: those of Markdown, and those of HTML tags.
-func (f *linkFinder) scan(source string, line int) {
-	unclosed := make(map[string]bool) // see codeLength
-	var open []bool                   // by open bracket: whether it begins a picture
-	for at := 0; at < len(source); {
-		n := 1
-		rest := source[at:]
-		switch source[at] {
-		case '\\':
-			n = min(2, len(rest))
-		case '`':
-			n = codeLength(rest, unclosed)
-		case '<', '{':
-			n = max(1, invisibleLength(rest, unclosed))
-			f.addTag(rest[:n], line)
-		case '[':
-			open = append(open, strings.HasSuffix(source[:at], "!"))
-		case ']':
-			if len(open) == 0 {
-				break
-			}
-			isImage := open[len(open)-1]
-			open = open[:len(open)-1]
-			if target, ok := destination(firstBytes(rest[1:], maxTagBytes)); ok {
-				f.add(target, line, isImage)
-			}
+		switch {
+		case t.kind == tokenHidden:
+			f.addTag(t.text, line)
+		case !isCode:
+			f.addLink(p.links[t.value], line, t.kind == tokenAltEnd)
 		}
-		line += strings.Count(rest[:n], "\n")
-		at += n
 	}
 }
 
-// linkDestination is the destination of a link after its text, with one level of parentheses.
-var linkDestination = regexp.MustCompile(`^\(\s*(?:<([^<>\n]*)>|((?:[^\s()<\\]|\\.)(?:[^\s()\\]|\\.|\((?:[^\s()\\]|\\.)*\))*))` +
-	`(?:\s+(?:"[^"]*"|'[^']*'|\([^()]*\)))?\s*\)`)
+// addLink adds a link of Markdown. A reference only says what its definition is. What Hugo and Jekyll make of a target
+// is not known.
+func (f *linkFinder) addLink(l link, line int, isImage bool) {
+	switch {
+	case l.isReference:
+		target := withoutControls(l.target)
+		f.named[target] = f.named[target] || !isImage
+	case !l.isTemplate:
+		f.add(l.target, line, isImage)
+	}
+}
 
-// destination returns the destination of the link whose text ends before rest.
-func destination(rest string) (target string, ok bool) {
-	if !strings.HasPrefix(rest, "(") {
-		return "", false
+// scanHTML adds the links in a block of HTML.
+func (f *linkFinder) scanHTML(b *block, source string) {
+	if b.isHidden(source) {
+		return
 	}
-	found := linkDestination.FindStringSubmatch(rest)
-	if found == nil {
-		return "", false
+	line := int(b.line)
+	isCode := b.level == 1 // <pre>, for instance
+	for _, piece := range htmlPieces(source) {
+		f.scan(piece.text, line, isCode)
+		line += strings.Count(piece.text, "\n")
+		f.addTag(piece.tag, line)
+		line += strings.Count(piece.tag, "\n")
 	}
-	return escaped.ReplaceAllString(found[1]+found[2], "$1"), true
 }
 
 // tagTarget is the target of a link or picture in HTML or JSX.
@@ -132,7 +141,8 @@ func (f *linkFinder) addTag(tag string, line int) {
 	if from < 0 {
 		from, to = found[6], found[7]
 	}
-	f.add(tag[from:to], line+strings.Count(tag[:from], "\n"), isImage)
+	line += strings.Count(tag[:from], "\n")
+	f.add(html.UnescapeString(tag[from:to]), line, isImage)
 }
 
 // ownAnchor is an id or name that an author gives to a place: in a tag, or in braces after it.

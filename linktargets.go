@@ -35,15 +35,9 @@ var sortNumber = regexp.MustCompile(`(^|/)\d+\s*[-_.]+\s*([^/\d])`)
 
 // pagePath returns a path in the form of the keys of targets.pages. Hugo writes paths in lower case.
 func pagePath(name string) string {
-	name = strings.ToLower(strings.Trim(name, "/"))
-	for _, suffix := range []string{".html", ".htm"} {
-		name = strings.TrimSuffix(name, suffix)
-	}
+	name = withoutHTML(strings.ToLower(strings.Trim(name, "/")))
 	name = sortNumber.ReplaceAllString(name, "$1$2")
-	if folder, file := path.Split(name); isIndexName(file) {
-		name = strings.TrimSuffix(folder, "/")
-	}
-	return name
+	return strings.TrimSuffix(withoutIndex(name), "/")
 }
 
 // problem says why a link in a document leads nowhere, or returns "". It returns "" too for what it cannot check: other
@@ -52,25 +46,18 @@ func (t *linkTargets) problem(from string, l documentLink) string {
 	if strings.ContainsAny(l.target, "{}$") || strings.HasPrefix(l.target, "@") {
 		return ""
 	}
-	u, err := url.Parse(l.target)
-	if err != nil {
-		u = &url.URL{Path: l.target}
-	}
-	if u.Scheme != "" || u.Host != "" {
-		inside, isInside := t.below(u)
-		if !isInside {
-			return ""
-		}
-		u.Path = "/" + inside
+	target, fragment, isOurs := t.split(l.target)
+	if !isOurs {
+		return ""
 	}
 
-	if u.Path == "" {
-		return t.fragmentProblem(from, u.Fragment)
+	if target == "" {
+		return t.fragmentProblem(from, fragment)
 	}
-	names, isInside := t.candidates(from, u.Path)
+	names, isInside := t.candidates(from, target)
 	for _, name := range names {
 		if id, ok := t.find(name); ok && !l.isImage {
-			return t.fragmentProblem(id, u.Fragment)
+			return t.fragmentProblem(id, fragment)
 		}
 		if t.folders[name] || t.exists(name) && !isDocumentName(name) {
 			return ""
@@ -79,7 +66,7 @@ func (t *linkTargets) problem(from string, l documentLink) string {
 	if !isInside {
 		return ""
 	}
-	return t.missing(names, u.Path, l.isImage)
+	return t.missing(names, target, l.isImage)
 }
 
 // missing says why none of names is there.
@@ -121,12 +108,19 @@ func (t *linkTargets) fragmentProblem(id, fragment string) string {
 // generatedAnchor matches the fragments that renderers and browsers make: of footnotes, of lines of code and of a text.
 var generatedAnchor = regexp.MustCompile(`^(?:fn(?:ref)?[:-]|user-content-fn|__codelineno|:~:)`)
 
-// below returns the path of a URL of the site, from its root.
-func (t *linkTargets) below(u *url.URL) (name string, ok bool) {
-	if t.site == nil || !strings.EqualFold(u.Host, t.site.Host) {
-		return "", false
+// split returns the path and the fragment of a target, decoded. An address of the site becomes a path from its root. isOurs
+// is false for those of other sites.
+func (t *linkTargets) split(target string) (name, fragment string, isOurs bool) {
+	if !isAbsolute(target) {
+		name, fragment = splitTarget(target)
+		return name, decoded(strings.TrimPrefix(fragment, "#")), true
 	}
-	return strings.CutPrefix(u.Path, t.site.Path+"/")
+	u, err := url.Parse(target)
+	if err != nil || t.site == nil || !strings.EqualFold(u.Host, t.site.Host) {
+		return "", "", false
+	}
+	inside, isInside := strings.CutPrefix(u.Path, t.site.Path+"/")
+	return "/" + inside, u.Fragment, isInside
 }
 
 // find returns the document of a path.

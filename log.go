@@ -7,7 +7,6 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -173,11 +172,10 @@ func renameAttr(groups []string, a slog.Attr) slog.Attr {
 
 // displayableValue escapes the characters of a value that encoding/json does not escape and a terminal obeys.
 func displayableValue(v slog.Value) slog.Value {
-	const whole = math.MaxInt
 	switch v.Kind() {
 	case slog.KindString:
 		if text := v.String(); !isASCII(text) {
-			return slog.StringValue(displayable(text, whole))
+			return slog.StringValue(wholeDisplayable(text))
 		}
 		return v
 	case slog.KindAny:
@@ -187,11 +185,11 @@ func displayableValue(v slog.Value) slog.Value {
 
 	switch one := v.Any().(type) {
 	case error:
-		return slog.StringValue(displayable(one.Error(), whole))
+		return slog.StringValue(wholeDisplayable(one.Error()))
 	case []string:
 		shown := make([]string, len(one))
 		for i, s := range one {
-			shown[i] = displayable(s, whole)
+			shown[i] = wholeDisplayable(s)
 		}
 		return slog.AnyValue(shown)
 	}

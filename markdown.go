@@ -145,6 +145,15 @@ func isIndexName(name string) bool {
 	return false
 }
 
+// withoutIndex returns a path without the name of an index: the path of its folder, with "/" at its end.
+func withoutIndex(name string) string {
+	folder, file := path.Split(name)
+	if isIndexName(file) {
+		return folder
+	}
+	return name
+}
+
 // chunker collects the chunks of a document in order.
 type chunker struct {
 	text    string

@@ -394,13 +394,7 @@ func startPrometheus(t *testing.T, target string) realPrometheus {
 	cmd := exec.Command("prometheus", "--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address="+addr, "--enable-feature=exemplar-storage", "--log.level=warn")
 	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
+	startCommand(t, cmd)
 	p := realPrometheus{t, "http://" + addr}
 	waitForOK(t, p.url+"/-/ready")
 	return p

@@ -198,8 +198,7 @@ func blockLines(b *block, text string) []sourceLine {
 			return nil
 		}
 	case blockHTML:
-		isScript := b.level == 1 && rawScript.MatchString(source)
-		if isScript || b.level > 1 && b.level < 6 && b.level != 2 {
+		if b.isHidden(source) {
 			return nil
 		}
 	case blockDefinition, blockModule, blockRule:

@@ -169,3 +169,15 @@ func (p *process) get(path string) (int, string) {
 	}
 	return resp.StatusCode, string(body)
 }
+
+// startCommand starts a program, which is killed when the test ends.
+func startCommand(t testing.TB, cmd *exec.Cmd) {
+	t.Helper()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+}

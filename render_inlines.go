@@ -65,6 +65,7 @@ func (r *renderer) inlines(text string) {
 	r.endTo(w.depth)
 }
 
+// token writes a token. Within an image it becomes a part of the alternative text.
 func (w *inlineWriter) token(t inlineToken) {
 	switch t.kind {
 	case tokenImage:
@@ -73,23 +74,35 @@ func (w *inlineWriter) token(t inlineToken) {
 			w.altText.Reset()
 		}
 		w.images++
-		return
 	case tokenAltEnd:
 		w.images--
 		if w.images == 0 {
 			w.endImage()
 		}
-		return
 	case tokenMarks:
 		w.marks(&w.p.runs[t.value])
-		return
-	default: // below
+	case tokenHidden:
+	default:
+		if w.images > 0 {
+			w.altText.WriteString(t.words())
+			return
+		}
+		w.shownToken(t)
 	}
-	if w.images > 0 {
-		w.altText.WriteString(t.text)
-		return
-	}
+}
 
+// words returns what a token adds to the alternative text of a picture: the names of elements and footnotes do not count.
+func (t inlineToken) words() string {
+	switch t.kind {
+	case tokenTag, tokenTagEnd, tokenNote:
+		return ""
+	default:
+		return t.text
+	}
+}
+
+// shownToken writes a token outside images.
+func (w *inlineWriter) shownToken(t inlineToken) {
 	switch t.kind {
 	case tokenText:
 		w.text(t.text)
@@ -108,7 +121,7 @@ func (w *inlineWriter) token(t inlineToken) {
 		w.endTag(t.text)
 	case tokenNote:
 		w.noteReference(t.text)
-	default: // above
+	default: // see token
 	}
 }
 

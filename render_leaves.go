@@ -178,7 +178,7 @@ func (r *renderer) row(b *block, i int, name string, alignments []string) {
 			return
 		}
 		r.begin(name, "align", align)
-		r.inlines(strings.ReplaceAll(cell, `\|`, "|"))
+		r.inlines(cell)
 		r.end()
 		r.newline()
 	}
@@ -189,13 +189,12 @@ func (r *renderer) row(b *block, i int, name string, alignments []string) {
 func (r *renderer) lineText(s span) string { return r.source[s.start:s.end] }
 
 // htmlTagName is the beginning of a tag of HTML.
-var htmlTagName = regexp.MustCompile(`^<(/?)([A-Za-z][\w.-]*)`)
+var htmlTagName = regexp.MustCompile(`^</?[A-Za-z][\w.-]*`)
 
 // rawHTML writes what is left of a block of HTML: its text, as Markdown, and the elements that fold.
 func (r *renderer) rawHTML(b *block) {
 	source := b.content(r.source)
-	isScript := b.level == 1 && rawScript.MatchString(source)
-	if isScript || b.level > 1 && b.level < 6 && b.level != 2 {
+	if b.isHidden(source) {
 		return
 	}
 	if b.level == 1 {
@@ -204,37 +203,43 @@ func (r *renderer) rawHTML(b *block) {
 		return
 	}
 
-	unclosed := make(map[string]bool)
-	var text strings.Builder
-	flush := func() {
-		r.htmlText(b, text.String())
-		text.Reset()
+	for _, piece := range htmlPieces(source) {
+		r.htmlText(b, piece.text)
+		r.fold(b, piece.tag)
 	}
-	for at := 0; at < len(source); {
+}
+
+// htmlPiece is text in a block of HTML, and the tag that ends it.
+type htmlPiece struct {
+	text string
+	tag  string // "" at the end of the block
+}
+
+// htmlPieces splits the source of a block of HTML at the tags that separate words.
+func htmlPieces(source string) []htmlPiece {
+	var pieces []htmlPiece
+	unclosed := make(map[string]bool)
+	begin := 0
+	at := 0
+	for {
 		next := strings.IndexByte(source[at:], '<')
 		if next < 0 {
-			text.WriteString(source[at:])
-			break
+			return append(pieces, htmlPiece{text: source[begin:]})
 		}
-		text.WriteString(source[at : at+next])
 		at += next
-
 		n := max(1, invisibleLength(source[at:], unclosed))
 		tag := source[at : at+n]
-		at += n
-		name := htmlTagName.FindStringSubmatch(tag)
-		isFold := name != nil && (strings.EqualFold(name[2], "details") || strings.EqualFold(name[2], "summary"))
-		switch {
-		case isFold:
-			flush()
-			r.fold(b, strings.ToLower(name[2]), name[1] == "/")
-		case n > 1 && separatesWords(tag) && !strings.EqualFold(name[2], "br"):
-			flush()
-		default:
-			text.WriteString(tag)
+		if n > 1 && separatesWords(tag) && strings.Trim(tagName(tag), "/") != "br" {
+			pieces = append(pieces, htmlPiece{source[begin:at], tag})
+			begin = at + n
 		}
+		at += n
 	}
-	flush()
+}
+
+// tagName returns the name of a tag in lower case, with "/" before that of an end tag.
+func tagName(tag string) string {
+	return strings.ToLower(strings.TrimPrefix(htmlTagName.FindString(tag), "<"))
 }
 
 // htmlText writes text between tags.
@@ -251,8 +256,12 @@ func (r *renderer) htmlText(b *block, text string) {
 	r.paragraph(b, text)
 }
 
-// fold begins or ends an element that folds. An end tag without a beginning is left out.
-func (r *renderer) fold(b *block, name string, isEnd bool) {
+// fold begins or ends the element of a tag, if it folds. An end tag without a beginning is left out.
+func (r *renderer) fold(b *block, tag string) {
+	name, isEnd := strings.CutPrefix(tagName(tag), "/")
+	if name != "details" && name != "summary" {
+		return
+	}
 	if !isEnd {
 		if name == "summary" && (len(r.open) == 0 || r.open[len(r.open)-1] != "details") {
 			return

@@ -137,6 +137,7 @@ func TestMarkdownBeyondCommonMark(t *testing.T) {
 		{"a fold", "<details open>\n<summary>A <b>b</b></summary>\n\n*c*\n\n</details>\n\nd\n",
 			"<details><summary>A b</summary><p><em>c</em></p></details><p>d</p>"},
 		{"a fold that never ends", "> <details>\n> a\n\nb\n", "<blockquote><details><p>a</p></details></blockquote><p>b</p>"},
+		{"elements in the words of a picture", "![a <kbd>x</kbd> `c`](y.png)\n", `<p><img src="y.png" alt="a x c"></p>`},
 		{"elements left out", "<div align=center>\n<img src=x alt=\"A b\"> c\n</div>\n\nd <span>e</span> <FooBar x={1}/>f\n", "<p>A b c</p><p>d e f</p>"},
 		{"comments left out", "a <!-- b --> c\n\n<!-- d -->\n\n{/* e */}\n\n<script>\nf\n</script>\n", "<p>a  c</p>"},
 		{"imports left out", "import A from 'a'\n\n# B\n", "<h1>B</h1>"},

@@ -248,7 +248,7 @@ func TestStreamsLeaveNothing(t *testing.T) {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	t.Logf("%d idle streams: %d MB of heap and %d MB of stacks in use, %d MB from the system", n, stats.HeapInuse>>20, stats.StackInuse>>20, stats.Sys>>20)
-	if stats.HeapInuse+stats.StackInuse > 400<<20 && !underRace {
+	if stats.HeapInuse+stats.StackInuse > 400<<20 {
 		t.Error("too much for idle streams")
 	}
 	held.Close()

@@ -19,17 +19,3 @@ func changeTime(info fs.FileInfo) time.Time {
 
 // threadCPUTime returns 0: this system tells only the time of the whole process.
 func threadCPUTime() time.Duration { return 0 }
-
-// maxOpenFiles returns how many files the process may have open, sockets included.
-func maxOpenFiles() int {
-	var limit syscall.Rlimit
-	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
-	if err != nil {
-		return usualOpenFiles
-	}
-	const enough = 1 << 20
-	return int(min(limit.Cur, enough))
-}
-
-// usualOpenFiles is the limit of most systems.
-const usualOpenFiles = 1024

@@ -26,17 +26,3 @@ func threadCPUTime() time.Duration {
 	}
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
-
-// maxOpenFiles returns how many files the process may have open, sockets included.
-func maxOpenFiles() int {
-	var limit syscall.Rlimit
-	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
-	if err != nil {
-		return usualOpenFiles
-	}
-	const enough = 1 << 20
-	return int(min(limit.Cur, enough))
-}
-
-// usualOpenFiles is the limit of most systems.
-const usualOpenFiles = 1024

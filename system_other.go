@@ -12,6 +12,3 @@ func changeTime(fs.FileInfo) time.Time { return time.Time{} }
 
 // threadCPUTime returns 0: this system does not tell it in a portable way.
 func threadCPUTime() time.Duration { return 0 }
-
-// maxOpenFiles returns a number that most systems allow.
-func maxOpenFiles() int { return 1024 }

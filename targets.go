@@ -56,6 +56,7 @@ func (t pageTargets) link(target string) string {
 	}
 
 	name, fragment := t.resolve(target)
+	page := withoutHTML(name)
 	switch suffix := strings.ToLower(path.Ext(name)); {
 	case name == "":
 		return ""
@@ -63,8 +64,8 @@ func (t pageTargets) link(target string) string {
 		return ""
 	case fileType(name) != "":
 		return t.root + "files/" + escapePath(name)
-	case suffix == ".html" || suffix == ".htm":
-		name = strings.TrimSuffix(name, path.Ext(name))
+	case page != name:
+		name = page
 	case isDocumentName(name), !plainSuffix.MatchString(suffix), strings.HasSuffix(target, "/"):
 	case isVersion(suffix):
 	default:
@@ -79,7 +80,7 @@ func isVersion(suffix string) bool { return strings.Trim(suffix, ".0123456789x")
 // image returns the address of a picture to show, or "" if it is not one of the files beside the documents.
 func (t pageTargets) image(target string) string {
 	target = withoutControls(target)
-	if t.noFile || isWebAddress(target) || addressScheme.MatchString(target) {
+	if t.noFile || isAbsolute(target) {
 		return ""
 	}
 	name, _ := t.resolve(target)
@@ -91,16 +92,9 @@ func (t pageTargets) image(target string) string {
 
 // resolve returns the path of a relative target below the root of the documents, and its fragment with "#".
 func (t pageTargets) resolve(target string) (name, fragment string) {
-	name, fragment, hasFragment := strings.Cut(target, "#")
-	if hasFragment {
-		fragment = "#" + fragment
-	}
-	name, _, _ = strings.Cut(name, "?")
+	name, fragment = splitTarget(target)
 	if name == "" {
 		return "", ""
-	}
-	if decoded, err := url.PathUnescape(name); err == nil {
-		name = decoded
 	}
 	base := path.Dir(t.id)
 	if strings.HasPrefix(name, "/") {
@@ -108,6 +102,40 @@ func (t pageTargets) resolve(target string) (name, fragment string) {
 	}
 	name = strings.TrimPrefix(path.Clean("/"+base+"/"+name), "/")
 	return name, fragment
+}
+
+// splitTarget returns the path of a relative target, decoded, and its fragment with "#".
+func splitTarget(target string) (name, fragment string) {
+	name = target
+	if at := strings.IndexByte(target, '#'); at >= 0 {
+		name = target[:at]
+		fragment = target[at:]
+	}
+	name, _, _ = strings.Cut(name, "?")
+	return decoded(name), fragment
+}
+
+// decoded returns a part of an address without its percent-encoding, or as it is if that is wrong.
+func decoded(part string) string {
+	if plain, err := url.PathUnescape(part); err == nil {
+		return plain
+	}
+	return part
+}
+
+// withoutHTML returns a path without the suffix of HTML, which sites give the pages of documents.
+func withoutHTML(name string) string {
+	suffix := path.Ext(name)
+	switch strings.ToLower(suffix) {
+	case ".html", ".htm":
+		return strings.TrimSuffix(name, suffix)
+	}
+	return name
+}
+
+// isAbsolute reports whether an address has a scheme or a host.
+func isAbsolute(address string) bool {
+	return isWebAddress(address) || addressScheme.MatchString(address)
 }
 
 // isWebAddress reports whether an address leads to another host.

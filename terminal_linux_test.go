@@ -61,13 +61,7 @@ func startOnTerminal(t *testing.T, args []string, env ...string) (*exec.Cmd, *lo
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, env...)
 	cmd.Stdout = programs
 	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
+	startCommand(t, cmd)
 	return cmd, shown
 }
 
