@@ -92,8 +92,8 @@ var (
 	plainPrefix = regexp.MustCompile(`^(?:/[\w.~-]+)+/?$`)
 )
 
-// forwarded returns the first value of a header to which each proxy may have added one: that of the proxy that the client
-// has asked.
+// forwarded returns the first value of a header to which each proxy may have added one. The first value is from the
+// proxy next to the client.
 func forwarded(r *http.Request, key string) string {
 	first, _, _ := strings.Cut(r.Header.Get(key), ",")
 	return strings.TrimSpace(first)

@@ -1,7 +1,7 @@
 package main
 
-// Admission: how many operations of a kind run at once, and how many wait. Without it, twice the load that
-// saturates the searches makes everybody wait, until every request is too late.
+// Admission: how many operations of a kind run at once, and how many wait. Without it, a load of twice the capacity
+// delays all requests until each of them misses its deadline.
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// maxAdmissionWait is how long a search waits at most: what takes longer to begin is answered too late.
+// maxAdmissionWait is how long a search waits at most. A search that began later would miss its deadline.
 const maxAdmissionWait = 500 * time.Millisecond
 
 // maxSearches is how many searches of the embedded store run at once. They only compute, so more would not be faster.

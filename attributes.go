@@ -1,6 +1,6 @@
 package main
 
-// The attributes of a record and of its stages: what its views say beside names and times.
+// The attributes of a record and of its stages: what the views show besides names and times.
 
 import (
 	"cmp"
@@ -72,7 +72,7 @@ func (rec *record) addAttr(a slog.Attr) {
 	}
 }
 
-// countAttr adds one to the count of an attribute, which has come twice if it has no count yet.
+// countAttr adds one to the count of an attribute. Without a count, this is the second occurrence.
 func (rec *record) countAttr(key string) {
 	count := slog.Int(key, 1)
 	if indexAttr(rec.attrs, key) < 0 {

@@ -18,9 +18,11 @@ var (
 	emailDomain = regexp.MustCompile(`^(?:[A-Za-z0-9_-]+\.)+[A-Za-z0-9_-]*[A-Za-z0-9]`)
 )
 
+// maxAddressBytes bounds the search for the end of an address, because a text may have a "<" at each of its bytes.
 const maxAddressBytes = 2000
 
-// autolink takes an address in angle brackets.
+// autolink parses an address in angle brackets at p.at. Like bareURL and bareEmail, it reports whether there is one. If
+// so, it has added a link and moved p.at behind it.
 func (p *inlineParser) autolink() bool {
 	rest := firstBytes(p.text[p.at:], maxAddressBytes)
 	end := strings.IndexAny(rest, "> \n")
@@ -36,7 +38,7 @@ func (p *inlineParser) autolink() bool {
 	return false
 }
 
-// takeAddress makes the n bytes at the place a link with that text.
+// takeAddress replaces the n bytes at p.at by a link with that text.
 func (p *inlineParser) takeAddress(n int, target, text string) bool {
 	index := len(p.links)
 	p.links = append(p.links, link{target: target})
@@ -46,11 +48,12 @@ func (p *inlineParser) takeAddress(n int, target, text string) bool {
 	return p.take(n, tokenEnd, "", index)
 }
 
-// bareURL takes an address that begins with one of schemes, which ends at the place.
+// bareURL parses an address without brackets. p.at is behind its scheme, which is one of schemes, or behind its "www".
 func (p *inlineParser) bareURL(schemes ...string) bool {
 	if len(p.brackets) > 0 {
 		return false // links do not nest
 	}
+
 	for _, scheme := range schemes {
 		begin := p.at - len(scheme)
 		if begin < p.pending || !strings.EqualFold(p.text[begin:p.at], scheme) || !p.mayBeginAddress(begin) {
@@ -78,7 +81,8 @@ func (p *inlineParser) bareURL(schemes ...string) bool {
 	return false
 }
 
-// mayBeginAddress reports whether what stands before a bare address sets it apart.
+// mayBeginAddress reports whether a bare address may begin at this offset: after a space, some punctuation, or Chinese
+// characters, which have no spaces between words.
 func (p *inlineParser) mayBeginAddress(at int) bool {
 	before, _ := utf8.DecodeLastRuneInString(p.text[:at])
 	return isSpaceRune(before) || strings.ContainsRune("*_~(\"'", before) || unicode.Is(unicode.Han, before)
@@ -91,14 +95,17 @@ func bareURLLength(s string) int {
 	if bareDomain.FindString(s) == "" {
 		return 0
 	}
+
 	end := strings.IndexAny(s, " \t\n<`")
 	if end < 0 {
 		end = len(s)
 	}
+
 	unopened := strings.Count(s[:end], ")") - strings.Count(s[:end], "(")
 	for end > 0 {
 		switch c := s[end-1]; {
 		case strings.IndexByte("?!.,:;*_~'\"", c) >= 0:
+			// Punctuation of the sentence around the address.
 		case c == ')' && unopened > 0:
 			unopened--
 		default:
@@ -109,7 +116,7 @@ func bareURLLength(s string) int {
 	return 0
 }
 
-// bareEmail takes an address whose "@" is at the place.
+// bareEmail parses an email address without brackets. p.at is at its "@".
 func (p *inlineParser) bareEmail() bool {
 	if len(p.brackets) > 0 {
 		return false
@@ -119,7 +126,7 @@ func (p *inlineParser) bareEmail() bool {
 	}
 	before := p.text[p.pending:p.at]
 	local := len(before) - len(strings.TrimRightFunc(before, isLocal))
-	local -= runOf(before[len(before)-local:], "._+-")
+	local -= runOf(before[len(before)-local:], "._+-") // the first character is a letter or a digit
 	domain := emailDomain.FindString(firstBytes(p.text[p.at+1:], maxAddressBytes))
 	if local == 0 || domain == "" {
 		return false

@@ -1,7 +1,7 @@
 package main
 
-// Bounds of what a record keeps: whatever comes from outside is cut and escaped where it enters the record, so that no
-// view of it has to.
+// Bounds of what a record keeps. Untrusted values are cut and escaped when they enter the record, so that the views
+// need not do it.
 
 import (
 	"log/slog"

@@ -10,12 +10,12 @@ import (
 )
 
 const (
-	maxBrackets    = 1000 // that are open at once; more are text
-	maxLabelBytes  = 999
-	maxParentheses = 32 // that nest in a destination
+	maxBrackets    = 1000 // open at once; further ones are text
+	maxLabelBytes  = 999  // by CommonMark
+	maxParentheses = 32   // nested in a destination
 
-	// minReferenceRoom is what references may add to a page, at the least, in bytes. Otherwise a long address that is
-	// named often would make a page of any length.
+	// minReferenceRoom is how many bytes the references of a short document may add to its page. Without a bound, many
+	// references to one long address would make a page of any length.
 	minReferenceRoom = 100 << 10
 )
 
@@ -90,14 +90,16 @@ func linkDefinitions(content string) []linkDefinition {
 	return definitions
 }
 
+// sharpS completes the case folding of labels: strings.ToLower keeps ß.
 var sharpS = strings.NewReplacer("ß", "ss", "ẞ", "ss")
 
-// normalizeLabel returns a label in the form in which labels are compared.
+// normalizeLabel returns the form of a label by which labels are compared: without case, and with single spaces.
 func normalizeLabel(label string) string {
 	return sharpS.Replace(strings.ToLower(strings.Join(strings.Fields(label), " ")))
 }
 
-// reference returns the link of a label, unless references have added too much already.
+// reference returns the link of a label. It returns false if there is none, or if the references have used up the room
+// that the page has for them.
 func (n *linkNotes) reference(label string) (link, bool) {
 	found, ok := n.links[normalizeLabel(label)]
 	if !ok {
@@ -107,7 +109,7 @@ func (n *linkNotes) reference(label string) (link, bool) {
 	return found, n.room >= 0
 }
 
-// footnote returns the number of the footnote of a label, in the order of the first references.
+// footnote returns the number of the footnote with this label. Footnotes are numbered by their first references.
 func (n *linkNotes) footnote(label string) int {
 	if n.numbers[label] == 0 {
 		n.order = append(n.order, label)
@@ -116,6 +118,7 @@ func (n *linkNotes) footnote(label string) int {
 	return n.numbers[label]
 }
 
+// openBracket adds "[" or "![" as text. closeBracket turns it into the beginning of a link or an image, if there is one.
 func (p *inlineParser) openBracket(mark string) bool {
 	if len(p.brackets) >= maxBrackets {
 		return false
@@ -133,19 +136,24 @@ func (p *inlineParser) openBracket(mark string) bool {
 	return p.take(len(mark), tokenText, mark, 0)
 }
 
-// closeBracket ends a link or an image. Otherwise the bracket is text.
+// closeBracket ends a link or an image at the "]" at p.at. It returns false if there is none, so that the bracket stays
+// text.
 func (p *inlineParser) closeBracket() bool {
 	last := len(p.brackets) - 1
 	if last < 0 {
 		return false
 	}
+
 	opener := p.brackets[last]
 	p.brackets = p.brackets[:last]
+
+	// After a link, the openers before it are inactive, because links do not nest.
 	isInactive := !opener.isImage && last < p.inactive
 	p.inactive = min(p.inactive, last)
 	if isInactive {
 		return false
 	}
+
 	found, length, ok := p.linkTail(opener)
 	if !ok {
 		return false
@@ -167,8 +175,8 @@ func (p *inlineParser) closeBracket() bool {
 	return true
 }
 
-// linkTail returns the destination of the link whose closing bracket is at the place, and the length of the bracket
-// with what belongs to it.
+// linkTail returns the destination of the link whose closing bracket is at p.at. length counts the bracket and the
+// destination or label behind it.
 func (p *inlineParser) linkTail(opener bracket) (found link, length int, ok bool) {
 	rest := p.text[p.at+1:]
 	if p.work > maxWork(len(p.text)) {
@@ -176,12 +184,13 @@ func (p *inlineParser) linkTail(opener bracket) (found link, length int, ok bool
 	}
 	if strings.HasPrefix(rest, "(") {
 		found, n := inlineLinkTail(rest)
-		p.work += max(n, min(len(rest), 64))
+		p.work += max(n, min(len(rest), 64)) // a failed search costs too
 		if n > 0 {
 			return found, 1 + n, true
 		}
 	}
 
+	// Without a label of its own, the text between the brackets is the label.
 	label, n := linkLabel(rest)
 	p.work += n
 	if label == "" && !opener.isOuter && p.at-opener.at <= maxLabelBytes {
@@ -190,11 +199,12 @@ func (p *inlineParser) linkTail(opener bracket) (found link, length int, ok bool
 	if strings.TrimSpace(label) == "" {
 		return link{}, 0, false
 	}
+
 	found, ok = p.notes.reference(label)
 	return found, 1 + n, ok
 }
 
-// linkLabel returns the label in brackets that s begins with, and its length with them.
+// linkLabel returns the label in brackets that s begins with, and its length with the brackets.
 func linkLabel(s string) (label string, n int) {
 	if !strings.HasPrefix(s, "[") {
 		return "", 0
@@ -240,13 +250,13 @@ func inlineLinkTail(s string) (found link, n int) {
 	return found, at + 1
 }
 
-// templateTarget is a reference to a document by a tag of Hugo or Jekyll.
+// templateTarget is a tag of Hugo or Jekyll that stands for the address of a document.
 var templateTarget = regexp.MustCompile(`^(?:\{\{[<%]\s*(?:rel)?ref\s+["` + "`" + `]([^"` + "`" + `{}]+)["` + "`" + `]\s*[>%]\}\}` +
 	`|\{%\s*link\s+(\S+)\s*%\})`)
 
 func spaceLength(s string) int { return len(s) - len(strings.TrimLeft(s, " \t\n")) }
 
-// linkTarget returns the destination that s begins with, which may be empty.
+// linkTarget returns the destination that s begins with, which may be empty. ok is false if s begins with none.
 func linkTarget(s string) (target string, n int, ok bool) {
 	if strings.HasPrefix(s, "{") {
 		found := templateTarget.FindStringSubmatch(firstBytes(s, maxLabelBytes))
@@ -285,10 +295,11 @@ func linkTarget(s string) (target string, n int, ok bool) {
 		}
 		i++
 	}
+
 	return s[:min(i, len(s))], min(i, len(s)), depth <= 0
 }
 
-// linkTitle returns the title in quotes or parentheses that s begins with, and its length with these.
+// linkTitle returns the title in quotes or parentheses that s begins with, and its length including them.
 func linkTitle(s string) (title string, n int) {
 	if s == "" || strings.IndexByte(`"'(`, s[0]) < 0 {
 		return "", 0
@@ -313,7 +324,7 @@ func linkTitle(s string) (title string, n int) {
 // footnoteReference is a label of a footnote in brackets.
 var footnoteReference = regexp.MustCompile(`^\[\^([^\[\]\s]{1,200})\]`)
 
-// footnote takes a reference to a footnote that is defined.
+// footnote parses a reference to a footnote at p.at. A reference without a definition is text.
 func (p *inlineParser) footnote() bool {
 	if !strings.HasPrefix(p.text[p.at:], "[^") {
 		return false

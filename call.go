@@ -221,8 +221,9 @@ func namesType(r *http.Request, mediaType string) bool {
 func acceptsAny(r *http.Request, ranges ...string) bool {
 	accept := strings.ToLower(headerValue(r.Header, "Accept"))
 	for item := range strings.SplitSeq(accept, ",") {
-		item, parameters, _ := strings.Cut(item, ";")
-		if slices.Contains(ranges, strings.TrimSpace(item)) && !hasZeroWeight(parameters) {
+		mediaRange, parameters, _ := strings.Cut(item, ";")
+		mediaRange = strings.TrimSpace(mediaRange)
+		if slices.Contains(ranges, mediaRange) && !hasZeroWeight(parameters) {
 			return true
 		}
 	}
@@ -258,8 +259,9 @@ func (c *call) beginStage(ctx context.Context, label string) (context.Context, f
 		slog.String("mcp.protocol.version", c.version),
 		slog.String("network.transport", "tcp"))
 	if c.ID != "" {
-		// A clone, because the record outlives the message, whose memory the id shares.
-		id := strings.Clone(truncate(strings.Trim(string(c.ID), `"`), 64))
+		// The clone lets the record outlive the memory of the message.
+		id := strings.Trim(string(c.ID), `"`)
+		id = strings.Clone(truncate(id, 64))
 		attrs = append(attrs, slog.String("jsonrpc.request.id", id))
 	}
 	ctx, end := stage(ctx, stageMCP, attrs...)
@@ -285,13 +287,15 @@ func (c *call) clientName() string {
 	if c.Method == "initialize" {
 		client = paramsAs[initializeParams](c.message).Client
 	}
-	const maxNameBytes = 64
-	name := truncate(client.Name, maxNameBytes) + " " + truncate(client.Version, maxNameBytes)
-	return truncate(strings.TrimSpace(name), maxNameBytes)
+
+	const maxBytes = 64
+	name := truncate(client.Name, maxBytes) + " " +
+		truncate(client.Version, maxBytes)
+	return truncate(strings.TrimSpace(name), maxBytes)
 }
 
-// errorStatus returns the HTTP status of c's error response. Legacy clients take any status but 200 for a broken
-// transport, so they get 200 if the request was understood.
+// errorStatus returns the HTTP status of c's error response. A legacy client treats any status but 200 as a broken
+// transport, so it gets 200 if the request was understood.
 func (c *call) errorStatus(p problem) int {
 	understood := []int{
 		codeMethodNotFound,

@@ -6,6 +6,7 @@ package main
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -14,20 +15,27 @@ const calloutIndent = 4
 
 var (
 	// indentedCallout is the head of a callout whose content is indented: marks, type, title.
-	indentedCallout = regexp.MustCompile(`^(!!!|\?\?\?\+?)[ \t]+([A-Za-z][\w-]*)(?:[ \t]+[\w-]+)*(?:[ \t]+"([^"]*)")?[ \t]*$`)
+	indentedCallout = regexp.MustCompile(
+		`^(!!!|\?\?\?\+?)[ \t]+([A-Za-z][\w-]*)` +
+			`(?:[ \t]+[\w-]+)*(?:[ \t]+"([^"]*)")?[ \t]*$`)
 
-	// indentedTab is the head of a tab.
-	indentedTab = regexp.MustCompile(`^(===[!+]?)()[ \t]+"([^"]*)"[ \t]*$`)
+	// indentedTab is the head of a tab. Its type is empty.
+	indentedTab = regexp.MustCompile(
+		`^(===[!+]?)()[ \t]+"([^"]*)"[ \t]*$`)
 
 	// fencedCallout is the head of a callout that ends with the same marks: marks, type, title.
-	fencedCallout = regexp.MustCompile(`^(:{3,}|/{3,})[ \t]*\{?\.?([A-Za-z][\w-]*)\}?` +
-		`(?:\[([^\]]*)\]|[ \t]+([^{}\n]*?))?[ \t]*(?:\{[^{}]*\})?[ \t]*$`)
+	fencedCallout = regexp.MustCompile(
+		`^(:{3,}|/{3,})[ \t]*\{?\.?([A-Za-z][\w-]*)\}?` +
+			`(?:\[([^\]]*)\]|[ \t]+([^{}\n]*?))?` +
+			`[ \t]*(?:\{[^{}]*\})?[ \t]*$`)
 
 	// calloutEnd is a line that ends a callout.
-	calloutEnd = regexp.MustCompile(`(?m)^[ \t>]*(?::{3,}|/{3,})[ \t\r]*$`)
+	calloutEnd = regexp.MustCompile(
+		`(?m)^[ \t>]*(?::{3,}|/{3,})[ \t\r]*$`)
 
 	// footnoteHead is the beginning of a footnote.
-	footnoteHead = regexp.MustCompile(`^\[\^([^\[\]\s]{1,200})\]:`)
+	footnoteHead = regexp.MustCompile(
+		`^\[\^([^\[\]\s]{1,200})\]:`)
 )
 
 // maxHeadBytes bounds the head of a callout.
@@ -39,24 +47,26 @@ func (p *blockParser) startCallout(begin func(*block) *block) bool {
 	if rest[0] == '[' {
 		return p.startFootnote(begin)
 	}
-	if len(rest) < 3 || rest[1] != rest[0] || rest[2] != rest[0] || len(rest) > maxHeadBytes {
+	mark := rest[0]
+	if len(rest) < 3 || rest[1] != mark || rest[2] != mark || len(rest) > maxHeadBytes {
 		return false
 	}
 
-	isFenced := rest[0] == ':' || rest[0] == '/'
+	isFenced := mark == ':' || mark == '/'
 	heads := []*regexp.Regexp{indentedCallout, indentedTab}
 	if isFenced {
 		heads = []*regexp.Regexp{fencedCallout}
 	}
 	for _, head := range heads {
 		found := head.FindStringSubmatchIndex(rest)
-		if found == nil || isFenced && !p.hasCalloutEnd(rest[0]) {
+		if found == nil || isFenced && !p.hasCalloutEnd(mark) {
 			continue
 		}
+
 		marks := rest[found[2]:found[3]]
 		b := begin(&block{
 			kind:   blockCallout,
-			mark:   rest[0],
+			mark:   mark,
 			length: int32(len(marks)),
 			indent: int32(p.indentation() + calloutIndent),
 			info:   strings.ToLower(rest[found[4]:found[5]]),
@@ -68,17 +78,25 @@ func (p *blockParser) startCallout(begin func(*block) *block) bool {
 	return false
 }
 
-// addTitle adds the title of a callout as its first child. places are the offsets in the line at which it may be.
-func (p *blockParser) addTitle(b *block, places []int) {
-	for i := 0; i+1 < len(places); i += 2 {
-		if places[i] < 0 || places[i] == places[i+1] {
+// addTitle adds the title of a callout as its first child. groups are the groups of the head's expression in which the
+// title may be, as pairs of offsets in the line. A group that did not match has the offset -1.
+func (p *blockParser) addTitle(b *block, groups []int) {
+	for pair := range slices.Chunk(groups, 2) {
+		if pair[0] < 0 {
 			continue
 		}
-		title := p.rest()[places[i]:places[i+1]]
-		trimmed := strings.TrimLeft(title, "| \t") // pymdown: "/// note | Title"
-		begin := p.nonspace + places[i+1] - len(trimmed)
-		if trimmed == "" {
+		title := p.rest()[pair[0]:pair[1]]
+		// pymdown writes "/// note | Title".
+		title = strings.TrimLeft(title, "| \t")
+		if title == "" {
 			continue
+		}
+
+		end := p.nonspace + pair[1]
+		begin := end - len(title)
+		place := span{
+			start: int32(begin),
+			end:   int32(end),
 		}
 		b.titled = true
 		b.children = append(b.children, &block{
@@ -86,7 +104,7 @@ func (p *blockParser) addTitle(b *block, places []int) {
 			line:  int32(p.number),
 			start: int32(begin),
 			end:   int32(p.next),
-			lines: []span{{int32(begin), int32(p.nonspace + places[i+1]), 0}},
+			lines: []span{place},
 		})
 		return
 	}
@@ -95,10 +113,13 @@ func (p *blockParser) addTitle(b *block, places []int) {
 // hasCalloutEnd reports whether a line after this one ends a callout with that mark.
 func (p *blockParser) hasCalloutEnd(mark byte) bool {
 	if p.lastEnds == nil {
+		// The whole text is searched once. Otherwise many callouts without an end would take quadratic time.
 		p.lastEnds = make(map[byte]int)
-		for _, found := range calloutEnd.FindAllStringIndex(p.text[p.start:], -1) {
-			line := strings.TrimSpace(p.text[p.start+found[0] : p.start+found[1]])
-			p.lastEnds[line[len(line)-1]] = p.start + found[0]
+		text := p.text[p.start:]
+		for _, found := range calloutEnd.FindAllStringIndex(text, -1) {
+			line := strings.TrimSpace(text[found[0]:found[1]])
+			last := line[len(line)-1]
+			p.lastEnds[last] = p.start + found[0]
 		}
 	}
 	return p.next <= p.lastEnds[mark]
@@ -110,11 +131,15 @@ func (p *blockParser) continuesCallout(b *block) (isOpen, isDone bool) {
 		return p.continuesIndented(b), false
 	}
 	rest := strings.TrimRight(p.rest(), " \t")
-	isCode := p.open[len(p.open)-1].kind.isVerbatim()
-	isEnd := len(rest) >= int(b.length) && strings.Trim(rest, string(b.mark)) == "" && p.indentation() < calloutIndent
-	if !isEnd || isCode || p.isInnermost(b, len(rest)) {
+	innermost := p.open[len(p.open)-1]
+	isCode := innermost.kind.isVerbatim()
+	isEnd := len(rest) >= int(b.length) &&
+		strings.Trim(rest, string(b.mark)) == "" &&
+		p.indentation() < calloutIndent
+	if !isEnd || isCode || p.endsInner(b, len(rest)) {
 		return true, false
 	}
+
 	for i, open := range p.open {
 		if open == b {
 			b.end = int32(p.next)
@@ -125,16 +150,14 @@ func (p *blockParser) continuesCallout(b *block) (isOpen, isDone bool) {
 	return false, true
 }
 
-// isInnermost reports whether a callout inside outer ends with a line of so many marks.
-func (p *blockParser) isInnermost(outer *block, length int) bool {
-	isInside := false
-	for _, open := range p.open {
-		if isInside && open.kind == blockCallout && open.mark == outer.mark && length >= int(open.length) {
-			return true
-		}
-		isInside = isInside || open == outer
-	}
-	return false
+// endsInner reports whether a line of length marks ends a callout inside outer.
+func (p *blockParser) endsInner(outer *block, length int) bool {
+	inside := p.open[slices.Index(p.open, outer)+1:]
+	return slices.ContainsFunc(inside, func(open *block) bool {
+		return open.kind == blockCallout &&
+			open.mark == outer.mark &&
+			length >= int(open.length)
+	})
 }
 
 // continuesIndented reports whether the line belongs to an open block whose content is indented.
@@ -148,7 +171,8 @@ func (p *blockParser) continuesIndented(b *block) bool {
 
 // startFootnote begins a footnote. Its text may begin on the same line.
 func (p *blockParser) startFootnote(begin func(*block) *block) bool {
-	found := footnoteHead.FindStringSubmatch(firstBytes(p.rest(), maxHeadBytes))
+	rest := firstBytes(p.rest(), maxHeadBytes)
+	found := footnoteHead.FindStringSubmatch(rest)
 	if found == nil {
 		return false
 	}
@@ -166,21 +190,23 @@ func (p *blockParser) startFootnote(begin func(*block) *block) bool {
 }
 
 // alertHead is the first line of a quote that is a callout of GitHub.
-var alertHead = regexp.MustCompile(`^\[!([A-Za-z]+)\][-+]?[ \t]*(.*)$`)
+var alertHead = regexp.MustCompile(
+	`^\[!([A-Za-z]+)\][-+]?[ \t]*(.*)$`)
 
 // alertType returns the type and the title of a quote that is a callout of GitHub or Obsidian, "" if it is none.
 func alertType(quote *block, text string) (kind string, title span) {
 	if len(quote.children) == 0 || quote.children[0].kind != blockParagraph {
 		return "", span{}
 	}
-	line := quote.children[0].lines[0]
-	found := alertHead.FindStringSubmatchIndex(firstBytes(text[line.start:line.end], maxHeadBytes))
+	place := quote.children[0].lines[0]
+	line := text[place.start:place.end]
+	found := alertHead.FindStringSubmatchIndex(firstBytes(line, maxHeadBytes))
 	if found == nil {
 		return "", span{}
 	}
 	title = span{
-		start: line.start + int32(found[4]),
-		end:   line.end,
+		start: place.start + int32(found[4]),
+		end:   place.end,
 	}
-	return strings.ToLower(text[int(line.start)+found[2] : int(line.start)+found[3]]), title
+	return strings.ToLower(line[found[2]:found[3]]), title
 }

@@ -1,7 +1,7 @@
 package main
 
-// vitrine -check: what a documentation repository's CI wants to know of its folder. It reads the folder as the server does,
-// prints what it finds, and fails if readers or agents would miss something.
+// vitrine -check: the check of a folder of documents for CI. It reads the folder as the server does, prints what it
+// finds, and fails if readers or agents would miss something.
 
 import (
 	"bufio"
@@ -30,12 +30,13 @@ type checker struct {
 	problems  int
 }
 
-// checkDocuments checks DOCS_DIR. Its error says how much is wrong, or wraps errUsage if a setting is.
+// checkDocuments checks DOCS_DIR. Its error has the number of problems, or wraps errUsage if a setting is wrong.
 func checkDocuments(ctx context.Context, cfg *settings, stdout io.Writer) error {
 	if len(cfg.docsDirs) == 0 {
 		return fmt.Errorf("-check is for a folder: set DOCS_DIR; %w", errUsage)
 	}
-	cfg.databaseURL = "" // both stores rank alike
+
+	cfg.databaseURL = "" // the embedded store suffices, because both stores rank alike
 	s, err := newServer(cfg, io.Discard)
 	if err != nil {
 		return err
@@ -59,6 +60,7 @@ func checkDocuments(ctx context.Context, cfg *settings, stdout io.Writer) error 
 	return nil
 }
 
+// run prints the report, and counts the problems. An error is not a problem of the documents: it ends the check.
 func (c *checker) run(ctx context.Context) error {
 	c.say("settings", "ok")
 	if err := c.read(ctx); err != nil {
@@ -96,6 +98,8 @@ func (c *checker) read(ctx context.Context) error {
 	if err := c.folder.scan(ctx, c.store); err != nil {
 		return err
 	}
+
+	// The server does this in the background. The questions need the vectors now.
 	if m, isMemory := c.store.(*memory); isMemory {
 		m.embedIncomplete(ctx)
 	}
@@ -157,7 +161,7 @@ func (c *checker) showTitles() {
 	c.list(untitled)
 }
 
-// showLinks prints the links that lead nowhere. A picture that is missing is no problem: a site may add it.
+// showLinks prints the links that lead nowhere. A missing picture is no problem, because the build of a site may add it.
 func (c *checker) showLinks() {
 	targets := c.targets()
 	count := 0
@@ -180,6 +184,7 @@ func (c *checker) showLinks() {
 			}
 		}
 	}
+
 	c.problems += len(dead)
 	c.say("links", "%d, %d lead nowhere", count, len(dead))
 	c.list(dead)
@@ -199,6 +204,7 @@ func (c *checker) targets() *linkTargets {
 		site:    c.cfg.docsURL,
 		exists:  c.exists,
 	}
+
 	for _, d := range c.documents {
 		t.add(d.id)
 		texts[d.id] = d.text
@@ -211,6 +217,7 @@ func (c *checker) targets() *linkTargets {
 		}
 		return known[id]
 	}
+
 	t.prefix = func(id string) string {
 		for _, root := range c.cfg.docsDirs {
 			if strings.HasPrefix(id, root.prefix) {
@@ -222,7 +229,7 @@ func (c *checker) targets() *linkTargets {
 	return t
 }
 
-// exists reports whether DOCS_DIR has a file or folder of that name. It does not look outside.
+// exists reports whether DOCS_DIR has a file or folder of that name. It follows no path or link out of DOCS_DIR.
 func (c *checker) exists(name string) bool {
 	for _, root := range c.cfg.docsDirs {
 		inside, isInside := strings.CutPrefix(name, root.prefix)
@@ -239,7 +246,7 @@ func (c *checker) exists(name string) bool {
 	return false
 }
 
-// askQuestions prints how well the search answers the questions. That it is worse than CHECK_MIN is a problem.
+// askQuestions prints how well the search answers the questions. A mean reciprocal rank below CHECK_MIN is a problem.
 func (c *checker) askQuestions(ctx context.Context) error {
 	var questions []askedQuestion
 	for _, name := range c.questionFiles() {
@@ -280,7 +287,7 @@ func (c *checker) askQuestions(ctx context.Context) error {
 	return nil
 }
 
-// checkIDs adds a line for each id of a question that no document has.
+// checkIDs adds a line for each id in a question that is not the id of a document.
 func (c *checker) checkIDs(q askedQuestion, lines *[]string) {
 	for _, id := range q.ids {
 		isID := func(d *document) bool { return d.id == id }
@@ -311,7 +318,7 @@ func placeWords(place int) string {
 	return fmt.Sprintf("at place %d", place)
 }
 
-// questionFiles returns the files with questions: that of CHECK_QUESTIONS, else those in the folders.
+// questionFiles returns the files with questions: the one that CHECK_QUESTIONS names, else those in the folders.
 func (c *checker) questionFiles() []string {
 	if c.cfg.checkQuestions != "" {
 		return []string{c.cfg.checkQuestions}

@@ -1,7 +1,7 @@
 package main
 
-// What an OpenTelemetry collector answers: whether it has taken the spans, and whether it may take them later. The
-// exporter of the SDK has this only in the text of its errors.
+// The responses of an OpenTelemetry collector: whether it accepted the spans, and whether they may be sent again. The
+// SDK's exporter reports this only in the text of its errors.
 
 import (
 	"bytes"
@@ -27,10 +27,10 @@ const (
 	maxReplyText = 500
 )
 
-// errPaused is why spans are lost that were never sent.
+// errPaused is the reason for spans that were dropped without being sent.
 var errPaused = errors.New("the collector has asked for a longer pause than the queue has room for")
 
-// retryStatuses are those after which OTLP lets a client send the same spans again.
+// retryStatuses are the HTTP statuses after which OTLP allows a client to send the same spans again.
 var retryStatuses = []int{
 	http.StatusTooManyRequests,
 	http.StatusBadGateway,
@@ -38,7 +38,7 @@ var retryStatuses = []int{
 	http.StatusGatewayTimeout,
 }
 
-// collectorReply is what came of sending spans once.
+// collectorReply is the outcome of one attempt to send spans.
 type collectorReply struct {
 	isAccepted bool
 	mayRetry   bool          // the spans may be sent again
@@ -47,7 +47,7 @@ type collectorReply struct {
 	message    string        // why, or a warning
 }
 
-// problem returns an error if the collector does not take all spans, or warns.
+// problem returns an error if the collector rejected spans or sent a warning.
 func (c *collectorReply) problem() error {
 	switch {
 	case c.rejected > 0:
@@ -75,10 +75,10 @@ func newCollectorClient(config *tls.Config) *http.Client {
 	}
 }
 
-// collectorTransport reads what the exporter's caller must know of a response.
+// collectorTransport reads from each response what the exporter hides from its caller.
 type collectorTransport struct{ next http.RoundTripper }
 
-// RoundTrip replaces the body of a success, which it has read, by an empty one.
+// RoundTrip reads the body of a successful response, and replaces it by an empty one.
 func (t collectorTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := t.next.RoundTrip(r)
 	reply, ok := r.Context().Value(replyKey{}).(*collectorReply)
@@ -92,7 +92,7 @@ func (t collectorTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return resp, nil
 	}
 
-	// Once the collector has taken the spans, nothing that comes after may make them be sent again.
+	// The collector has accepted the spans, so no later error may cause a retry.
 	*reply = collectorReply{isAccepted: true}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxReplyBytes))
 	_ = resp.Body.Close()
@@ -119,7 +119,7 @@ func retryAfter(value string, now time.Time) time.Duration {
 	return max(0, date.Sub(now))
 }
 
-// readJSON reads an ExportTraceServiceResponse in JSON. What it does not understand means success.
+// readJSON reads an ExportTraceServiceResponse in JSON. It treats a body that it cannot parse as success.
 func (c *collectorReply) readJSON(body []byte) {
 	var response struct {
 		PartialSuccess struct {

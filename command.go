@@ -32,7 +32,7 @@ var commands = map[string]string{
 	"reindex": "reindex",
 }
 
-// command is what the arguments ask for.
+// command is the parsed command line.
 type command struct {
 	name   string // a value of commands; empty: serve
 	folder string // overrides DOCS_DIR, unless it is empty

@@ -1,7 +1,7 @@
 package main
 
-// The open HTTP connections: how many there may be, and which one is closed for a new one. Without a bound of its own,
-// the process runs out of file descriptors, and then it cannot even accept a connection.
+// The limit on open HTTP connections, and the choice of the one to close for a new one. Without this limit, the process
+// runs out of file descriptors, and then it cannot accept any connection.
 
 import (
 	"net"
@@ -23,7 +23,7 @@ func newConnections(limit int) *connections {
 	return &connections{limit: limit, open: make(map[net.Conn]time.Time)}
 }
 
-// changed is told of the states of a connection, as http.Server.ConnState.
+// changed records the state of a connection. It is a callback for http.Server.ConnState.
 func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// connectorHits is how many documents search answers.
+// connectorHits is how many documents the tool search returns.
 const connectorHits = 10
 
 // connectorTools are the tools search and fetch.
@@ -48,14 +48,14 @@ var connectorTools = []tool{
 	},
 }
 
-// connectorResult is a document in the answer of search.
+// connectorResult is a document in the result of search.
 type connectorResult struct {
 	ID    string `json:"id"`
 	Title string `json:"title"`
 	URL   string `json:"url"`
 }
 
-// connectorSearch answers the documents that a search finds.
+// connectorSearch returns the documents that a search finds.
 func (s *server) connectorSearch(ctx context.Context, a *arguments) (toolResult, error) {
 	text := a.query("query", maxQueryChars)
 	if err := a.check("query"); err != nil {
@@ -77,14 +77,14 @@ func (s *server) connectorSearch(ctx context.Context, a *arguments) (toolResult,
 	return structuredResult(map[string]any{"results": results})
 }
 
-// fetchedDocument is the answer of fetch.
+// fetchedDocument is the result of fetch.
 type fetchedDocument struct {
 	connectorResult
 	Text     string            `json:"text"`
 	Metadata map[string]string `json:"metadata"`
 }
 
-// connectorFetch answers a document. A long one is cut, so that its text has at most maxAnswerChars.
+// connectorFetch returns a document. It cuts the text at maxAnswerChars.
 func (s *server) connectorFetch(ctx context.Context, a *arguments) (toolResult, error) {
 	id := a.idText("id")
 	if err := a.check("id"); err != nil {

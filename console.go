@@ -17,7 +17,7 @@ import (
 // progressMessage is the message of the lines that replace each other on a terminal.
 const progressMessage = "reading folder"
 
-// eraseLine returns to the begin of a terminal's line and clears it (ECMA-48, EL).
+// eraseLine moves to the beginning of the terminal's line and clears it (ECMA-48, EL).
 const eraseLine = "\r\x1b[K"
 
 // isTerminal reports whether w is a terminal. os.DevNull is a character device too.

@@ -1,6 +1,6 @@
 package main
 
-// Correction of a query's words that no document has: by other spaces, or by the nearest words.
+// Correction of the words of a query that no document has: by different spacing, or by the nearest words.
 
 import (
 	"iter"
@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// dictionary is the words of a store's documents, which correct those of a query.
+// dictionary looks up the words of a store's documents. They replace misspelt words of a query.
 type dictionary interface {
 	// frequent returns those of words that enough chunks contain to correct others, the most frequent first:
 	// see minFrequency.
@@ -114,7 +114,7 @@ func bestRespacing(all []respacing, known []string) respacing {
 	return best
 }
 
-// unknown returns the words of which no chunk contains anything: see corrected.
+// unknown returns the words that no chunk contains, not even in part: see corrected.
 func (q *question) unknown(df func(term) int) []string {
 	var unknown []string
 	for _, w := range q.words {

@@ -10,10 +10,10 @@ import (
 )
 
 const (
-	// measuredShare is how many requests there are to one whose own path is measured.
+	// measuredShare is the sampling rate of requests: one in measuredShare is measured on its own path.
 	measuredShare = 64
 
-	// maxSection bounds what a measured section of a request's path can have cost. A section that took longer was
+	// maxSection is the longest plausible time of a measured section of a request's path. A section that took longer was
 	// interrupted by other work.
 	maxSection = 100 * time.Microsecond
 )
@@ -32,7 +32,7 @@ func (m *cpuMeter) run(work func()) {
 }
 
 // section adds the time since began, for all requests that one measured request stands for. It is for the path of a
-// request, which takes less time there than a question to the operating system.
+// request, where asking the operating system for the CPU time would take longer than the section.
 func (m *cpuMeter) section(began time.Time) {
 	took := min(time.Since(began), maxSection)
 	m.total.Add(int64(measuredShare * took))

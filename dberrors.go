@@ -22,22 +22,43 @@ import (
 // statementTimeout ends a statement on the server, well before the caller's own deadline.
 const statementTimeout = handlerBudget / 2
 
-// databaseError is an error of the database with the class that telemetry reports.
+// databaseError is an error of the database.
 type databaseError struct {
-	class string // canceled, timeout, connection, an SQLSTATE, or _OTHER
+	// The class that telemetry reports: one of the constants below, or an SQLSTATE.
+	class string
 	err   error
-	kind  error // for the caller: errUnavailable, errDiskFull, context.Canceled or nil
+	// For the caller: errUnavailable, errDiskFull, context.Canceled or nil.
+	kind error
 }
 
-// classTimeout is the class of an error after the deadline of the operation.
-const classTimeout = "timeout"
+// The classes of errors without an SQLSTATE.
+const (
+	classCanceled   = "canceled"
+	classTimeout    = "timeout" // after the deadline of the operation
+	classConnection = "connection"
+	classOther      = "_OTHER"
+)
+
+// unavailable returns an error that says that the database cannot answer now.
+func unavailable(class string, err error) *databaseError {
+	return &databaseError{
+		class: class,
+		err:   err,
+		kind:  errUnavailable,
+	}
+}
 
 func (e *databaseError) Error() string {
 	return "database: " + e.class + ": " + e.err.Error()
 }
 
-func (e *databaseError) Unwrap() []error   { return []error{e.err, e.kind} }
-func (e *databaseError) errorType() string { return e.class }
+func (e *databaseError) Unwrap() []error {
+	return []error{e.err, e.kind}
+}
+
+func (e *databaseError) errorType() string {
+	return e.class
+}
 
 // classify returns the error of a transaction that began at began as a databaseError, and tells the
 // breaker what it says about the database. It does not wrap an error that isAnswer accepts.
@@ -48,33 +69,43 @@ func (p *postgres) classify(ctx context.Context, name queryName, began time.Time
 	}
 	if errors.Is(ctx.Err(), context.Canceled) {
 		// The caller has gone. That says nothing about the database.
-		return &databaseError{class: "canceled", err: err, kind: context.Canceled}
+		return &databaseError{
+			class: classCanceled,
+			err:   err,
+			kind:  context.Canceled,
+		}
 	}
 
 	state := pq.As(err)
 	if state != nil {
-		spanAttrs(ctx, slog.String("db.response.status_code", string(state.Code)))
+		code := string(state.Code)
+		spanAttrs(ctx, slog.String("db.response.status_code", code))
 	}
 	switch {
 	case errors.Is(err, errStandby):
 		p.breaker.answered()
-		return &databaseError{class: string(state.Code), err: err, kind: errUnavailable}
-	case ctx.Err() != nil: // checked first: a statement that reaches its deadline fails in many ways
-		return p.timedOut(began, &databaseError{class: classTimeout, err: err, kind: errUnavailable})
+		return unavailable(string(state.Code), err)
+	case ctx.Err() != nil:
+		// Before the other cases: a statement that reaches its deadline fails in many ways.
+		return p.timedOut(began, classTimeout, err)
 	case state != nil:
 		return p.refusedStatement(name, state)
 	case isTimeout(err): // see deadlineConn
-		return p.timedOut(began, &databaseError{class: "connection", err: err, kind: errUnavailable})
+		return p.timedOut(began, classConnection, err)
 	case isConnectionError(err):
-		failure := &databaseError{class: "connection", err: err, kind: errUnavailable}
+		failure := unavailable(classConnection, err)
 		p.breaker.refused(failure)
 		return failure
 	}
 	p.breaker.answered()
-	return &databaseError{class: "_OTHER", err: err}
+	return &databaseError{
+		class: classOther,
+		err:   err,
+	}
 }
 
-func (p *postgres) timedOut(began time.Time, failure *databaseError) error {
+func (p *postgres) timedOut(began time.Time, class string, err error) error {
+	failure := unavailable(class, err)
 	p.breaker.timedOut(began, statementTimeout, failure)
 	return failure
 }
@@ -82,20 +113,28 @@ func (p *postgres) timedOut(began time.Time, failure *databaseError) error {
 // refusedStatement returns the error for an SQLSTATE of the server. Only some of them mean that the
 // database cannot be used. The others are answers of a database that works, though the statement failed.
 func (p *postgres) refusedStatement(name queryName, state *pq.Error) error {
-	failure := &databaseError{class: string(state.Code), err: state}
-	isOfWriters := slices.Contains(writersClasses, state.Code.Class()) && state.Code != pqerror.TooManyConnections
+	code := state.Code
+	failure := &databaseError{
+		class: string(code),
+		err:   state,
+	}
+	isAway := slices.Contains(awayClasses, code.Class()) ||
+		strings.HasPrefix(string(code), shutdownPrefix)
+	isOfWriters := slices.Contains(writersClasses, code.Class()) &&
+		code != pqerror.TooManyConnections
+
 	switch {
-	case state.Code == pqerror.DiskFull:
+	case code == pqerror.DiskFull:
 		failure.kind = errDiskFull
-	case !name.reads() && isOfWriters:
+	case isOfWriters && !name.reads():
+		// It says nothing about reading.
 		failure.kind = errUnavailable
-		return failure // says nothing about reading
-	case slices.Contains(awayClasses, state.Code.Class()),
-		strings.HasPrefix(string(state.Code), shutdownPrefix):
+		return failure
+	case isAway:
 		failure.kind = errUnavailable
 		p.breaker.refused(failure)
 		return failure
-	case slices.Contains(retryCodes, state.Code):
+	case slices.Contains(retryCodes, code):
 		failure.kind = errUnavailable
 	}
 	p.breaker.answered()
@@ -118,15 +157,20 @@ var writersClasses = []pqerror.Class{
 }
 
 // errStandby says that a write was begun on a server that only reads.
-var errStandby = errors.New("the database is a standby, which only reads: " +
-	"wait until it is promoted, or name the primary in DATABASE_URL")
+var errStandby = errors.New(
+	"the database is a standby, which only reads: " +
+		"wait until it is promoted, " +
+		"or name the primary in DATABASE_URL")
 
 // standbyError returns err, with errStandby if it says that the server only reads.
 func standbyError(err error) error {
-	if pq.As(err, pqerror.FeatureNotSupported, pqerror.ReadOnlySQLTransaction) != nil {
-		return fmt.Errorf("%w: %w", errStandby, err)
+	state := pq.As(err,
+		pqerror.FeatureNotSupported,
+		pqerror.ReadOnlySQLTransaction)
+	if state == nil {
+		return err
 	}
-	return err
+	return fmt.Errorf("%w: %w", errStandby, err)
 }
 
 // shutdownPrefix begins the SQLSTATEs of a server that starts, stops or has crashed. Others of class 57
@@ -135,11 +179,13 @@ const shutdownPrefix = "57P"
 
 // retryCodes are the SQLSTATEs of one statement that may succeed later, though others succeed now.
 var retryCodes = []pqerror.Code{
-	pqerror.QueryCanceled, // statement_timeout
+	// After statement_timeout.
+	pqerror.QueryCanceled,
 	pqerror.LockNotAvailable,
 	pqerror.TRSerializationFailure,
 	pqerror.TRDeadlockDetected,
-	pqerror.ReadOnlySQLTransaction, // a standby: the primary has moved
+	// From a standby: the primary has moved.
+	pqerror.ReadOnlySQLTransaction,
 }
 
 // isAnswer reports whether err is a normal result of a working database, such as no rows.
@@ -151,12 +197,18 @@ func isAnswer(err error) bool {
 }
 
 // reads reports whether the query only reads.
-func (q queryName) reads() bool { return queryAttrs[q][0].Value.String() == "SELECT" }
+func (q queryName) reads() bool {
+	operation := queryAttrs[q][0]
+	return operation.Value.String() == "SELECT"
+}
 
-// isRefusal reports whether the database works and takes what it was given neither now nor later.
+// isRefusal reports whether a working database refused the values of a statement. Trying again cannot help.
 func isRefusal(err error) bool {
 	state := pq.As(err)
-	return state != nil && slices.Contains(refusalClasses, state.Code.Class())
+	if state == nil {
+		return false
+	}
+	return slices.Contains(refusalClasses, state.Code.Class())
 }
 
 // refusalClasses are the classes of SQLSTATE that are about the values of a statement.

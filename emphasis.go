@@ -1,7 +1,7 @@
 package main
 
 // Emphasis and strikethrough: which runs of marks open and close which. This is the algorithm "process emphasis" of
-// CommonMark. Instead of nodes it notes at each run what begins and ends there.
+// CommonMark. Instead of building nodes, it records at each run which elements begin and end there.
 
 import "unicode/utf8"
 
@@ -15,7 +15,7 @@ const (
 	bottomKinds = 16
 )
 
-// markRun takes a run of marks. By the marks' neighbours it may open, close or do both.
+// markRun parses a run of marks. The characters around it decide whether it can open, close, or do both.
 func (p *inlineParser) markRun(mark byte) bool {
 	length := runLength(p.text[p.at:], mark)
 	before, _ := utf8.DecodeLastRuneInString(p.text[:p.at])

@@ -1,7 +1,7 @@
 package main
 
-// Text of others, made safe to keep and to show: bounded, and without characters that a terminal obeys or
-// that turn the order of what it shows.
+// Untrusted text, made safe to keep and to show: bounded, and without control characters of terminals and characters
+// that change the direction of text.
 
 import (
 	"fmt"
@@ -54,7 +54,7 @@ func isASCII(s string) bool {
 	return true
 }
 
-// isUnsafe reports whether a terminal may do something else with r than to show it.
+// isUnsafe reports whether a terminal may do anything with r other than show it.
 func isUnsafe(r rune) bool {
 	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co)
 }

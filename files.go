@@ -1,7 +1,7 @@
 package main
 
-// GET /files/{path}: pictures and PDFs beside the documents, below DOCS_DIR. They come from whoever writes the
-// documents, so a browser must not run anything in them: they are sandboxed, and their type is not guessed.
+// GET /files/{path}: pictures and PDFs beside the documents, below DOCS_DIR. Anybody who writes documents can add
+// files, so a browser must not run anything in them: they are sandboxed, and browsers may not guess their type.
 
 import (
 	"net/http"
@@ -16,37 +16,52 @@ import (
 const maxFileBytes = 32 << 20
 
 // filePolicy is the Content-Security-Policy of files. An SVG may style itself, and nothing else.
-const filePolicy = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
+const filePolicy = "sandbox; " +
+	"default-src 'none'; " +
+	"style-src 'unsafe-inline'; " +
+	"img-src data:; " +
+	"frame-ancestors 'none'"
 
-var errNoFile = userError{
-	http.StatusNotFound,
-	"no such file: png, jpg, jpeg, gif, svg, webp, avif and pdf below DOCS_DIR are served",
-}
+var (
+	errNoFile = userError{
+		http.StatusNotFound,
+		"no such file: png, jpg, jpeg, gif, svg, webp, avif " +
+			"and pdf below DOCS_DIR are served",
+	}
+	errFileTooLarge = userError{
+		http.StatusRequestEntityTooLarge,
+		"the file is larger than 32 MiB",
+	}
+)
 
 // handleFile answers GET /files/{path}.
 func (s *server) handleFile(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("path")
 	contentType := fileType(name)
-	if contentType == "" || !isFilePath(name) || isExcluded(name, s.cfg.docsExclude) {
+	isServed := contentType != "" && isFilePath(name)
+	if !isServed || isExcluded(name, s.cfg.docsExclude) {
 		return errNoFile
 	}
+
 	file, info, err := s.openFile(name)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
 	if info.Size() > maxFileBytes {
-		return userError{http.StatusRequestEntityTooLarge, "the file is larger than 32 MiB"}
+		return errFileTooLarge
 	}
 
 	h := w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Security-Policy", filePolicy)
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Cache-Control", "no-cache") // caches may store it, but must revalidate it
+	// Caches may store the file, but must revalidate it.
+	h.Set("Cache-Control", "no-cache")
 	h.Set("ETag", fileTag(info))
 	if contentType == "application/pdf" {
-		h.Set("Content-Disposition", "attachment") // browsers show no PDF in a sandbox
+		// Browsers show no PDF in a sandbox.
+		h.Set("Content-Disposition", "attachment")
 	}
 	content := &contentWriter{ResponseWriter: w}
 	http.ServeContent(content, r, "", info.ModTime(), file)
@@ -56,9 +71,11 @@ func (s *server) handleFile(w http.ResponseWriter, r *http.Request) error {
 // isFilePath reports whether a path is safe: relative, without dot files and generated folders.
 func isFilePath(name string) bool {
 	rooted := "/" + name
-	if len(name) > maxIDBytes || strings.ContainsAny(name, "\\\x00") || path.Clean(rooted) != rooted {
+	isClean := path.Clean(rooted) == rooted
+	if len(name) > maxIDBytes || strings.ContainsAny(name, "\\\x00") || !isClean {
 		return false
 	}
+
 	for segment := range strings.SplitSeq(path.Dir(rooted), "/") {
 		if slices.Contains(generatedFolders, segment) {
 			return false
@@ -74,6 +91,7 @@ func (s *server) openFile(name string) (*os.File, os.FileInfo, error) {
 		if !isInside {
 			continue
 		}
+
 		root, err := os.OpenRoot(folder.dir)
 		if err != nil {
 			return nil, nil, errNoFile
@@ -88,8 +106,11 @@ func (s *server) openFile(name string) (*os.File, os.FileInfo, error) {
 	return nil, nil, errNoFile
 }
 
-// fileTag returns an entity tag that changes with the file: reading all of it would cost more than it saves.
+// fileTag returns an entity tag that changes with the file. It is not a hash, because hashing a file costs more than
+// the tag saves.
 func fileTag(info os.FileInfo) string {
-	changed := strconv.FormatInt(info.ModTime().UnixNano(), 36)
-	return `"` + changed + "-" + strconv.FormatInt(info.Size(), 36) + `"`
+	changed := info.ModTime().UnixNano()
+	size := info.Size()
+	return `"` + strconv.FormatInt(changed, 36) +
+		"-" + strconv.FormatInt(size, 36) + `"`
 }

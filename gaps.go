@@ -36,7 +36,7 @@ const (
 // reportProblems are the problems that agents report: a closed set, because they are values of a label.
 var reportProblems = []string{"missing", "wrong", "outdated", "unclear"}
 
-// gapKey is what two occurrences of the same gap have in common.
+// gapKey identifies a gap. Occurrences with the same key are counted together.
 type gapKey struct {
 	Question string `json:"question"` // normalised
 	Problem  string `json:"problem"`
@@ -185,14 +185,14 @@ func (l *gapList) reports() map[string]int64 {
 	return counts
 }
 
-// normaliseQuestion returns a question in lower case, without the marks at its end. Questions that differ in nothing else
-// are the same gap.
+// normaliseQuestion returns a question in lower case, without the punctuation at its end. Questions with the same
+// normalised text are the same gap.
 func normaliseQuestion(question string) string {
 	text := strings.ToLower(visibleText(question))
 	return cmp.Or(strings.TrimRight(text, " ?!."), text)
 }
 
-// visibleText returns text on one line, without characters that a terminal obeys or does not show. A control character
+// visibleText returns text on one line, without control and invisible characters. A control character
 // separates words. A format character, such as U+202E, does not.
 func visibleText(text string) string {
 	visible := strings.Map(func(r rune) rune {

@@ -15,20 +15,23 @@ type gauges struct {
 	maxConnections  int
 	documents       int
 	chunks          int
-	// When the index was last known to be in step with the folder.
+
+	// When the index was last known to be in step with the folder, and the time since then by the same clock (0: never).
 	indexed  time.Time
-	indexAge time.Duration // since then, by the same clock; 0: never
-	// By the name of the check.
-	ready map[string]bool
+	indexAge time.Duration
+
+	ready map[string]bool // by the name of the check
 	pool  poolStats
-	// Searches that wait to begin now, and that were refused since the start.
+
+	// Searches that wait now to begin, and those that were refused since the start.
 	admissionWaiting int64
 	admissionRefused int64
 	authFailures     int64 // wrong tokens since the start
-	logLinesDropped  int64
-	gapReports       map[string]int64 // by problem
-	traces           traceStats
-	cost             time.Duration // CPU time of observability
+
+	logLinesDropped int64
+	gapReports      map[string]int64 // by problem
+	traces          traceStats
+	cost            time.Duration // CPU time of observability
 }
 
 // collect registers a collector that calls read at each scrape.
@@ -37,9 +40,11 @@ func (m *metrics) collect(read func() gauges) {
 }
 
 // collector turns gauges into Prometheus metrics.
-type collector struct{ read func() gauges }
+type collector struct {
+	read func() gauges
+}
 
-// Describe sends nothing. So Prometheus does not check in advance which metrics Collect sends.
+// Describe sends nothing, so that Prometheus does not check in advance which metrics Collect sends.
 func (collector) Describe(chan<- *prometheus.Desc) {}
 
 // sample is one series of a family with one label.
@@ -76,10 +81,17 @@ func (s sender) family(
 }
 
 // samples sends one series of desc, which has one label, for each sample.
-func (s sender) samples(kind prometheus.ValueType, desc *prometheus.Desc, samples []sample) {
+func (s sender) samples(
+	kind prometheus.ValueType,
+	desc *prometheus.Desc,
+	samples []sample,
+) {
 	for _, one := range samples {
-		m := prometheus.MustNewConstMetric(desc, kind, one.value, one.label)
-		s <- m
+		s <- prometheus.MustNewConstMetric(
+			desc,
+			kind,
+			one.value,
+			one.label)
 	}
 }
 
@@ -87,6 +99,7 @@ func (s sender) samples(kind prometheus.ValueType, desc *prometheus.Desc, sample
 func (c collector) Collect(to chan<- prometheus.Metric) {
 	g := c.read()
 	out := sender(to)
+
 	out.gauge("http_server_active_requests",
 		"Requests that are being answered.",
 		float64(g.activeRequests))
@@ -155,7 +168,7 @@ func (g *gauges) sendPool(out sender) {
 		g.pool.waited.Seconds())
 }
 
-// sendRefusals sends the families of what keeps the server from more than it can do.
+// sendRefusals sends the families of the limits that protect the server.
 func (g *gauges) sendRefusals(out sender) {
 	out.gauge("vitrine_admission_waiting",
 		"Searches that wait until others have ended.",
@@ -178,7 +191,8 @@ func (g *gauges) sendLabelled(out sender) {
 		"state",
 		"vitrine_http_connections",
 		"Open HTTP connections, "+
-			"by whether a request is being answered on them, and how many there may be.",
+			"by whether a request is being answered on them, "+
+			"and how many there may be.",
 		sample{"active", active},
 		sample{"idle", max(0, idle)},
 		sample{"limit", float64(g.maxConnections)},
@@ -230,7 +244,7 @@ func (g *gauges) sendOutcomes(out sender) {
 	)
 }
 
-// seconds converts a time to seconds since 1970, as Prometheus has it. The zero time becomes 0.
+// seconds converts a time to seconds since 1970, as Prometheus expects it. The zero time becomes 0.
 func seconds(t time.Time) float64 {
 	if t.IsZero() {
 		return 0

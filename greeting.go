@@ -112,7 +112,7 @@ func (s *server) source() string {
 	return strings.Join(sources, ", ")
 }
 
-// contents says how many documents there are, or how far reading them has got.
+// contents says how many documents there are, or how many have been read so far.
 func (s *server) contents() string {
 	if !s.isIndexed() {
 		return "reading, searches find what has been read"

@@ -17,8 +17,9 @@ func (s *server) handleLive(w http.ResponseWriter, _ *http.Request) error {
 // handleReady answers 503 if a check fails, so that requests go to another replica. The answer lists the checks after a
 // failure, or with ?verbose.
 func (s *server) handleReady(w http.ResponseWriter, r *http.Request) error {
-	// Causes name addresses, users and paths.
-	showsCauses := requestToken(r) != "" && s.authorize(r, admin) == nil
+	// Causes contain addresses, users and paths, so only an admin sees them.
+	showsCauses := requestToken(r) != "" &&
+		s.authorize(r, admin) == nil
 	status := http.StatusOK
 	var lines strings.Builder
 	for _, c := range s.state().checks {
@@ -31,7 +32,9 @@ func (s *server) handleReady(w http.ResponseWriter, r *http.Request) error {
 		if c.cause != "" && showsCauses {
 			cause = ": " + c.cause
 		}
-		fmt.Fprintf(&lines, "%s %s%s%s\n", c.name, outcome, c.detail, cause)
+		fmt.Fprintf(&lines,
+			"%s %s%s%s\n",
+			c.name, outcome, c.detail, cause)
 	}
 
 	if status == http.StatusOK && !r.URL.Query().Has("verbose") {
@@ -55,15 +58,17 @@ type serverState struct {
 // check is one line of /readyz?verbose.
 type check struct {
 	name    string // a value of the label check
-	problem string // why the server is not ready, empty if this check passes
+	problem string // why the server is not ready; empty: the check passes
 	detail  string
-	cause   string // of the problem, or of what detail says; only for the holders of ADMIN_TOKEN
+
+	// The cause of the problem or of the detail, only for holders of ADMIN_TOKEN.
+	cause string
 }
 
 // slowAnswer is how long the store's own check may take before /readyz says so.
 const slowAnswer = 100 * time.Millisecond
 
-// state runs the readiness checks. None of them waits: they tell what background work has found.
+// state runs the readiness checks. None of them waits: they report what background work has found.
 func (s *server) state() serverState {
 	serving := check{name: "serving"}
 	if !s.ready.Load() || s.observe.closing.Load() {
@@ -71,7 +76,8 @@ func (s *server) state() serverState {
 	}
 
 	index := check{name: "index"}
-	indexed := time.Now() // without a folder, the index is never stale
+	// Without a folder, the index is never stale.
+	indexed := time.Now()
 	if s.folder != nil {
 		index.problem, index.detail, index.cause = s.folder.status()
 		indexed = time.UnixMilli(s.folder.synced.Load())
@@ -81,26 +87,39 @@ func (s *server) state() serverState {
 		indexAge = 0
 	}
 
-	// After the folder: if its first scan has just ended, the status has what it found.
+	// Asked after the folder: if the first scan has just ended, the status includes what the scan stored.
 	status := s.store.status()
-	stored := check{name: "store", problem: status.problem, cause: status.cause}
-	if stored.problem == "" {
-		stored.detail = fmt.Sprintf(": %d documents, %d chunks", status.documents, status.chunks)
-	}
-	if stored.problem == "" && status.took >= slowAnswer {
-		stored.detail += fmt.Sprintf(", slow: %d ms for an answer", status.took.Milliseconds())
-	}
-	if stored.problem == "" && index.problem+index.detail == "" {
+	if status.problem == "" && index.problem+index.detail == "" {
 		index.detail = s.folder.contents(status)
 	}
 
 	return serverState{
-		checks:    []check{serving, index, stored},
+		checks:    []check{serving, index, checkStore(status)},
 		documents: status.documents,
 		chunks:    status.chunks,
 		indexed:   indexed,
 		indexAge:  indexAge,
 	}
+}
+
+// checkStore returns the check of the store.
+func checkStore(status storeStatus) check {
+	stored := check{
+		name:    "store",
+		problem: status.problem,
+		cause:   status.cause,
+	}
+	if stored.problem != "" {
+		return stored
+	}
+
+	stored.detail = fmt.Sprintf(": %d documents, %d chunks",
+		status.documents, status.chunks)
+	if status.took >= slowAnswer {
+		stored.detail += fmt.Sprintf(", slow: %d ms for an answer",
+			status.took.Milliseconds())
+	}
+	return stored
 }
 
 // gauges returns what a scrape reads from the server itself.

@@ -1,7 +1,7 @@
 package main
 
-// What the server tells agents of itself: its name, its instructions and its tools, in the words of DOCS_TITLE and
-// DOCS_DESCRIPTION. By these an agent with several servers picks the one to ask.
+// What the server tells agents about itself: its name, its instructions and its tools, with the words of DOCS_TITLE and
+// DOCS_DESCRIPTION. An agent with several servers uses them to choose which one to ask.
 
 import (
 	"cmp"
@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// identity is what the server tells agents of itself. It does not change while the server runs.
+// identity is what the server tells agents about itself. It does not change while the server runs.
 type identity struct {
 	info         map[string]string // serverInfo of the protocol
 	meta         string            // JSON: the member of _meta that has info

@@ -13,8 +13,11 @@ import (
 )
 
 const (
-	maxHeadingRunes  = 300  // the characters of a heading, a path of headings or a title that count
-	maxUnspacedRunes = 1000 // longer lines without a space are data
+	// maxHeadingRunes bounds a heading, a path of headings and a title. The rest is cut off.
+	maxHeadingRunes = 300
+
+	// maxUnspacedRunes is the longest line without a space that is taken for text. Longer ones are data.
+	maxUnspacedRunes = 1000
 )
 
 // maxCodeMarks is the longest run of backticks that begins a code span. It bounds the number of searches
@@ -24,7 +27,7 @@ const maxCodeMarks = 32
 // maxTagBytes bounds the search for the end of a tag.
 const maxTagBytes = 4 << 10
 
-// invisible are the marks around what no reader sees: comments, and the tags of Jekyll and Hugo.
+// invisible are the marks around what a page does not show: comments, and the tags of Jekyll and Hugo.
 var invisible = [][2]string{
 	{"<!--", "-->"},
 	{"{/*", "*/}"},
@@ -34,8 +37,8 @@ var invisible = [][2]string{
 	{"{%", "%}"},
 }
 
-// placeholder is what manuals write for a value, such as <file> and <PATH>. Readers shall find it, unless it is an
-// element of HTML.
+// placeholder is what manuals write for a value, such as <file> and <PATH>. It is text that can be found, unless it is
+// an element of HTML.
 var placeholder = regexp.MustCompile(`^<(?:[a-z][\w.-]*|[A-Z][A-Z0-9_-]+)>$`)
 
 // inlineTags are the elements of HTML within text.
@@ -50,13 +53,18 @@ var inlineTags = func() map[string]bool {
 	return set
 }()
 
-var imageAlt = regexp.MustCompile(`^<(?i:img)\b[^>]*\balt\s*=\s*(?:"([^"]*)"|'([^']*)')`)
+// imageAlt is a tag of a picture with its description.
+var imageAlt = regexp.MustCompile(
+	`^<(?i:img)\b[^>]*\balt\s*=\s*` +
+		`(?:"([^"]*)"|'([^']*)')`)
 
 // attributes are the ids and classes after a heading or paragraph: {#id}, { #id .class }, {: .class }.
 var attributes = regexp.MustCompile(`^\{:?[ \t]*[.#][\w.:#=" \t-]*\}`)
 
-// headingID is an id that a heading gives itself. That of React's documentation is a comment of MDX.
-var headingID = regexp.MustCompile(`(?:\{:?[ \t]*(?:\.[\w-]+[ \t]+)*#([^\s}]+)[^}]*\}|\{/\*[ \t]*([^\s*]+)[ \t]*\*/\})[ \t]*$`)
+// headingID is an id that an author has given to a heading: {#id}, or {/*id*/} in React's documentation.
+var headingID = regexp.MustCompile(
+	`(?:\{:?[ \t]*(?:\.[\w-]+[ \t]+)*#([^\s}]+)[^}]*\}|` +
+		`\{/\*[ \t]*([^\s*]+)[ \t]*\*/\})[ \t]*$`)
 
 // dataURI is the beginning of a data URI.
 var dataURI = regexp.MustCompile(`^data:[a-z]+/[\w.+-]+(?:;[\w=-]+)*,`)
@@ -78,12 +86,13 @@ func dataLength(text string) int {
 // codeSpan is code within a line.
 var codeSpan = regexp.MustCompile("`[^`]+`|``(?:[^`]|`[^`])+``")
 
-// withoutMarkup returns the text of a block without what no reader sees. It keeps the line ends, and
-// code as it is.
+// withoutMarkup returns the text of a block without its comments and tags, which readers do not see. It keeps the line
+// ends, and does not change code.
 func withoutMarkup(text string) string {
 	if !strings.ContainsAny(text, "<{") {
 		return text
 	}
+
 	var out strings.Builder
 	unclosed := make(map[string]bool) // marks that no other one ends
 	hasGap := false                   // a tag that separates words has been left out
@@ -127,9 +136,13 @@ func withoutMarkup(text string) string {
 
 // separatesWords reports whether tag is that of an element between words, such as a cell of a table.
 func separatesWords(tag string) bool {
-	isNameRune := func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
-	name := strings.TrimPrefix(strings.TrimPrefix(tag, "<"), "/")
-	name = name[:len(name)-len(strings.TrimLeftFunc(name, isNameRune))]
+	isNameRune := func(r rune) bool {
+		return unicode.IsLetter(r) || unicode.IsDigit(r)
+	}
+	name := strings.TrimPrefix(tag, "<")
+	name = strings.TrimPrefix(name, "/")
+	rest := strings.TrimLeftFunc(name, isNameRune)
+	name = name[:len(name)-len(rest)]
 	if name == "" || tag[0] != '<' {
 		return false
 	}
@@ -151,7 +164,8 @@ func beginsWithWord(text string) bool {
 
 // codeLength returns the length of the code span, or of its unmatched marks, that text begins with, or 0.
 func codeLength(text string, unclosed map[string]bool) int {
-	mark := text[:len(text)-len(strings.TrimLeft(text, "`"))]
+	afterMark := strings.TrimLeft(text, "`")
+	mark := text[:len(text)-len(afterMark)]
 	if len(mark) == 0 || len(mark) > maxCodeMarks || unclosed[mark] {
 		return len(mark)
 	}
@@ -186,7 +200,8 @@ func invisibleLength(text string, unclosed map[string]bool) int {
 	case '<':
 		tag := text[:tagLength(firstBytes(text, maxTagBytes))]
 		name := strings.ToLower(strings.Trim(tag, "<>"))
-		if placeholder.MatchString(tag) && !inlineTags[name] && !blockTags.MatchString(tag) {
+		isHTML := inlineTags[name] || blockTags.MatchString(tag)
+		if placeholder.MatchString(tag) && !isHTML {
 			return 0
 		}
 		return len(tag)
@@ -254,22 +269,39 @@ func withoutDataURIs(line string) string {
 
 // isWithoutSpaces reports whether r is of a script that is written without spaces between words.
 func isWithoutSpaces(r rune) bool {
-	return r >= 0x0e00 && unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana,
-		unicode.Hangul, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar)
+	const thai = 0x0e00 // the first of these scripts, which saves the search for most runes
+	return r >= thai && unicode.In(r, unspacedScripts...)
+}
+
+var unspacedScripts = []*unicode.RangeTable{
+	unicode.Han,
+	unicode.Hiragana,
+	unicode.Katakana,
+	unicode.Hangul,
+	unicode.Thai,
+	unicode.Lao,
+	unicode.Khmer,
+	unicode.Myanmar,
 }
 
 // hasWords reports whether text has something to read: a letter, a digit or a symbol.
 func hasWords(text string) bool {
 	return strings.ContainsFunc(text, func(r rune) bool {
-		return unicode.IsLetter(r) || unicode.IsDigit(r) || r >= utf8.RuneSelf && unicode.IsSymbol(r)
+		return unicode.IsLetter(r) ||
+			unicode.IsDigit(r) ||
+			r >= utf8.RuneSelf && unicode.IsSymbol(r)
 	})
 }
 
 var (
-	icon       = regexp.MustCompile(`:(?:material|fontawesome|octicons|simple)-[\w-]+:`)
-	inlineLink = regexp.MustCompile(`!?\[((?:[^\[\]\\]|\\.|\[[^\[\]]*\])*)\](?:\((?:[^()\\]|\\.|\([^()]*\))*\)|\[[^\[\]]*\])`)
-	autolink   = regexp.MustCompile(`<([A-Za-z][A-Za-z0-9+.-]*:[^<>\s]*|[^<>\s@]+@[^<>\s]+)>`)
-	emphasis   = []*regexp.Regexp{
+	icon = regexp.MustCompile(
+		`:(?:material|fontawesome|octicons|simple)-[\w-]+:`)
+	inlineLink = regexp.MustCompile(
+		`!?\[((?:[^\[\]\\]|\\.|\[[^\[\]]*\])*)\]` +
+			`(?:\((?:[^()\\]|\\.|\([^()]*\))*\)|\[[^\[\]]*\])`)
+	autolink = regexp.MustCompile(
+		`<([A-Za-z][A-Za-z0-9+.-]*:[^<>\s]*|[^<>\s@]+@[^<>\s]+)>`)
+	emphasis = []*regexp.Regexp{
 		regexp.MustCompile(`(\*{1,3})([^\s*](?:[^*]*[^\s*])?)(\*{1,3})`),
 		regexp.MustCompile(`(~{1,2})([^\s~](?:[^~]*[^\s~])?)(~{1,2})`),
 		regexp.MustCompile(`(^|[^\pL\pN_])_{1,3}([^\s_](?:.*?[^\s_])?)_{1,3}($|[^\pL\pN_])`),
@@ -280,13 +312,17 @@ var (
 )
 
 // plainWords returns a line of Markdown as a reader sees it, with at most maxHeadingRunes characters.
-func plainWords(text string) string { return firstRunes(oneLine(plainText(text)), maxHeadingRunes) }
+func plainWords(text string) string {
+	line := oneLine(plainText(text))
+	return firstRunes(line, maxHeadingRunes)
+}
 
 // plainText returns the text of a line of Markdown without its markup. It keeps the white space.
 func plainText(text string) string {
 	text = privateUse.Replace(text[:runeOffset(text, 8*maxHeadingRunes)])
 
-	// Code and escaped characters are put aside, so that nothing in them is taken for markup.
+	// Code and escaped characters are replaced by numbered marks, so that nothing in them is taken for markup. The last
+	// statement restores them.
 	var kept []string
 	keep := func(s string) string {
 		kept = append(kept, s)
@@ -323,7 +359,7 @@ func firstRunes(s string, n int) string {
 // often each was repeated.
 type slugger map[string]int
 
-// slug returns the slug of a heading with this source and this text. An id of its own wins.
+// slug returns the slug of a heading with this source and this text. An id in the source takes precedence.
 func (s slugger) slug(source, text string) string {
 	if id := headingID.FindStringSubmatch(source); id != nil {
 		own := id[1] + id[2]
@@ -347,7 +383,8 @@ func (s slugger) slug(source, text string) string {
 // githubSlug returns text in lower case, without punctuation and symbols, and with hyphens for spaces. Its rules are
 // those of npm's github-slugger, which GitHub, Docusaurus and others follow.
 func githubSlug(text string) string {
-	text = strings.ReplaceAll(text, "İ", "i\u0307") // the only letter whose lower case has two runes
+	// İ is the only letter whose lower case has two runes.
+	text = strings.ReplaceAll(text, "İ", "i\u0307")
 	return strings.Map(func(r rune) rune {
 		switch {
 		case r == ' ':
@@ -360,4 +397,9 @@ func githubSlug(text string) string {
 }
 
 // slugRunes are the runes that slugs keep, besides letters and marks.
-var slugRunes = []*unicode.RangeTable{unicode.Nd, unicode.Nl, unicode.Pc, unicode.Other_Alphabetic}
+var slugRunes = []*unicode.RangeTable{
+	unicode.Nd,
+	unicode.Nl,
+	unicode.Pc,
+	unicode.Other_Alphabetic,
+}

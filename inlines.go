@@ -2,9 +2,9 @@ package main
 
 // The inline parser: the text of a block into tokens, by CommonMark 0.31 (https://spec.commonmark.org, appendix "A
 // parsing strategy"), with GitHub's strikethrough and bare addresses. Tokens are a flat list in which links and
-// emphasis have a beginning and an end, so that neither parsing nor writing recurs. Parsing takes linear time: work
-// counts the steps that could be repeated, and what exceeds its bound stays text. This room has the tokens that need no
-// other: breaks, escapes, code, entities and tags.
+// emphasis have a beginning and an end, so that neither parsing nor writing is recursive. Parsing takes linear time: work
+// counts the steps that could be repeated, and beyond its bound the rest stays text. This file has the tokens that do
+// not come in pairs: breaks, escapes, code, entities and tags.
 
 import (
 	"html"
@@ -101,7 +101,7 @@ type inlineParser struct {
 	isWorkedUp bool
 }
 
-// spend counts n steps of work that other tokens may repeat. It returns false once they are too many.
+// spend adds n steps of work that other tokens may repeat. It returns false once the work exceeds maxWork.
 func (p *inlineParser) spend(n int) bool {
 	p.work += n
 	return p.work <= maxWork(len(p.text))
@@ -118,7 +118,7 @@ func (p *inlineParser) flush(end int) {
 	p.pending = max(p.pending, end)
 }
 
-// take makes the n bytes at the place one token.
+// take turns the n bytes at p.at into one token.
 func (p *inlineParser) take(n int, kind tokenKind, text string, value int) bool {
 	p.flush(p.at)
 	p.add(kind, text, value)
@@ -151,7 +151,7 @@ func (p *inlineParser) lineBreak() bool {
 	return true
 }
 
-// endLine adds the break of a line whose newline is at the place, and skips the indentation of the next one.
+// endLine adds the break of the line whose newline is at p.at, and skips the indentation of the next line.
 func (p *inlineParser) endLine(isHard bool) {
 	if isHard {
 		p.add(tokenBreak, "", 0)
@@ -165,7 +165,7 @@ func isPunctuation(c byte) bool {
 	return c >= '!' && c <= '/' || c >= ':' && c <= '@' || c >= '[' && c <= '`' || c >= '{' && c <= '~'
 }
 
-// escape takes a character after a backslash as text. A newline is a hard break.
+// escape adds the character after a backslash as text. A newline after a backslash is a hard break.
 func (p *inlineParser) escape() bool {
 	next := p.at + 1
 	if next == len(p.text) || p.text[next] != '\n' && !isPunctuation(p.text[next]) {
@@ -182,7 +182,7 @@ func (p *inlineParser) escape() bool {
 	return true
 }
 
-// code takes a code span, or backticks that nothing closes.
+// code parses a code span, or backticks that nothing closes.
 func (p *inlineParser) code() bool {
 	if p.codeEnds == nil {
 		p.codeEnds = codeEnds(p.text)
@@ -274,7 +274,7 @@ func unescape(s string) string {
 // allowedTags are the elements of HTML that are kept within text. Their attributes are not.
 var allowedTags = regexp.MustCompile(`(?i)^<(/?)(br|kbd|sub|sup|mark)(?:[\s/][^<>]*)?>`)
 
-// tag takes an allowed element, or leaves out any other tag or comment.
+// tag parses an allowed element. It drops any other tag or comment.
 func (p *inlineParser) tag() bool {
 	rest := p.text[p.at:]
 	if len(rest) < 2 || !isTagByte(rest[1]) {
@@ -298,7 +298,7 @@ func isTagByte(c byte) bool {
 	return c == '/' || c == '!' || c == '?' || c == '>' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
 
-// invisible leaves out what the passages of a document leave out, too: tags, comments and attributes.
+// invisible drops what the passages of a document drop too: tags, comments and attributes.
 func (p *inlineParser) invisible() bool {
 	rest := p.text[p.at:]
 	if p.isWorkedUp {

@@ -266,32 +266,14 @@ func parseMessage(text []byte) (*message, error) {
 var errDuplicate = rpcErrorf(codeInvalidRequest,
 	"an object of the message has two members of the same name: send each once")
 
-// readEnvelope reads the members of the message itself, and its params without reporting what is wrong with them.
+// readEnvelope reads the members of the message itself, and its params. An error in the params stays in m.decoding,
+// because parseMessage reports it only for requests.
 func (m *message) readEnvelope(v rawValue) error {
 	d := &m.decoding
 	d.members = m.room[:0]
 	f := d.fieldsOf(v, "")
-
-	// Of two ids or methods, neither is the right one. The error has the id if there is one.
-	var names nameSet
-	isDuplicate := false
-	for _, member := range f.members {
-		if names.add(member.name) {
-			continue
-		}
-		isDuplicate = true
-		if member.name == "id" {
-			return errDuplicate
-		}
-	}
-	m.ID = f.get("id")
-	if m.ID != "" && !m.ID.isString() && !m.ID.isNumber() {
-		m.ID = ""
-		return rpcErrorf(codeInvalidRequest,
-			"id must be a string or a number, and absent in a notification")
-	}
-	if isDuplicate {
-		return errDuplicate
+	if err := m.readID(&f); err != nil {
+		return err
 	}
 	m.Method = f.text("method")
 	m.isResponse = f.get("result") != "" || f.get("error") != ""
@@ -313,6 +295,33 @@ func (m *message) readEnvelope(v rawValue) error {
 	m.Params = newParams(m.Method)
 	params := f.object("params", "params.")
 	m.Params.read(&params)
+	return nil
+}
+
+// readID reads the id of the message. It refuses a message that has two members of the same name, because the server
+// cannot tell which one counts. If only other members are repeated, m.ID is still set, for the error response.
+func (m *message) readID(f *objectMembers) error {
+	var names nameSet
+	isDuplicate := false
+	for _, member := range f.members {
+		if names.add(member.name) {
+			continue
+		}
+		isDuplicate = true
+		if member.name == "id" {
+			return errDuplicate
+		}
+	}
+
+	m.ID = f.get("id")
+	if m.ID != "" && !m.ID.isString() && !m.ID.isNumber() {
+		m.ID = ""
+		return rpcErrorf(codeInvalidRequest,
+			"id must be a string or a number, and absent in a notification")
+	}
+	if isDuplicate {
+		return errDuplicate
+	}
 	return nil
 }
 

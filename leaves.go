@@ -92,7 +92,7 @@ func (p *blockParser) startModule(begin func(*block) *block) bool {
 	return true
 }
 
-// addVerbatim adds the rest of the line to a verbatim block, and closes one that ends with it.
+// addVerbatim adds the rest of the line to a verbatim block. If the block ends with this line, addVerbatim closes it.
 func (p *blockParser) addVerbatim(b *block) {
 	b.lines = append(b.lines, p.span())
 	b.end = int32(p.next)
@@ -102,6 +102,7 @@ func (p *blockParser) addVerbatim(b *block) {
 	case blockHTML:
 		isEnd = b.level < 6 && endsHTML(b.level, line)
 	case blockModule:
+		// A module ends at a blank line outside of all brackets, so the open ones are counted.
 		for _, c := range []byte(line) {
 			switch c {
 			case '(', '[', '{':
@@ -112,7 +113,7 @@ func (p *blockParser) addVerbatim(b *block) {
 		}
 	case blockTemplate:
 		isEnd = p.next >= p.until
-	default: // code ends otherwise
+	default: // code ends with its fence or its indentation
 	}
 	if isEnd {
 		p.closeTo(len(p.open) - 1)
@@ -135,6 +136,7 @@ func (p *blockParser) startHeading(begin func(*block) *block) (started, isDone b
 	p.skipMark(level)
 	s := p.textSpan()
 	text = p.text[s.start:s.end]
+	// Marks at the end close the heading only after a space.
 	withoutMarks := strings.TrimRight(text, "#")
 	if withoutMarks == "" || strings.HasSuffix(withoutMarks, " ") || strings.HasSuffix(withoutMarks, "\t") {
 		s.end = s.start + int32(len(strings.TrimRight(withoutMarks, " \t")))
@@ -157,7 +159,8 @@ func (p *blockParser) underline(paragraph *block) bool {
 
 	parent := p.open[len(p.open)-2]
 	p.takeDefinitions(paragraph, parent)
-	if len(paragraph.lines) == 0 { // only definitions: the line is text
+	if len(paragraph.lines) == 0 {
+		// The paragraph had only definitions, so there is nothing to underline: the line is text.
 		p.open = p.open[:len(p.open)-1]
 		return false
 	}
@@ -187,8 +190,8 @@ func (p *blockParser) startFence(begin func(*block) *block) (started, isDone boo
 	return true, true
 }
 
-// continueFence reports whether the line is the closing fence of b. Else it skips the indentation of
-// the opening one.
+// continueFence reports whether the line is the closing fence of b. If it is not, continueFence skips as much
+// indentation as the opening fence has.
 func (p *blockParser) continueFence(b *block) bool {
 	rest := strings.TrimRight(p.rest(), " \t")
 	isClosing := p.indentation() < 4 && len(rest) >= int(b.length) && strings.Trim(rest, string(b.mark)) == ""
@@ -219,6 +222,7 @@ func (p *blockParser) startItem(begin func(*block) *block, container *block) boo
 	if found == nil || len(rest) > 12 && len(found[0]) == 12 {
 		return false
 	}
+
 	number, _ := strconv.ParseInt(found[1], 10, 32)
 	isOrdered := found[1] != ""
 	width := max(len(found[1])+1, 1)
@@ -236,13 +240,16 @@ func (p *blockParser) startItem(begin func(*block) *block, container *block) boo
 			length:  int32(number),
 		})
 	}
+
 	outer := p.indentation()
 	item := begin(&block{kind: blockItem})
 	p.skipMark(width)
 	inner := p.indentation()
+	// More than four columns are indented code, which begins one column after the mark.
 	if inner > 4 || inner < 1 || isEmpty {
 		inner = 1
 	}
+
 	p.skipColumns(inner)
 	item.indent = int32(outer + width + inner)
 	return true
@@ -251,7 +258,7 @@ func (p *blockParser) startItem(begin func(*block) *block, container *block) boo
 // rawTags are the elements whose content is no Markdown, up to their end tag.
 var rawTags = regexp.MustCompile(`(?i)^<(?:script|pre|style|textarea)(?:[\s>]|$)`)
 
-// rawScript are those of them that have no text.
+// rawScript are those of rawTags that have no text for readers.
 var rawScript = regexp.MustCompile(`(?i)^\s*<(?:script|style)\b`)
 
 var rawTagEnds = regexp.MustCompile(`(?i)</(?:script|pre|style|textarea)>`)
@@ -269,7 +276,7 @@ var anyTag = regexp.MustCompile(`^<(?:/[A-Za-z][\w.-]*\s*|[A-Za-z][\w.-]*` +
 // fragmentTag is a tag of JSX without a name.
 var fragmentTag = regexp.MustCompile(`^</?>\s*$`)
 
-// htmlKind returns the kind of HTML block that a line begins, 1 to 7, or 0.
+// htmlKind returns the kind of HTML block that a line begins: 1 to 7, as CommonMark numbers them, or 0.
 func htmlKind(line string) uint8 {
 	switch {
 	case rawTags.MatchString(line):
@@ -336,10 +343,10 @@ var moduleLine = regexp.MustCompile(`^(?:import\s+(?:['"{*]|\w+\s*(?:,\s*[{*].*)
 	`export\s+(?:(?:const|let|var)\s+[\w{\[]|(?:default\s+)?(?:async\s+)?function\b|(?:default\s+)?class\s+\w+\s*[{e]|` +
 	`default\s.*[({;=]|[{*]))`)
 
-// templateTag is a tag of Jekyll or Hugo whose content is code, or no text at all.
+// templateTag is a tag of Jekyll or Hugo whose content is not Markdown: code, a diagram or a comment.
 var templateTag = regexp.MustCompile(`^\{[{%][%<]?-?\s*(highlight|raw|comment|mermaid)\b`)
 
-// templateEnds are the end tags of these, up to the end of the line.
+// templateEnds are the end tags of templateTag, up to the end of the line.
 var templateEnds = map[string]*regexp.Regexp{
 	"highlight": templateEnd("highlight"),
 	"raw":       templateEnd("raw"),
@@ -379,6 +386,7 @@ func (p *blockParser) tableHead(paragraph *block) bool {
 	if !isDelimiterRow(row) {
 		return false
 	}
+
 	n := len(paragraph.lines)
 	head := paragraph.lines[n-1]
 	cells := len(tableCells(p.text[head.start:head.end]))
@@ -396,6 +404,7 @@ func (p *blockParser) tableHead(paragraph *block) bool {
 		table.lines = []span{head, delimiter}
 		return true
 	}
+
 	paragraph.kind = blockTable
 	paragraph.lines = append(paragraph.lines, delimiter)
 	paragraph.end = int32(p.next)

@@ -1,7 +1,6 @@
 package main
 
-// GET /llms.txt: what the documents are, and links to them by folder, for programs that read a site as a model does
-// (llmstxt.org).
+// GET /llms.txt (llmstxt.org): a description of the documents, and links to them by folder, for language models.
 
 import (
 	"cmp"
@@ -12,7 +11,7 @@ import (
 	"strings"
 )
 
-// maxListedLinks bounds the links in /llms.txt. A model would not read more.
+// maxListedLinks bounds the links in /llms.txt, because the context of a model is limited.
 const maxListedLinks = 1000
 
 // handleLLMs answers GET /llms.txt.
@@ -24,37 +23,44 @@ func (s *server) handleLLMs(w http.ResponseWriter, r *http.Request) error {
 	s.addresses(r).setDocuments(page.Documents)
 
 	var text strings.Builder
-	fmt.Fprintf(&text, "# %s\n", markdownText(cmp.Or(s.cfg.docsTitle, "Documentation")))
-	if s.cfg.docsDescription != "" {
-		fmt.Fprintf(&text, "\n> %s\n", markdownText(s.cfg.docsDescription))
+	title := cmp.Or(s.cfg.docsTitle, "Documentation")
+	description := s.cfg.docsDescription
+	fmt.Fprintf(&text, "# %s\n", markdownText(title))
+	if description != "" {
+		fmt.Fprintf(&text, "\n> %s\n", markdownText(description))
 	}
 	listByFolder(&text, page.Documents)
 
 	if page.NextCursor != "" {
 		own := s.ownURL(r)
-		fmt.Fprintf(&text, "\n## Optional\n\n- [The documents after these %d](%s/documents?cursor=%s): as JSON, a page at a time\n",
+		fmt.Fprintf(&text,
+			"\n## Optional\n\n- [The documents after these %d]"+
+				"(%s/documents?cursor=%s): as JSON, a page at a time\n",
 			len(page.Documents), own.String(), page.NextCursor)
 	}
 	return writeText(w, http.StatusOK, text.String())
 }
 
-// listByFolder appends a section of links for each folder. The order of ids puts a folder between the files beside it.
+// listByFolder appends a section of links for each folder. It sorts the documents by folder first, because in the order
+// of their ids the files of one folder are not all together.
 func listByFolder(text *strings.Builder, documents []documentInfo) {
-	slices.SortStableFunc(documents, func(a, b documentInfo) int {
+	byFolder := func(a, b documentInfo) int {
 		return strings.Compare(path.Dir(a.ID), path.Dir(b.ID))
-	})
+	}
+	slices.SortStableFunc(documents, byFolder)
 
-	folder := ""
+	last := ""
 	for _, d := range documents {
-		if in := path.Dir(d.ID); in != folder {
-			folder = in
+		folder := path.Dir(d.ID)
+		if folder != last {
 			fmt.Fprintf(text, "\n## %s\n\n", folderTitle(folder))
+			last = folder
 		}
 		fmt.Fprintf(text, "- [%s](%s)\n", markdownText(d.Title), d.URL)
 	}
 }
 
-// folderTitle returns the heading of a folder. That of the root has no name.
+// folderTitle returns the heading of a folder. The root has no name of its own.
 func folderTitle(folder string) string {
 	if folder == "." {
 		return "Documents"
@@ -64,7 +70,17 @@ func folderTitle(folder string) string {
 
 // markdownMarks are the characters that would be markup in a link or a heading.
 var markdownMarks = strings.NewReplacer(
-	`\`, `\\`, "[", `\[`, "]", `\]`, "<", `\<`, ">", `\>`, "`", "\\`", "*", `\*`, "_", `\_`)
+	`\`, `\\`,
+	"[", `\[`,
+	"]", `\]`,
+	"<", `\<`,
+	">", `\>`,
+	"`", "\\`",
+	"*", `\*`,
+	"_", `\_`,
+)
 
-// markdownText returns text as a line of Markdown that shows it as it is.
-func markdownText(text string) string { return markdownMarks.Replace(oneLine(text)) }
+// markdownText returns a line of Markdown that renders as text.
+func markdownText(text string) string {
+	return markdownMarks.Replace(oneLine(text))
+}

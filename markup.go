@@ -1,6 +1,6 @@
 package main
 
-// The writer of HTML. All HTML that is made of a document passes it, and it can only escape: text and attribute
+// The writer of HTML. All HTML made from a document goes through it, and it escapes everything: text and attribute
 // values come from the document, names of elements and attributes are constants of this program. Elements that are
 // left open are closed by the element around them, so a document cannot break out of its place in the page.
 
@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// maxElementDepth is how deep elements nest. A browser builds no deeper tree than 512.
+// maxElementDepth bounds the nesting of elements. Browsers do not build trees deeper than 512.
 const maxElementDepth = 300
 
 // htmlEscaper escapes text and attribute values, which stand in double quotes.
@@ -26,7 +26,7 @@ type markup struct {
 	open []string // names of the elements that are open
 }
 
-// begin opens an element. attributes are names and values in turn. An attribute with an empty value is left out.
+// begin opens an element. attributes are alternating names and values. An attribute with an empty value is left out.
 func (m *markup) begin(name string, attributes ...string) {
 	m.startTag(name, attributes)
 	m.open = append(m.open, name)

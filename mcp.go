@@ -253,8 +253,7 @@ func (s *server) answerInBatch(r *http.Request, out *batchWriter, buf *bytes.Buf
 	out.add(reply{encoded: buf.Bytes()})
 }
 
-// listen opens the stream of subscriptions/listen, the modern notification stream. Its first event lists the granted
-// subscriptions. Its last event is the result of the call.
+// listen opens the stream of subscriptions/listen, the modern notification stream.
 func (s *server) listen(r *http.Request, c *call) (*stream, error) {
 	if !accepts(r, "text/event-stream") {
 		return nil, errNotAcceptable
@@ -273,20 +272,7 @@ func (s *server) listen(r *http.Request, c *call) (*stream, error) {
 		}
 	}
 
-	id := string(c.ID)
-	subscription := `"io.modelcontextprotocol/subscriptionId":` + id
-	st.meta = "{" + subscription + "}"
-	var hello bytes.Buffer
-	granted := `"notifications":` + mustJSON(wanted)
-	st.writeNotification(&hello, "notifications/subscriptions/acknowledged", granted)
-	st.hello = hello.Bytes()
-
-	var goodbye bytes.Buffer
-	meta := `{` + subscription + `,` + s.identity.meta + `}`
-	result := `{"resultType":"complete","_meta":` + meta + `}`
-	response := `{"jsonrpc":"2.0","id":` + id + `,"result":` + result + `}`
-	writeEvent(&goodbye, "message", response)
-	st.goodbye = goodbye.Bytes()
+	s.setListenEvents(st, string(c.ID), wanted)
 
 	if err := s.openStream(r, st); err != nil {
 		return nil, err
@@ -300,6 +286,25 @@ func (s *server) listen(r *http.Request, c *call) (*stream, error) {
 	_, end := c.beginStage(r.Context(), methodLabel(c.Method))
 	end(nil)
 	return st, nil
+}
+
+// setListenEvents sets the first and the last event of the stream of subscriptions/listen: the granted subscriptions,
+// and the result of the call with this id.
+func (s *server) setListenEvents(st *stream, id string, granted subscriptions) {
+	subscription := `"io.modelcontextprotocol/subscriptionId":` + id
+	st.meta = "{" + subscription + "}"
+
+	var hello bytes.Buffer
+	members := `"notifications":` + mustJSON(granted)
+	st.writeNotification(&hello, "notifications/subscriptions/acknowledged", members)
+	st.hello = hello.Bytes()
+
+	var goodbye bytes.Buffer
+	meta := `{` + subscription + `,` + s.identity.meta + `}`
+	result := `{"resultType":"complete","_meta":` + meta + `}`
+	response := `{"jsonrpc":"2.0","id":` + id + `,"result":` + result + `}`
+	writeEvent(&goodbye, "message", response)
+	st.goodbye = goodbye.Bytes()
 }
 
 var errListenWithPost = userError{

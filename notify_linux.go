@@ -1,7 +1,7 @@
 package main
 
-// Notification of changes in folders by inotify (man 7 inotify), so that the next scan need not wait for its time. What
-// changed is left to the scan: events may be lost, and folders may change before they are watched.
+// Notification of changes in folders by inotify (man 7 inotify), so that the next scan starts at once. The scan finds
+// out what has changed, because events may be lost, and folders may change before they are watched.
 
 import (
 	"context"
@@ -17,15 +17,16 @@ import (
 )
 
 const (
-	// A scan may find something else after these. Of a file that is being written, it is the end.
-	watchedEvents = syscall.IN_CLOSE_WRITE | syscall.IN_CREATE | syscall.IN_DELETE | syscall.IN_MOVE |
-		syscall.IN_ATTRIB | syscall.IN_DELETE_SELF | syscall.IN_MOVE_SELF | syscall.IN_ONLYDIR
+	// watchedEvents may change the result of a scan. A file that is being written counts once it is closed.
+	watchedEvents = syscall.IN_CLOSE_WRITE | syscall.IN_CREATE | syscall.IN_DELETE |
+		syscall.IN_MOVE | syscall.IN_ATTRIB | syscall.IN_DELETE_SELF |
+		syscall.IN_MOVE_SELF | syscall.IN_ONLYDIR
 
-	// Other folders must be watched after these.
+	// folderEvents may change which folders must be watched.
 	folderEvents = syscall.IN_ISDIR | syscall.IN_Q_OVERFLOW | syscall.IN_DELETE_SELF | syscall.IN_MOVE_SELF
 )
 
-// leading holds, by the watch of a folder above a root, the names in it that lead to the root.
+// leading maps the watch of a folder above a root to the names in that folder that lead to the root.
 type leading map[int][]string
 
 // watchFolders calls changed after each change below roots, until ctx ends. It returns an error if the system cannot watch
@@ -62,7 +63,7 @@ func watchFolders(ctx context.Context, roots []docsRoot, exclude []string, chang
 	}
 }
 
-// parse reports whether events are about what a scan reads, and whether about a folder or the way to a root.
+// parse reports whether events concern what a scan reads, and whether they concern a folder or the path to a root.
 func (above leading) parse(events []byte) (isChange, isFolder bool) {
 	const head = syscall.SizeofInotifyEvent
 	for len(events) >= head {
@@ -82,8 +83,8 @@ func (above leading) parse(events []byte) (isChange, isFolder bool) {
 	return isChange, isFolder
 }
 
-// watchAll watches the folders that a scan would list, and those above a root or above a link on the way to one. A folder
-// that is watched already stays so. One that cannot be read is left to the scan.
+// watchAll watches the folders that a scan would list, and those above a root or above a link on the path to one.
+// Folders that are watched already stay watched. It skips a folder that cannot be read: the scan reports it.
 func watchAll(fd int, roots []docsRoot, exclude []string) (leading, error) {
 	above := make(leading)
 	for _, root := range roots {

@@ -1,7 +1,7 @@
 package main
 
 // The variables of the trace exporter, OTEL_EXPORTER_OTLP_*, and the resource attributes. OpenTelemetry's SDK reads them
-// too, but it prints a value that it does not understand, and goes on without it. So they are checked first.
+// too, but if it does not understand a value, it prints the value and continues without it. So they are checked first.
 
 import (
 	"cmp"
@@ -25,17 +25,23 @@ const (
 )
 
 // otlpPrefixes begin the names of the exporter's variables: those for all signals, and those for traces, which win.
-var otlpPrefixes = []string{"OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_TRACES_"}
+var otlpPrefixes = []string{
+	"OTEL_EXPORTER_OTLP_",
+	otlpTraces,
+}
 
-// otlpSettings is what the exporter does not take from its variables itself.
+// otlpTraces begins the names of the variables for traces.
+const otlpTraces = "OTEL_EXPORTER_OTLP_TRACES_"
+
+// otlpSettings are the settings that the exporter does not read from its variables itself.
 type otlpSettings struct {
 	url     string      // where traces are sent
 	tls     *tls.Config // nil: Go's defaults
 	timeout time.Duration
 }
 
-// otlpCheck is one of the exporter's variables. check returns what its value is not. No error shows a value, because
-// most of them can be secret.
+// otlpCheck is one of the exporter's variables. The error of check completes the sentence "NAME is …". It never shows
+// the value, which may be secret.
 type otlpCheck struct {
 	suffix  string
 	example string
@@ -56,7 +62,8 @@ var otlpChecks = []otlpCheck{
 // otlpValue returns the value that applies to traces and the name of its variable, or two empty strings.
 func otlpValue(env map[string]string, suffix string) (name, value string) {
 	for _, prefix := range otlpPrefixes {
-		if text := strings.TrimSpace(env[prefix+suffix]); text != "" {
+		text := strings.TrimSpace(env[prefix+suffix])
+		if text != "" {
 			name = prefix + suffix
 			value = text
 		}
@@ -64,12 +71,13 @@ func otlpValue(env map[string]string, suffix string) (name, value string) {
 	return name, value
 }
 
-// isTraceExporterOption reports whether the trace exporter heeds the variable. Of the protocols it speaks those over HTTP.
+// isTraceExporterOption reports whether the trace exporter uses the variable. It speaks only the protocols over HTTP.
 func isTraceExporterOption(name, value string) bool {
 	for _, prefix := range otlpPrefixes {
 		suffix, _ := strings.CutPrefix(name, prefix)
 		if suffix == "PROTOCOL" {
-			return value == "http/protobuf" || value == "http/json"
+			return value == "http/protobuf" ||
+				value == "http/json"
 		}
 		isChecked := func(c otlpCheck) bool { return c.suffix == suffix }
 		if slices.ContainsFunc(otlpChecks, isChecked) {
@@ -96,7 +104,10 @@ func readOTLP(env map[string]string) (otlpSettings, []error) {
 				continue
 			}
 			if err := c.check(value); err != nil {
-				problems = append(problems, fmt.Errorf("%s is %w; for example %s=%s", name, err, name, c.example))
+				problem := fmt.Errorf(
+					"%s is %w; for example %s=%s",
+					name, err, name, c.example)
+				problems = append(problems, problem)
 			}
 		}
 	}
@@ -118,7 +129,7 @@ func readOTLP(env map[string]string) (otlpSettings, []error) {
 // tracesURL returns where traces are sent. The endpoint for all signals is a base URL, the one for traces is complete.
 func tracesURL(env map[string]string) string {
 	name, endpoint := otlpValue(env, "ENDPOINT")
-	if name == otlpPrefixes[1]+"ENDPOINT" {
+	if name == otlpTraces+"ENDPOINT" {
 		return endpoint
 	}
 	base := cmp.Or(endpoint, defaultOTLPEndpoint)
@@ -129,30 +140,47 @@ func tracesURL(env map[string]string) string {
 	return u.JoinPath("v1/traces").String()
 }
 
-// readTLS reads the certificates. It refuses what would send the headers, and with them a token, in plain text though
-// encryption is asked for.
-func (c *otlpSettings) readTLS(env map[string]string) []error {
+// checkEncryption refuses settings that ask for encryption, but would send the headers in plain text, and with them a
+// token. It also refuses half of a client certificate.
+func (c *otlpSettings) checkEncryption(env map[string]string) []error {
 	insecureName, insecure := otlpValue(env, "INSECURE")
-	rootsName, roots := otlpValue(env, "CERTIFICATE")
-	certName, cert := otlpValue(env, "CLIENT_CERTIFICATE")
-	keyName, key := otlpValue(env, "CLIENT_KEY")
+	rootsName, _ := otlpValue(env, "CERTIFICATE")
+	certName, _ := otlpValue(env, "CLIENT_CERTIFICATE")
+	keyName, _ := otlpValue(env, "CLIENT_KEY")
 
-	isPlaintext := strings.HasPrefix(strings.ToLower(c.url), "http:")
+	endpoint := strings.ToLower(c.url)
+	isPlaintext := strings.HasPrefix(endpoint, "http:")
 
 	var problems []error
 	add := func(format string, args ...any) {
 		problems = append(problems, fmt.Errorf(format, args...))
 	}
 	if strings.EqualFold(insecure, "true") && !isPlaintext {
-		add("%s=true would send spans and headers to an https endpoint in plain text; "+
-			"leave it out, or name an http endpoint", insecureName)
+		add("%s=true would send spans and headers "+
+			"to an https endpoint in plain text; "+
+			"leave it out, or name an http endpoint",
+			insecureName)
 	}
-	if encrypted := cmp.Or(rootsName, certName, keyName); encrypted != "" && isPlaintext {
-		add("%s needs an https endpoint; for example OTEL_EXPORTER_OTLP_ENDPOINT=https://collector:4318", encrypted)
+	encrypted := cmp.Or(rootsName, certName, keyName)
+	if encrypted != "" && isPlaintext {
+		add("%s needs an https endpoint; for example "+
+			"OTEL_EXPORTER_OTLP_ENDPOINT=https://collector:4318",
+			encrypted)
 	}
-	if (cert == "") != (key == "") {
-		add("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY must be set together")
+	if (certName == "") != (keyName == "") {
+		add("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and " +
+			"OTEL_EXPORTER_OTLP_CLIENT_KEY must be set together")
 	}
+	return problems
+}
+
+// readTLS checks the settings of the encryption, and reads the certificates.
+func (c *otlpSettings) readTLS(env map[string]string) []error {
+	rootsName, roots := otlpValue(env, "CERTIFICATE")
+	certName, cert := otlpValue(env, "CLIENT_CERTIFICATE")
+	keyName, key := otlpValue(env, "CLIENT_KEY")
+
+	problems := c.checkEncryption(env)
 	if len(problems) > 0 || roots == "" && cert == "" {
 		return problems
 	}
@@ -161,56 +189,84 @@ func (c *otlpSettings) readTLS(env map[string]string) []error {
 	if roots != "" {
 		pool, err := readCertificates(roots)
 		if err != nil {
-			add("%s is %w", rootsName, err)
+			problems = append(problems,
+				fmt.Errorf("%s is %w", rootsName, err))
 		}
 		c.tls.RootCAs = pool
 	}
 	if cert != "" {
 		pair, err := tls.LoadX509KeyPair(cert, key)
 		if err != nil {
-			add("%s and %s are not a certificate and its private key in PEM", certName, keyName)
+			problem := fmt.Errorf(
+				"%s and %s are not a certificate "+
+					"and its private key in PEM",
+				certName, keyName)
+			problems = append(problems, problem)
 		}
 		c.tls.Certificates = []tls.Certificate{pair}
 	}
 	return problems
 }
 
+// checkEndpoint refuses a user in the URL, because the exporter drops it silently.
 func checkEndpoint(value string) error {
 	u, err := url.Parse(value)
-	if err != nil || u.Host == "" || !strings.EqualFold(u.Scheme, "http") && !strings.EqualFold(u.Scheme, "https") {
-		return errors.New("not a URL http://HOST:PORT or https://HOST:PORT")
+	if err != nil || u.Host == "" || !isHTTP(u.Scheme) {
+		return errors.New("not a URL http://HOST:PORT " +
+			"or https://HOST:PORT")
 	}
 	if u.User != nil {
-		return errors.New("a URL with a user: the exporter would not send it, so use OTEL_EXPORTER_OTLP_HEADERS")
+		return errors.New("a URL with a user: " +
+			"the exporter would not send it, " +
+			"so use OTEL_EXPORTER_OTLP_HEADERS")
 	}
 	return nil
 }
 
+func isHTTP(scheme string) bool {
+	return strings.EqualFold(scheme, "http") ||
+		strings.EqualFold(scheme, "https")
+}
+
 // checkHeaders checks a list KEY=VALUE,KEY=VALUE with percent-encoded values.
 func checkHeaders(value string) error {
-	malformed := errors.New("not a list of headers KEY=VALUE with commas between them and percent-encoded values")
 	for pair := range strings.SplitSeq(value, ",") {
-		name, text, found := strings.Cut(pair, "=")
-		text, err := url.PathUnescape(text)
-		if !found || err != nil || !isHeaderName(strings.TrimSpace(name)) || strings.ContainsFunc(text, isControl) {
-			return malformed
+		if !isHeaderPair(pair) {
+			return errors.New("not a list of headers KEY=VALUE " +
+				"with commas between them " +
+				"and percent-encoded values")
 		}
 	}
 	return nil
 }
 
+// isHeaderPair reports whether pair is KEY=VALUE, with characters that a header can carry.
+func isHeaderPair(pair string) bool {
+	name, encoded, found := strings.Cut(pair, "=")
+	if !found || !isHeaderName(strings.TrimSpace(name)) {
+		return false
+	}
+	value, err := url.PathUnescape(encoded)
+	return err == nil && !strings.ContainsFunc(value, isControl)
+}
+
 // isHeaderName reports whether s is a token of RFC 9110, 5.6.2.
 func isHeaderName(s string) bool {
-	isOther := func(r rune) bool {
-		isAlphanumeric := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
-		return !isAlphanumeric && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
+	const allowed = "abcdefghijklmnopqrstuvwxyz" +
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZ" +
+		"0123456789!#$%&'*+-.^_`|~"
+	isForbidden := func(r rune) bool {
+		return !strings.ContainsRune(allowed, r)
 	}
-	return s != "" && !strings.ContainsFunc(s, isOther)
+	return s != "" && !strings.ContainsFunc(s, isForbidden)
 }
 
 // isControl reports whether r is a control character, which a header cannot carry.
-func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
+func isControl(r rune) bool {
+	return r < ' ' && r != '\t' || r == 0x7f
+}
 
+// checkReadable checks one file of a pair. readTLS reads the pair.
 func checkReadable(value string) error {
 	_, err := os.ReadFile(value) //nolint:gosec // the operator names the file
 	if err != nil {
@@ -219,6 +275,7 @@ func checkReadable(value string) error {
 	return nil
 }
 
+// checkCertificate reads the file, so that a missing certificate stops the start and not the first export.
 func checkCertificate(value string) error {
 	_, err := readCertificates(value)
 	return err
@@ -237,6 +294,7 @@ func readCertificates(name string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
+// checkInsecure ignores case, as the exporter does. The exporter would take any other word for false.
 func checkInsecure(value string) error {
 	_, err := parseBool(strings.ToLower(value))
 	return err
@@ -257,8 +315,8 @@ func checkMilliseconds(value string) error {
 	return nil
 }
 
-// parseAttributes parses OTEL_RESOURCE_ATTRIBUTES: a list KEY=VALUE,KEY=VALUE with percent-encoded values. The last of
-// several values counts.
+// parseAttributes parses OTEL_RESOURCE_ATTRIBUTES: a list KEY=VALUE,KEY=VALUE with percent-encoded values. If a key is
+// repeated, its last value counts.
 func parseAttributes(value string) (map[string]string, error) {
 	attributes := make(map[string]string)
 	for _, pair := range splitList(value) {
@@ -266,7 +324,9 @@ func parseAttributes(value string) (map[string]string, error) {
 		name = strings.TrimSpace(name)
 		text, err := url.PathUnescape(strings.TrimSpace(text))
 		if !found || err != nil || name == "" {
-			return nil, errors.New("not a list KEY=VALUE with commas between the pairs and percent-encoded values")
+			return nil, errors.New("not a list KEY=VALUE " +
+				"with commas between the pairs " +
+				"and percent-encoded values")
 		}
 		attributes[name] = text
 	}

@@ -43,9 +43,10 @@ curl -X PUT -d debug '%[1]s/debug/loglevel?for=10m'  * change the log level for 
 //go:embed page
 var pageFiles embed.FS
 
-var pageTemplate = template.Must(template.ParseFS(pageFiles, "page/index.html"))
+var pageTemplate = template.Must(
+	template.ParseFS(pageFiles, "page/index.html"))
 
-// pagePolicy is the Content-Security-Policy of all pages. It admits the page's own files and requests to its origin.
+// pagePolicy is the Content-Security-Policy of all pages. It allows the page's own files and requests to its origin.
 // If a bug inserts a document's text as markup or code, the browser refuses it.
 const pagePolicy = "default-src 'none'; " +
 	"style-src 'self'; " +
@@ -89,17 +90,30 @@ func newAsset(name, contentType string) asset {
 func (s *server) handleAsset(w http.ResponseWriter, r *http.Request) error {
 	found, ok := assets[r.PathValue("name")]
 	if !ok {
-		return userError{http.StatusNotFound, "no such page: GET / lists the routes"}
+		return errNoPage
+	}
+
+	caching := "no-cache"
+	if r.URL.Query().Get("v") == found.version {
+		caching = "public, max-age=31536000, immutable"
 	}
 	h := w.Header()
 	h.Set("Content-Type", found.contentType)
 	h.Set("ETag", `"`+found.version+`"`)
-	h.Set("Cache-Control", "no-cache")
-	if r.URL.Query().Get("v") == found.version {
-		h.Set("Cache-Control", "public, max-age=31536000, immutable")
-	}
+	h.Set("Cache-Control", caching)
+	return serveBytes(w, r, found.body)
+}
+
+var errNoPage = userError{
+	http.StatusNotFound,
+	"no such page: GET / lists the routes",
+}
+
+// serveBytes answers with body, or with 304 if the client has it: it compares the ETag that the caller has set.
+func serveBytes(w http.ResponseWriter, r *http.Request, body []byte) error {
 	content := &contentWriter{ResponseWriter: w}
-	http.ServeContent(content, r, "", time.Time{}, bytes.NewReader(found.body))
+	unknown := time.Time{} // when it was modified
+	http.ServeContent(content, r, "", unknown, bytes.NewReader(body))
 	return content.err
 }
 
@@ -112,9 +126,9 @@ type pageData struct {
 	Serves      string // which routes the listener serves
 	SignedIn    string // "api", "admin" or empty: what the cookie opens
 	HasTokens   bool   // there is something to sign in for
-	IsClosed    bool   // nobody may see requests, because there is no ADMIN_TOKEN
-	Style       string // versions of the page's files
-	Script      string
+	IsClosed    bool   // without ADMIN_TOKEN, nobody may see requests
+	Style       string // version of page.css
+	Script      string // version of page.js
 	MCP         string // address for agents
 	Query       string
 	Read        *readPage // nil: the search
@@ -161,14 +175,15 @@ type signInForm struct {
 // newPageData returns the data that all pages have.
 func (s *server) newPageData(r *http.Request, title string) *pageData {
 	own := s.ownURL(r)
+	cfg := s.cfg
 	return &pageData{
-		Site:      s.cfg.title(),
+		Site:      cfg.title(),
 		Title:     title,
 		Root:      siteRoot(r),
 		Serves:    servesBoth,
 		SignedIn:  s.signedInAs(r),
-		IsClosed:  s.cfg.adminToken == "",
-		HasTokens: s.cfg.apiToken+s.cfg.adminToken != "",
+		IsClosed:  cfg.adminToken == "",
+		HasTokens: cfg.apiToken+cfg.adminToken != "",
 		Style:     assets["page.css"].version,
 		Script:    assets["page.js"].version,
 		MCP:       own.String() + "/mcp",
@@ -187,7 +202,8 @@ func siteRoot(r *http.Request) string {
 
 // acceptsHTML reports whether the client is a browser.
 func acceptsHTML(r *http.Request) bool {
-	return strings.Contains(r.Header.Get("Accept"), "text/html")
+	accept := r.Header.Get("Accept")
+	return strings.Contains(accept, "text/html")
 }
 
 // handleIndex returns the handler of GET / on a listener that serves "search", "admin" or
@@ -198,11 +214,15 @@ func (s *server) handleIndex(serves string) func(http.ResponseWriter, *http.Requ
 		w.Header().Add("Vary", "Accept")
 		if !acceptsHTML(r) {
 			own := s.ownURL(r)
-			return writeText(w, http.StatusOK, fmt.Sprintf(format, own.String(), version()))
+			text := fmt.Sprintf(format, own.String(), version())
+			return writeText(w, http.StatusOK, text)
 		}
+
 		data := s.newPageData(r, "")
 		data.Serves = serves
-		data.Description = cmp.Or(s.cfg.docsDescription, "Search the documents")
+		data.Description = cmp.Or(
+			s.cfg.docsDescription,
+			"Search the documents")
 		return writePage(w, r, http.StatusOK, data)
 	}
 }
@@ -213,11 +233,12 @@ func writePage(w http.ResponseWriter, r *http.Request, status int, data *pageDat
 	if err := pageTemplate.Execute(&body, data); err != nil {
 		return err
 	}
+
 	h := w.Header()
 	h.Set("Content-Security-Policy", pagePolicy)
-	h.Set("Referrer-Policy", "same-origin") // with no-referrer, forms would have the Origin null
+	// With no-referrer, forms would have the Origin null.
+	h.Set("Referrer-Policy", "same-origin")
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Cache-Control", "no-cache")
 	h.Add("Vary", "Cookie")
 	if status != http.StatusOK {
 		h["Cache-Control"] = noStore
@@ -225,10 +246,10 @@ func writePage(w http.ResponseWriter, r *http.Request, status int, data *pageDat
 		_, err := w.Write(body.Bytes())
 		return err
 	}
+
+	h.Set("Cache-Control", "no-cache")
 	h.Set("ETag", contentTag(body.Bytes()))
-	content := &contentWriter{ResponseWriter: w}
-	http.ServeContent(content, r, "", time.Time{}, bytes.NewReader(body.Bytes()))
-	return content.err
+	return serveBytes(w, r, body.Bytes())
 }
 
 // contentTag returns an entity tag of a response.
@@ -266,8 +287,12 @@ func (s *server) handleOpenSearch(w http.ResponseWriter, r *http.Request) error 
 	h := w.Header()
 	h.Set("Content-Type", "application/opensearchdescription+xml")
 	h.Set("Cache-Control", "no-cache")
-	name := firstRunes(s.cfg.title(), 16) // the longest that the format allows
+
+	const maxShortName = 16 // characters, by the format
+	name := firstRunes(s.cfg.title(), maxShortName)
 	own := s.ownURL(r)
-	_, err := fmt.Fprintf(w, openSearch, htmlEscaper.Replace(own.String()), htmlEscaper.Replace(name))
+	_, err := fmt.Fprintf(w, openSearch,
+		htmlEscaper.Replace(own.String()),
+		htmlEscaper.Replace(name))
 	return err
 }

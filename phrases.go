@@ -31,7 +31,7 @@ func parseInlines(text string, notes *linkNotes) *inlineParser {
 	return p
 }
 
-// special parses the token that begins at the place. It returns false if c is text.
+// special parses the token that begins at p.at. It returns false if c is text.
 func (p *inlineParser) special(c byte) bool {
 	switch c {
 	case '\n':

@@ -15,7 +15,7 @@ type askedQuestion struct {
 	ids   []string
 }
 
-// parseQuestions returns the questions in a file. Empty lines and those that begin with # are none.
+// parseQuestions returns the questions in a file. It skips empty lines and lines that begin with #.
 func parseQuestions(name string) ([]askedQuestion, error) {
 	text, err := os.ReadFile(name) //nolint:gosec // the operator names the file
 	if err != nil {

@@ -35,7 +35,8 @@ func writePart(b *bytes.Buffer, d *document, wanted lineRange, maxChars int, url
 	}
 	address := urls.of(d.id, above.slug)
 
-	// frame is the most characters around the text. If it leaves too few of a small maxChars, the answer is longer.
+	// frame is the largest number of characters around the text. If a small maxChars leaves too little room for the
+	// text, the answer is longer than maxChars.
 	frame := 3*len(d.id) + len(address) + 600
 	room := max(maxChars-frame, min(maxChars, frame))
 	from := wanted.from
@@ -61,6 +62,12 @@ func writePart(b *bytes.Buffer, d *document, wanted lineRange, maxChars int, url
 		hash:    strings.Trim(d.etag, `"`),
 	}, part)
 
+	writeNextSteps(b, d, headings, isCut, to, wanted.total)
+}
+
+// writeNextSteps tells the model how to read what the part that ends with line to leaves out. headings are those that
+// follow, one a line. isCut says that the rest of line to is missing.
+func writeNextSteps(b *bytes.Buffer, d *document, headings string, isCut bool, to, total int) {
 	if isCut {
 		fmt.Fprintf(b, "Line %d goes on: its rest is left out, "+
 			"pass a greater max_chars (at most %d) to read it.\n",
@@ -69,7 +76,7 @@ func writePart(b *bytes.Buffer, d *document, wanted lineRange, maxChars int, url
 	if headings != "" {
 		b.WriteString("Headings that follow:\n" + headings)
 	}
-	if to < wanted.total {
+	if to < total {
 		fmt.Fprintf(b, "There is more: go on with "+
 			"get_document {\"id\":%s,\"from_line\":%d}\n",
 			mustJSON(d.id), to+1)

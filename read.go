@@ -191,7 +191,7 @@ func description(d *document) string {
 	return ""
 }
 
-// crumbsOf returns the folders above a document or folder.
+// crumbsOf returns the folders above a document or folder, from the top.
 func crumbsOf(id, root string) []crumb {
 	var crumbs []crumb
 	for at, c := range id {

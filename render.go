@@ -1,7 +1,7 @@
 package main
 
-// Documents as HTML: the blocks of a document are written as elements, each with the number of its line. The same
-// tree of blocks makes the passages, so what is shown is what can be found.
+// Documents as HTML: each block of a document becomes an element with the number of its line. Passages are made of the
+// same tree of blocks, so that a page shows what a search finds.
 
 import (
 	"regexp"
@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// maxRenderedBytes is the longest text that is rendered. A longer one is shown as its source, because a browser
-// takes long for so many elements.
+// maxRenderedBytes is the length of the longest text that is rendered. A longer one is shown as its source, because
+// browsers are slow with so many elements.
 const maxRenderedBytes = 2 << 20
 
 // rendered is a document as HTML.
@@ -24,10 +24,10 @@ type rendered struct {
 type renderInput struct {
 	text  string
 	start int    // where the front matter ends
-	title string // of the page: the first heading with these words becomes one of level 1
+	title string // of the page: see raiseTitle
 }
 
-// renderMarkdown renders a Markdown text. line is the line to mark, 0 for none.
+// renderMarkdown renders a Markdown text. It marks the block that has the line, if line is not 0.
 func renderMarkdown(d renderInput, line int, to targets) rendered {
 	root := parseBlocks(d.text, d.start)
 	r := &renderer{
@@ -41,6 +41,8 @@ func renderMarkdown(d renderInput, line int, to targets) rendered {
 	if line > 0 {
 		r.marked = blockAt(root, int32(line))
 	}
+
+	// Before the headings are written: it changes the level of one.
 	hasTitle := r.raiseTitle(root, d.title)
 	r.children(root)
 	r.footnotes()
@@ -49,6 +51,7 @@ func renderMarkdown(d renderInput, line int, to targets) rendered {
 		html:     r.out.String(),
 		hasTitle: hasTitle,
 	}
+
 	for _, b := range root.children {
 		if h, isHeading := r.headings[b]; isHeading {
 			result.headings = append(result.headings, h)
@@ -57,7 +60,8 @@ func renderMarkdown(d renderInput, line int, to targets) rendered {
 	return result
 }
 
-// raiseTitle makes the first heading with the words of the title one of level 1. It reports whether there is one.
+// raiseTitle sets the level of the first heading with the words of the title to 1, so that the page has one heading of
+// that level. It reports whether there is such a heading.
 func (r *renderer) raiseTitle(root *block, title string) bool {
 	for _, b := range root.children {
 		h, isHeading := r.headings[b]
@@ -96,11 +100,13 @@ func (r *renderer) children(b *block) {
 	r.endTo(depth)
 }
 
+// block writes a block. In elements that are nested too deeply, it writes the source of the block as text.
 func (r *renderer) block(b *block) {
 	if r.isDeep() {
 		r.element("p", b.content(r.source))
 		return
 	}
+
 	switch b.kind {
 	case blockQuote:
 		r.quote(b)
@@ -129,7 +135,7 @@ func (r *renderer) block(b *block) {
 	}
 }
 
-// quote writes a quote, or a callout of GitHub.
+// quote writes a quote, or a callout of GitHub, whose first line is its type and title.
 func (r *renderer) quote(b *block) {
 	kind, title := alertType(b, r.source)
 	if kind == "" {
@@ -141,6 +147,7 @@ func (r *renderer) quote(b *block) {
 		return
 	}
 
+	// Copies without the first line, because the tree stays as it is.
 	first := *b.children[0]
 	first.lines = first.lines[1:]
 	rest := *b
@@ -149,14 +156,16 @@ func (r *renderer) quote(b *block) {
 	if len(first.lines) > 0 {
 		r.block(&first)
 	}
+
 	r.children(&rest)
 	r.end()
 	r.newline()
 }
 
+// taskMark is the box of a task at the beginning of an item.
 var taskMark = regexp.MustCompile(`^\[([ xX])\][ \t]+`)
 
-// list writes a list. In a tight one, paragraphs have no element of their own.
+// list writes a list. In a tight list, the paragraphs of the items have no elements.
 func (r *renderer) list(b *block) {
 	name := "ul"
 	first := ""
@@ -166,15 +175,19 @@ func (r *renderer) list(b *block) {
 			first = strconv.Itoa(int(b.length))
 		}
 	}
+
 	r.beginBlock(b, name, "start", first)
 	r.newline()
 	for _, item := range b.children {
 		r.item(item, b.loose)
 	}
+
 	r.end()
 	r.newline()
 }
 
+// item writes an item of a list. The ends of lines are those of CommonMark's reference implementation, so that its
+// examples can be tests.
 func (r *renderer) item(item *block, isLoose bool) {
 	children := item.children
 	task := ""
@@ -186,6 +199,7 @@ func (r *renderer) item(item *block, isLoose bool) {
 	if task != "" {
 		class = "task"
 	}
+
 	r.beginBlock(item, "li", "class", class)
 	depth := len(r.open)
 	for i, child := range children {
@@ -214,6 +228,7 @@ func (r *renderer) item(item *block, isLoose bool) {
 			r.newline()
 		}
 	}
+
 	r.endTo(depth)
 	r.end()
 	r.newline()
@@ -227,6 +242,7 @@ func (r *renderer) checkbox(isDone bool) {
 		checked = "checked"
 		label = "done"
 	}
+
 	r.void("input",
 		"type", "checkbox",
 		"disabled", "disabled",
@@ -274,11 +290,16 @@ func (r *renderer) callout(b *block) {
 		title = r.inlineText(b.children[0].lines)
 		inner.children = b.children[1:]
 	}
+
 	kind := b.info
 	if b.mark == '=' {
 		kind = "tab"
 	}
-	isCallout := calloutStyles[kind] != "" || kind == "details" || kind == "tab" || b.mark == '!' || b.mark == '?'
+
+	// The marks ":::" and "///" also begin containers that are no callouts, such as the columns of a layout.
+	isCallout := b.mark == '!' || b.mark == '?' ||
+		kind == "tab" || kind == "details" ||
+		calloutStyles[kind] != ""
 	if !isCallout {
 		if title != "" {
 			r.block(b.children[0])
@@ -286,7 +307,9 @@ func (r *renderer) callout(b *block) {
 		r.children(&inner)
 		return
 	}
-	r.beginCallout(b, kind, title, b.mark == '?' || kind == "details")
+
+	folds := b.mark == '?' || kind == "details"
+	r.beginCallout(b, kind, title, folds)
 	r.children(&inner)
 	r.end()
 	r.newline()
@@ -305,14 +328,17 @@ func (r *renderer) beginCallout(b *block, kind, title string, folds bool) {
 		title = strings.ToUpper(kind[:1]) + kind[1:]
 	}
 
-	element, titleElement := "div", "p"
+	element := "div"
+	titleElement := "p"
 	open := ""
 	if folds {
-		element, titleElement = "details", "summary"
+		element = "details"
+		titleElement = "summary"
 		if !b.closed && b.mark == '?' {
 			open = "open"
 		}
 	}
+
 	r.beginBlock(b, element,
 		"class", "callout "+style,
 		"open", open)
@@ -328,12 +354,14 @@ func (r *renderer) footnotes() {
 	if len(r.notes.order) == 0 {
 		return
 	}
+
 	r.begin("section", "class", "footnotes", "aria-label", "Footnotes")
 	r.newline()
 	r.begin("ol")
 	r.newline()
 	written := 0
-	for written < len(r.notes.order) { // a footnote may refer to further ones
+	// The order grows while it is written, because a footnote may refer to further ones.
+	for written < len(r.notes.order) {
 		label := r.notes.order[written]
 		written++
 		number := strconv.Itoa(written)
@@ -346,6 +374,7 @@ func (r *renderer) footnotes() {
 		r.end()
 		r.newline()
 	}
+
 	r.end()
 	r.end()
 	r.newline()

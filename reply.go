@@ -1,6 +1,6 @@
 package main
 
-// A JSON-RPC response as it waits to be sent. The text of a large document is not copied into it: it is shared with
+// A JSON-RPC response that waits to be sent. The text of a large document is not copied into it: it is shared with
 // the store and encoded while it is sent, so that 300 slow readers of a document take no more memory than one.
 
 import (
@@ -12,7 +12,7 @@ import (
 // minSharedBytes is the size from which the text of a document is shared.
 const minSharedBytes = 64 << 10
 
-// sharedText is a text that belongs into a response as a JSON string, at an offset.
+// sharedText is a text to insert into a response as a JSON string, at an offset.
 type sharedText struct {
 	text string
 	at   int

@@ -1,6 +1,6 @@
 package main
 
-// The tool report_gap, by which an agent says that the documents lack something.
+// The tool report_gap, with which an agent reports that the documents lack something.
 
 import (
 	"context"
@@ -22,7 +22,11 @@ var reportTools = []tool{
 			"problem":{"type":"string","enum":%s,"description":"what is the matter with the documentation"},
 			"document":{"type":"string","description":"id of the document with the problem, if there is one","maxLength":%d}},
 			"required":["question","problem"],"additionalProperties":false}`,
-			maxReportChars, notBlank, mustJSON(reportProblems), maxIDBytes),
+			maxReportChars,
+			notBlank,
+			mustJSON(reportProblems),
+			maxIDBytes,
+		),
 		Annotations: map[string]bool{
 			"readOnlyHint":    false,
 			"destructiveHint": false,
@@ -33,7 +37,7 @@ var reportTools = []tool{
 	},
 }
 
-// reportGap keeps a report for GET /debug/gaps. The log line has the question only at level debug, as for searches.
+// reportGap keeps a report for GET /debug/gaps.
 func (s *server) reportGap(ctx context.Context, a *arguments) (toolResult, error) {
 	question := a.query("question", maxReportChars)
 	problem := a.choice("problem", reportProblems)
@@ -50,15 +54,28 @@ func (s *server) reportGap(ctx context.Context, a *arguments) (toolResult, error
 	}
 	s.gaps.report(ctx, question, problem, document)
 
-	attrs := []slog.Attr{slog.String("problem", problem)}
+	s.logReport(ctx, question, problem, document)
+	const thanks = "reported to the authors of the documentation"
+	return textResult(markdown(thanks)), nil
+}
+
+// logReport logs a report. The line has the question only at level debug, as for searches.
+func (s *server) logReport(ctx context.Context, question, problem, document string) {
+	attrs := []slog.Attr{
+		slog.String("problem", problem),
+	}
+	add := func(key, value string) {
+		attrs = append(attrs, slog.String(key, value))
+	}
+
+	// The id comes from the agent, and may be any text.
 	if checkID(document) == nil {
-		attrs = append(attrs, slog.String("document", document))
+		add("document", document)
 	}
 	if s.log.Enabled(ctx, slog.LevelDebug) {
-		attrs = append(attrs, slog.String("question", question))
+		add("question", question)
 	}
 	s.log.LogAttrs(ctx, slog.LevelInfo, "gap reported", attrs...)
-	return textResult(markdown("reported to the authors of the documentation")), nil
 }
 
 // requestPrefix returns the network whose rate limit the request of ctx counts against.
@@ -67,6 +84,7 @@ func requestPrefix(ctx context.Context) netip.Prefix {
 	if scope == nil {
 		return anyClient
 	}
+
 	address, _ := scope.record.clientAddress()
 	addr, err := netip.ParseAddr(address)
 	if err != nil {

@@ -31,12 +31,15 @@ const (
 // listedResource is a document in the form of resources/list.
 type listedResource struct {
 	Annotations map[string]string `json:"annotations"`
-	Meta        map[string]string `json:"_meta"` // the URL for readers
-	MIMEType    string            `json:"mimeType"`
-	Name        string            `json:"name"`
-	Size        int               `json:"size"` // bytes
-	Title       string            `json:"title"`
-	URI         string            `json:"uri"`
+
+	// The URL for readers.
+	Meta map[string]string `json:"_meta"`
+
+	MIMEType string `json:"mimeType"`
+	Name     string `json:"name"`
+	Size     int    `json:"size"` // bytes
+	Title    string `json:"title"`
+	URI      string `json:"uri"`
 }
 
 // listResources answers with a page of the documents.
@@ -50,9 +53,10 @@ func (s *server) listResources(ctx context.Context, c *call) (any, error) {
 	resources := []listedResource{} // not null in JSON
 	for _, d := range page.Documents {
 		modified := d.Updated.UTC().Format(time.RFC3339)
+		address := c.urls.of(d.ID, "")
 		resources = append(resources, listedResource{
 			Annotations: map[string]string{"lastModified": modified},
-			Meta:        map[string]string{"url": c.urls.of(d.ID, "")},
+			Meta:        map[string]string{"url": address},
 			MIMEType:    mediaType(d.ID),
 			Name:        d.ID,
 			Size:        d.Bytes,
@@ -74,7 +78,7 @@ const templateList = `{"resourceTemplates":[{
 	"name":"document","title":"Document",
 	"description":"A Markdown document by its id, such as guide/install.md; completion/complete completes ids"}]}`
 
-// listTemplates answers with the only template. It fits the URI of every document.
+// listTemplates answers with the only template. It matches the URIs of all documents.
 func (s *server) listTemplates(_ context.Context, c *call) (any, error) {
 	if err := checkOnlyPage(c); err != nil {
 		return nil, err
@@ -87,40 +91,60 @@ func (s *server) readResource(ctx context.Context, c *call) (any, error) {
 	uri := paramsAs[resourceParams](c.message).URI
 	d, err := s.documentByURI(ctx, uri)
 	if errors.Is(err, errNotFound) {
-		// The modern era has no separate code for a missing resource.
-		code := codeInvalidParams
-		if !c.isModern() {
-			code = codeResourceNotFound
-		}
-		return nil, rpcError{
-			Code: code,
-			Message: "no such resource: resources/list lists them, " +
-				documentScheme + "guide/install.md is the form of their URIs",
-			Data: map[string]string{"uri": uri},
-		}
+		return nil, c.noSuchResource(uri)
 	}
 	if err != nil {
 		return nil, err
 	}
 
+	address := c.urls.of(d.id, "")
 	if len(d.text) >= minSharedBytes {
-		return sharedResource{uri, mediaType(d.id), d.text, c.urls.of(d.id, "")}, nil
+		return sharedResource{
+			uri:      uri,
+			mimeType: mediaType(d.id),
+			text:     d.text,
+			url:      address,
+		}, nil
 	}
 	contents := map[string]any{
 		"uri":      uri,
 		"mimeType": mediaType(d.id),
 		"text":     d.text,
-		"_meta":    map[string]string{"url": c.urls.of(d.id, "")},
+		"_meta":    map[string]string{"url": address},
 	}
 	return map[string]any{"contents": []any{contents}}, nil
 }
 
-// sharedResource is the result of resources/read for a large document.
-type sharedResource struct{ uri, mimeType, text, url string }
+// noSuchResource returns the error for a URI without a document, with the code of c's protocol version.
+func (c *call) noSuchResource(uri string) error {
+	// The modern era has no separate code for a missing resource.
+	code := codeInvalidParams
+	if !c.isModern() {
+		code = codeResourceNotFound
+	}
+	return rpcError{
+		Code: code,
+		Message: "no such resource: resources/list lists them, " +
+			documentScheme + "guide/install.md " +
+			"is the form of their URIs",
+		Data: map[string]string{"uri": uri},
+	}
+}
 
-// appendTo appends the result to buf, but for the text, and returns the text with its place.
+// sharedResource is the result of resources/read for a large document.
+type sharedResource struct {
+	uri      string
+	mimeType string
+	text     string
+	url      string // for readers
+}
+
+// appendTo appends the result to buf without the text. It returns the text, and the place in buf where it belongs.
 func (r sharedResource) appendTo(buf *bytes.Buffer) sharedText {
-	buf.WriteString(`{"contents":[{"_meta":{"url":` + mustJSON(r.url) + `},"mimeType":` + mustJSON(r.mimeType) + `,"text":`)
+	meta := `{"url":` + mustJSON(r.url) + `}`
+	buf.WriteString(`{"contents":[{"_meta":` + meta)
+	buf.WriteString(`,"mimeType":` + mustJSON(r.mimeType))
+	buf.WriteString(`,"text":`)
 	at := buf.Len()
 	buf.WriteString(`,"uri":` + mustJSON(r.uri) + `}]}`)
 	return sharedText{r.text, at}
@@ -156,6 +180,7 @@ func (s *server) complete(ctx context.Context, c *call) (any, error) {
 	params := paramsAs[completeParams](c.message)
 	values := []string{} // not null in JSON
 	hasMore := false
+
 	isTemplate := strings.HasPrefix(params.RefURI, documentScheme)
 	if isTemplate && params.Name == "id" {
 		page, err := s.list(ctx, params.Value, "", maxCompletions)
@@ -203,7 +228,11 @@ func (s *server) getPrompt(ctx context.Context, c *call) (any, error) {
 	if err := args.check("question"); err != nil {
 		return nil, rpcErrorf(codeInvalidParams, "%v", err)
 	}
-	found, err := s.search(ctx, query{text: question, limit: promptHits}, c.urls)
+	asked := query{
+		text:  question,
+		limit: promptHits,
+	}
+	found, err := s.search(ctx, asked, c.urls)
 	if err != nil {
 		return nil, err
 	}
@@ -222,9 +251,10 @@ func (s *server) getPrompt(ctx context.Context, c *call) (any, error) {
 func promptText(question string, hits []hit) []byte {
 	var text bytes.Buffer
 	text.WriteString("Answer this question from the documentation " +
-		"quoted below, and cite document, heading and line, with the link, of whatever " +
-		"you use. Say so if the quotes do not answer it; then search on " +
-		"with search_docs.\n\n")
+		"quoted below, and cite document, heading and line, " +
+		"with the link, of whatever you use. " +
+		"Say so if the quotes do not answer it; " +
+		"then search on with search_docs.\n\n")
 	text.WriteString("Question: " + question + "\n")
 	for _, h := range hits {
 		// A hit does not have the hash of its document. The hash of the passage is as hard to forge.

@@ -1,6 +1,6 @@
 package main
 
-// The table of the routes, and how a request passes one: the guard, the handler, and the response to an error.
+// The table of the routes, and the path of a request through one: the guard, the handler, and the response to an error.
 
 import (
 	"fmt"

@@ -1,7 +1,7 @@
 package main
 
-// Being signed in: a cookie that stands for a token, so that a browser can read. It opens GET and HEAD of what the token
-// opens, and nothing else. It holds a keyed hash of the time of the sign-in, so every replica can check it, and a new
+// Sign-in: a cookie that stands for a token, so that a browser can read. It allows GET and HEAD where the token does,
+// and nothing else. It holds a keyed hash of the time of the sign-in, so every replica can check it, and a new
 // token ends it.
 
 import (

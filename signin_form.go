@@ -49,7 +49,7 @@ func (s *server) handleSignOut(w http.ResponseWriter, r *http.Request) error {
 	return answerSigned(w, r, form)
 }
 
-// answerSigned leads browsers back to the page that they came from.
+// answerSigned redirects browsers to the page that they came from.
 func answerSigned(w http.ResponseWriter, r *http.Request, form url.Values) error {
 	w.Header()["Cache-Control"] = noStore
 	if !acceptsHTML(r) {
@@ -73,7 +73,7 @@ func parseForm(r *http.Request) (url.Values, error) {
 	return r.PostForm, nil
 }
 
-// tokenKind returns what a token opens, empty if it is none.
+// tokenKind returns what a token opens, or "" if it is not one of the server's tokens.
 func (s *server) tokenKind(token string) string {
 	isAdmin := sameToken(token, s.cfg.adminToken)
 	isAPI := sameToken(token, s.cfg.apiToken)
@@ -86,7 +86,7 @@ func (s *server) tokenKind(token string) string {
 	return ""
 }
 
-// answerPage answers a browser with an error as a page. One that says that a token is missing has a form for it.
+// answerPage answers a browser with an error as a page. If a token is missing, the page has a form for it.
 func (s *server) answerPage(w http.ResponseWriter, r *http.Request, err error) {
 	p := reportError(r.Context(), err)
 	p.setHeader(w.Header())

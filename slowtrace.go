@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// slowTraceInterval is the least time between two traces, because writing one takes CPU.
+	// slowTraceInterval is the minimum time between two traces, because writing one takes CPU time.
 	slowTraceInterval = time.Minute
 
 	maxSlowTraces     = 2

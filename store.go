@@ -63,12 +63,15 @@ type store interface {
 
 // storeStatus is what is known of a store.
 type storeStatus struct {
-	problem   string // why the store cannot answer; empty if it can
-	cause     string // of the problem
+	problem string // why the store cannot answer; empty if it can
+	cause   string // of the problem
+
 	documents int
 	chunks    int
-	cut       int           // documents that are indexed by their beginning
-	took      time.Duration // of the last answer; how long the running check has waited, if that is longer
+	cut       int // documents that are indexed by their beginning
+
+	// How long the last answer took, or how long the running check has waited, if that is longer.
+	took time.Duration
 }
 
 // documentInfo describes a document in a list, without its text.
@@ -79,7 +82,9 @@ type documentInfo struct {
 	Chunks  int       `json:"chunks"`
 	Indexed int       `json:"indexed_lines,omitempty"` // see metadata
 	Updated time.Time `json:"updated"`
-	URL     string    `json:"url"` // see addresses; not set by the store
+
+	// See addresses. The store does not set it.
+	URL string `json:"url"`
 }
 
 // hit is a document that matches a search, with its best chunk.
@@ -88,20 +93,25 @@ type hit struct {
 	Title    string  `json:"title"`
 	Heading  string  `json:"heading"` // see chunk
 	Line     int     `json:"line"`    // see chunk
-	URL      string  `json:"url"`     // see addresses; not set by the store
+	URL      string  `json:"url"`     // see documentInfo
 	Score    float64 `json:"score"`   // see fuse
 	Text     string  `json:"text"`
 
 	slug string // see chunk
 
-	Also []string `json:"also,omitempty"` // other documents with the same text, by length of the id
-	Why  *why     `json:"why,omitempty"`  // only if the query asks for it
+	// Other documents with the same text, by the length of the id.
+	Also []string `json:"also,omitempty"`
+
+	// Only if the query asks for it.
+	Why *why `json:"why,omitempty"`
 }
 
 // setTwins names h after the shortest of the ids that have its text, and lists the others.
 func (h *hit) setTwins(ids []string) {
 	slices.SortFunc(ids, func(a, b string) int {
-		return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
+		return cmp.Or(
+			cmp.Compare(len(a), len(b)),
+			strings.Compare(a, b))
 	})
 	if len(ids) < 2 {
 		return
@@ -115,16 +125,19 @@ const maxAlso = 20
 
 // why says how the score of a hit came about: it is the sum of lexical, vector and title.
 type why struct {
-	Words   []wordWeight `json:"words"`   // the words of the query that the passage contains
-	Lexical float64      `json:"lexical"` // the share of the lexical leg: see fuse
-	Vector  float64      `json:"vector"`  // the share of the vector leg
-	Title   float64      `json:"title"`   // titleBonus, if the query is the document's title
+	// The words of the query that the passage contains.
+	Words []wordWeight `json:"words"`
+	// The shares of the two legs: see fuse.
+	Lexical float64 `json:"lexical"`
+	Vector  float64 `json:"vector"`
+	// titleBonus, if the query is the document's title.
+	Title float64 `json:"title"`
 }
 
 // query is a search request.
 type query struct {
 	text    string
-	prefix  string // only documents whose id starts with it; "": all documents
+	prefix  string // of the ids of the documents to search; "": all
 	limit   int    // maximum number of documents
 	partial bool   // the last word may be incomplete
 	explain bool   // hits say why they are found
@@ -132,9 +145,13 @@ type query struct {
 
 // found is the result of a search.
 type found struct {
-	hits      []hit
-	degraded  bool   // the embedder failed, so the lexical leg alone ranked the hits
-	corrected string // the query that was searched for instead, because no document has one of its words
+	hits []hit
+
+	// The embedder failed, so the lexical leg alone ranked the hits.
+	degraded bool
+
+	// The query that was searched for instead, because no document has one of the words.
+	corrected string
 }
 
 // A search has two legs, lexical and vector. Each passes its best chunks, at most legSize, to the
@@ -143,7 +160,8 @@ const legSize = 100
 
 // watchers are the callbacks of a store's watch. The zero value is ready to use.
 type watchers struct {
-	callbacks sync.Map // keys: *func(ids []string), because functions are not comparable
+	// Its keys are of type *func(ids []string), because functions are not comparable.
+	callbacks sync.Map
 }
 
 func (w *watchers) watch(changed func(ids []string)) (stop func()) {
@@ -217,23 +235,34 @@ type precondition struct {
 // is no document. Its error has status 412.
 func (p precondition) check(etag string) error {
 	if len(p.match) > 0 && !matchesStrongly(p.match, etag) {
-		return userError{
-			http.StatusPreconditionFailed,
-			"the document is not the one named by If-Match: get it again for its current ETag",
-		}
+		return errNotMatched
 	}
 	if matchesWeakly(p.noneMatch, etag) {
-		return userError{
-			http.StatusPreconditionFailed,
-			"the document exists already: leave If-None-Match out to replace it",
-		}
+		return errExists
 	}
 	return nil
 }
 
+var (
+	errNotMatched = userError{
+		http.StatusPreconditionFailed,
+		"the document is not the one named by If-Match: " +
+			"get it again for its current ETag",
+	}
+	errExists = userError{
+		http.StatusPreconditionFailed,
+		"the document exists already: " +
+			"leave If-None-Match out to replace it",
+	}
+)
+
 // matchesStrongly compares as If-Match requires: a tag marked as weak never matches.
 func matchesStrongly(tags []string, etag string) bool {
-	return etag != "" && (slices.Contains(tags, "*") || slices.Contains(tags, etag))
+	if etag == "" {
+		return false
+	}
+	return slices.Contains(tags, "*") ||
+		slices.Contains(tags, etag)
 }
 
 // matchesWeakly compares as If-None-Match requires: a tag marked as weak matches too.

@@ -87,7 +87,7 @@ func noSuchURI(uri string) error {
 	}
 }
 
-// mark notes that the documents with these ids have changed, and wakes the stream.
+// mark records that the documents with these ids have changed, and wakes the stream.
 func (st *stream) mark(ids []string) {
 	st.mu.Lock()
 	defer st.mu.Unlock()

@@ -1,6 +1,6 @@
 package main
 
-// Which open streams want to know of which documents. A writer only notes the ids that it has changed. A moment later,
+// The subscriptions of open streams to documents. A writer only records the ids that it has changed. A moment later,
 // a timer finds the streams by an index, so that the cost of many subscriptions is not the writer's.
 
 import "net/netip"
@@ -8,7 +8,7 @@ import "net/netip"
 const (
 	maxSubscriptions = 1000 // URIs of one client
 
-	// maxPendingChanges is how many changed ids are noted. After more, any document may have changed.
+	// maxPendingChanges is how many changed ids are kept. Beyond it, any document counts as changed.
 	maxPendingChanges = 10_000
 )
 
@@ -18,7 +18,7 @@ type subscriptionIndex struct {
 	lists    map[*stream]bool            // streams that want list_changed
 	byClient map[netip.Prefix]int        // URIs of a client
 
-	pending    map[string]bool // changed ids that nobody was told of
+	pending    map[string]bool // changed ids without a notification yet
 	anyPending bool            // any document may have changed
 	isTelling  bool            // the timer runs
 }
@@ -62,7 +62,7 @@ func (x *subscriptionIndex) remove(st *stream, id string, n int) {
 	}
 }
 
-// told returns the ids to tell of: those with a subscription, if any document may have changed.
+// told returns the ids to notify of. If any document may have changed, these are all ids with a subscription.
 func (x *subscriptionIndex) told(ids map[string]bool, isAny bool) map[string]bool {
 	if !isAny {
 		return ids

@@ -1,6 +1,6 @@
 package main
 
-// Which vectors the entries of the embedded store miss, and how these are embedded: some at a time, so that the
+// The missing vectors of the embedded store's entries, and how they are computed: some at a time, so that the
 // texts and vectors of a large document are never in memory together.
 
 import (
