@@ -157,6 +157,8 @@ var varying = []rule{
 	{`kept: \w+`, "kept: CHANCE"},               // the sampling of traces
 	{`open /\S+: no such`, "open DIR: no such"}, // DOCS_DIR
 	{`(?m)^# (?:HELP|TYPE) .*\n`, ""},           // of /metrics
+	{`(?m)^.* folder_scan .*\n`, ""},            // the second one begins once the system tells of changes
+	{`in flight: \d+`, "in flight: COUNT"},
 }
 
 // ofAnotherServer are the parts that differ because RUNBOOK.md shows a server with more documents and traffic.

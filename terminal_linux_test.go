@@ -168,8 +168,9 @@ func TestTokenOfTheGreetingOpensTheAdminRoutes(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("exit: %v", err)
 	}
+	waitFor(t, "the last line", func() bool { return strings.HasSuffix(shown.String(), "  stopped\r\n") })
 	text := shown.String()
-	for _, want := range []string{"  settings  ADDR=" + addr + "\r\n", "DOC_DIR is not a setting: did you mean DOCS_DIR?", "  stopped\r\n"} {
+	for _, want := range []string{"  settings  ADDR=" + addr + "\r\n", "DOC_DIR is not a setting: did you mean DOCS_DIR?"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
