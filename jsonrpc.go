@@ -79,6 +79,8 @@ func newParams(method string) params {
 		return new(completeParams)
 	case "subscriptions/listen":
 		return new(listenParams)
+	case "logging/setLevel":
+		return new(levelParams)
 	case "notifications/cancelled":
 		return new(cancelledParams)
 	}
@@ -213,6 +215,17 @@ func (p *listenParams) read(f *objectMembers) {
 type subscriptions struct {
 	ResourcesListChanged  bool     `json:"resourcesListChanged,omitempty"`
 	ResourceSubscriptions []string `json:"resourceSubscriptions,omitempty"` // URIs
+}
+
+// levelParams name a level of log messages.
+type levelParams struct {
+	baseParams
+	Level string
+}
+
+func (p *levelParams) read(f *objectMembers) {
+	p.baseParams.read(f)
+	p.Level = f.text("level")
 }
 
 // cancelledParams name a request that the client has cancelled.
