@@ -114,7 +114,10 @@ func TestRequestsWithoutHostAreServed(t *testing.T) {
 	for request, want := range map[string]string{
 		"GET /livez HTTP/1.0\r\n\r\n":                       "200 OK",
 		"GET /readyz HTTP/1.0\r\n\r\n":                      "200 OK",
-		"OPTIONS / HTTP/1.0\r\n\r\n":                        "405 Method Not Allowed",
+		"OPTIONS / HTTP/1.0\r\n\r\n":                        "204 No Content",
+		"OPTIONS * HTTP/1.0\r\n\r\n":                        "200 OK",
+		"OPTIONS /livez HTTP/1.0\r\n\r\n":                   "204 No Content",
+		"OPTIONS /nope HTTP/1.0\r\n\r\n":                    "404 Not Found",
 		"GET /search?q=a HTTP/1.0\r\n\r\n":                  "200 OK",
 		"HEAD /livez HTTP/1.0\r\nHost: lb.internal\r\n\r\n": "200 OK",
 		"GET /search?q=a HTTP/1.0\r\nHost: evil\r\n\r\n":    "403 Forbidden",
