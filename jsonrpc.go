@@ -253,9 +253,9 @@ func parseMessage(text []byte) (*message, error) {
 	}
 
 	v := rawValue(bytes.Trim(text, " \t\r\n"))
-	if v[0] != '{' && v != "null" {
+	if v[0] != '{' {
 		return m, rpcErrorf(codeInvalidRequest,
-			"not a JSON-RPC message: it must not be of type %s", v.kind())
+			"not a JSON-RPC message: it must be an object, not %s", v.kind())
 	}
 	if err := m.readEnvelope(v); err != nil {
 		return m, err
@@ -269,8 +269,7 @@ func parseMessage(text []byte) (*message, error) {
 	}
 	problem := m.decoding.problem
 	if problem.name != "" {
-		return m, rpcErrorf(codeInvalidParams,
-			"%s must not be of type %s", problem.name, problem.kind)
+		return m, rpcErrorf(codeInvalidParams, "%v", problem)
 	}
 	return m, nil
 }
@@ -296,7 +295,7 @@ func (m *message) readEnvelope(v rawValue) error {
 	switch {
 	case problem.name != "":
 		return rpcErrorf(codeInvalidRequest,
-			"not a JSON-RPC message: %s must not be of type %s", problem.name, problem.kind)
+			"not a JSON-RPC message: %v", problem)
 	case version != "2.0":
 		return rpcErrorf(codeInvalidRequest,
 			`not a JSON-RPC message: it needs "jsonrpc":"2.0"`)
