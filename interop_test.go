@@ -395,3 +395,58 @@ func TestEveryAnswerIsKeptOutOfCaches(t *testing.T) {
 		}
 	}
 }
+
+// TestAcceptIsDecidedByTheMostSpecificRange asks what an Accept header allows, as in RFC 9110, section 12.5.1.
+func TestAcceptIsDecidedByTheMostSpecificRange(t *testing.T) {
+	for _, test := range []struct {
+		accept       []string
+		json, events bool
+	}{
+		{nil, true, true},
+		{[]string{"*/*"}, true, true},
+		{[]string{"application/*"}, true, false},
+		{[]string{"TEXT/*"}, false, true},
+		{[]string{"text/html"}, false, false},
+		{[]string{"application/json;q=0, */*"}, false, true},
+		{[]string{"*/*, Application/JSON ; Q=0.000"}, false, true},
+		{[]string{"application/*;q=0", "*/*;q=0.1"}, false, true},
+		{[]string{"application/*;q=0, application/json"}, true, false},
+		{[]string{"text/*;q=0, text/event-stream;q=0.5, */*"}, true, true},
+		{[]string{"text/event-stream;q=0, */*"}, true, false},
+		{[]string{"*/*;q=0"}, false, false},
+		{[]string{"application/json;q=0, application/json;charset=utf-8"}, true, false},
+		{[]string{"text/html, application/xhtml+xml, */*;q=0.8"}, true, true},
+		{[]string{"text/event-stream", "application/json"}, true, true},
+	} {
+		r := &http.Request{Header: http.Header{"Accept": test.accept}}
+		if got := accepts(r, "application/json"); got != test.json {
+			t.Errorf("%q allows JSON: %v", test.accept, got)
+		}
+		if got := accepts(r, "text/event-stream"); got != test.events {
+			t.Errorf("%q allows events: %v", test.accept, got)
+		}
+	}
+}
+
+// TestWrongTypesNameTheRightOne sends members of wrong types.
+func TestWrongTypesNameTheRightOne(t *testing.T) {
+	for message, want := range map[string]string{
+		`"x"`:                                  `it must be an object, not a string`,
+		`true`:                                 `it must be an object, not a boolean`,
+		`null`:                                 `it must be an object, not null`,
+		`{"jsonrpc":2,"id":1,"method":"ping"}`: `jsonrpc must be a string, not a number`,
+		`{"jsonrpc":"2.0","id":1,"method":{}}`: `method must be a string, not an object`,
+		`{"jsonrpc":"2.0","id":1,"method":"ping","params":"x"}`:                                                              `params must be an object, not a string`,
+		`{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":false}}`:                                                  `params._meta must be an object, not a boolean`,
+		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":["x"]}}`:                                             `params.name must be a string, not an array`,
+		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":"{}"}}`:                              `params.arguments must be an object, not a string`,
+		`{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":3}}`:                                          `params.level must be a string, not a number`,
+		`{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{"resourceSubscriptions":"x"}}}`:  `params.notifications.resourceSubscriptions must be an array of strings, not a string`,
+		`{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{"resourceSubscriptions":[1]}}}`:  `params.notifications.resourceSubscriptions[] must be a string, not a number`,
+		`{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{"resourcesListChanged":"yes"}}}`: `params.notifications.resourcesListChanged must be a boolean, not a string`,
+	} {
+		if _, err := parseMessage([]byte(message)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", message, err, want)
+		}
+	}
+}

@@ -315,7 +315,7 @@ func TestCutSectionGoesOnInTheSection(t *testing.T) {
 
 // TestSmallMaxCharsStayNearIt asks for less than an answer needs. A negative room once answered the whole document.
 func TestSmallMaxCharsStayNearIt(t *testing.T) {
-	text := "# S\n\n" + strings.Repeat("## Part\n\nword word word\n\n", 3000)
+	text := "# S\n\n" + strings.Repeat("## Part\n\nword word word\n\n", 600)
 	c := &mcpClient{testServer: newMCPServer(t, map[string]string{"s.md": text}, nil), version: modernVersion}
 	for maxChars := 1; maxChars < 2000; maxChars += 1 + maxChars/7 {
 		answer, result := c.call("get_document", map[string]any{"id": "s.md", "max_chars": maxChars})
