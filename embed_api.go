@@ -176,7 +176,7 @@ func isNaN(x float32) bool { return math.IsNaN(float64(x)) }
 type apiError struct {
 	status     int
 	message    string
-	retryAfter time.Duration // 0 or less if the API asks for no delay
+	retryAfter time.Duration // 0 if the API asks for no delay
 }
 
 // newAPIError returns the error for a response whose status is not 200.
@@ -228,22 +228,30 @@ func mayAcceptFewer(err error) bool {
 	return false
 }
 
-// parseRetryAfter returns the delay that a response asks for, 0 or less if it asks for none. It reads OpenAI's
-// Retry-After-Ms, else Retry-After in seconds or as a date (RFC 9110, section 10.2.3).
+// parseRetryAfter returns the delay that a response asks for, at most maxRetryAfter. It is 0 if the response asks for none.
+// It reads OpenAI's Retry-After-Ms, else Retry-After in seconds or as a date (RFC 9110, section 10.2.3).
 func parseRetryAfter(h http.Header) time.Duration {
 	if ms, ok := parseFloat(h.Get("Retry-After-Ms")); ok {
-		return time.Duration(ms * float64(time.Millisecond))
+		return boundedWait(ms / 1000)
 	}
 
 	value := h.Get("Retry-After")
 	if seconds, ok := parseFloat(value); ok {
-		return time.Duration(seconds * float64(time.Second))
+		return boundedWait(seconds)
 	}
 	date, err := http.ParseTime(value)
 	if err != nil {
 		return 0
 	}
-	return time.Until(date)
+	return boundedWait(time.Until(date).Seconds())
+}
+
+// boundedWait bounds a delay before it becomes a Duration, which has no infinity.
+func boundedWait(seconds float64) time.Duration {
+	if !(seconds > 0) { // or NaN
+		return 0
+	}
+	return time.Duration(min(seconds, maxRetryAfter.Seconds()) * float64(time.Second))
 }
 
 func parseFloat(s string) (x float64, ok bool) {
