@@ -94,9 +94,10 @@ func (e *remoteEmbedder) call(ctx context.Context, inputs []string) ([][]float32
 
 // refuseRedirect is an http.Client.CheckRedirect. A redirect would send texts to a place that nobody has configured.
 func refuseRedirect(r *http.Request, _ []*http.Request) error {
+	place := url.URL{Scheme: r.URL.Scheme, Host: r.URL.Host, Path: r.URL.Path} // the rest may contain a key
 	return apiError{
 		status:  r.Response.StatusCode,
-		message: "the API redirects to " + r.URL.Redacted() + ": set EMBEDDING_URL to the address that it should have",
+		message: "the API redirects to " + place.String() + ": set EMBEDDING_URL to the address that it should have",
 	}
 }
 
@@ -185,7 +186,7 @@ func newAPIError(response *http.Response) apiError {
 	body, _ := io.ReadAll(limited) // a part of the body will do
 	return apiError{
 		status:     response.StatusCode,
-		message:    strings.TrimSpace(string(body)),
+		message:    displayable(strings.TrimSpace(string(body)), maxErrorBytes),
 		retryAfter: parseRetryAfter(response.Header),
 	}
 }
