@@ -207,9 +207,8 @@ func (c *chunker) add(added chunk) {
 // addBlock adds a block to the current section. A list or quote that fits into a chunk is not cut, a longer
 // one is cut between its items.
 func (c *chunker) addBlock(b *block) {
-	isLong := int(b.end-b.start) > maxChunkRunes
 	switch {
-	case b.kind.isContainer() && isLong:
+	case b.kind.isContainer() && isLong(c.text[b.start:b.end]):
 		for _, child := range b.children {
 			c.addBlock(child)
 		}
@@ -223,6 +222,11 @@ func (c *chunker) addBlock(b *block) {
 			isWhole: b.kind.isContainer(),
 		})
 	}
+}
+
+// isLong reports whether a text does not fit into a chunk.
+func isLong(text string) bool {
+	return len(text) > maxChunkRunes*utf8.UTFMax || utf8.RuneCountInString(text) > maxChunkRunes
 }
 
 // addPiece adds a piece to the current chunk, or begins another one. A piece that has no room is cut.

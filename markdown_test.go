@@ -45,6 +45,8 @@ func TestChunkMarkdown(t *testing.T) {
 		{"MDX", "import A from 'a'\nexport const b = {\n  c: 1\n}\n\n# T\n\n<Tabs>\n<Tab label={x => 1}>\n\nWords <A b={{c: 1}}/>here.\n\n</Tab>\n</Tabs>\n", "T",
 			[]chunk{{"", "t", 11, "Words here."}}},
 		{"template tags", "# T\n\n{{% include \"a\" %}}\n\n{% include b %}\n\n{{< note >}}\nx\n{{< /note >}}\n", "T", []chunk{{"", "t", 8, "x"}}},
+		{"code in template tags", "{% highlight html %}\n<a>{% b %}</a>\n\n{{ c }}\n{% endhighlight %}\n\n{% raw %}\n```\n{% d %}\n```\n{% endraw %}\n\n{% highlight sh %}ls{% endhighlight %}\n", "a",
+			[]chunk{{"", "", 2, "<a>{% b %}</a>\n\n{{ c }}\n\n```\n{% d %}\n```\n\nls"}}},
 		{"tags in code stay", "a `<b>` <c-d e> <file>\n\n```\n<d> {% e %}\n```\n\n    <f>\n", "a", []chunk{{"", "", 1, "a `<b>`  <file>\n\n```\n<d> {% e %}\n```\n\n    <f>"}}},
 		{"link definitions", "# T\n\n[a]: b\n[c]: d 'e'\n\n## A\n\nx [a]\n\n[f]: g\n", "T", []chunk{{"A", "a", 8, "x [a]"}}},
 		{"only markup", "# T\n\n<div>\n</div>\n\n---\n\n<!-- x -->\n\n:::\n\n[a]: b\n", "T", []chunk{{"", "t", 1, "T"}}},
@@ -119,6 +121,17 @@ func TestPartsCanBeReadAlone(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestShortItemsAreNotCut has an item that is long in bytes.
+func TestShortItemsAreNotCut(t *testing.T) {
+	item := "- " + strings.Repeat("слово ", 80) + "\n\n  " + strings.Repeat("слово ", 80) + "\n\n"
+	_, chunks := parseMarkdown("a.md", "# T\n\n"+strings.Repeat(item, 4))
+	for _, c := range chunks {
+		if c.text != strings.TrimSpace(item) {
+			t.Errorf("%d chunks, one is %q", len(chunks), c.text)
+		}
 	}
 }
 

@@ -233,6 +233,9 @@ func blockLines(b *block, text string) []sourceLine {
 		if b.info == "comment" {
 			return nil
 		}
+		if inner := templateLines(b, text); len(inner) > 0 {
+			return splitLines(text[inner[0].start:inner[len(inner)-1].end], int(b.line)+1)
+		}
 	case blockHTML:
 		if b.isHidden(source) {
 			return nil
