@@ -19,6 +19,9 @@ import (
 func (s *server) handleRead(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
 	w.Header().Add("Vary", "Accept")
+	if r.URL.Query().Has("list") && acceptsHTML(r) {
+		return s.handleFolder(w, r, id)
+	}
 	d, err := s.lookUp(r.Context(), id)
 	if d != nil && !acceptsHTML(r) {
 		r.SetPathValue("id", d.id)
@@ -31,7 +34,7 @@ func (s *server) handleRead(w http.ResponseWriter, r *http.Request) error {
 		return s.writeDocument(w, r, d)
 	}
 
-	tree, err := s.documentTree(r.Context())
+	tree, err := s.tree.get(r.Context(), s.store)
 	if err != nil {
 		return err
 	}
@@ -73,18 +76,9 @@ func redirectTo(w http.ResponseWriter, address, query string) error {
 	return nil
 }
 
-// documentTree returns the tree of all documents.
-func (s *server) documentTree(ctx context.Context) (*documentTree, error) {
-	documents, err := s.store.list(ctx, "", "", maxTreeDocuments)
-	if err != nil {
-		return nil, err
-	}
-	return newDocumentTree(documents), nil
-}
-
 // writeDocument answers with the page of a document.
 func (s *server) writeDocument(w http.ResponseWriter, r *http.Request, d *document) error {
-	tree, err := s.documentTree(r.Context())
+	tree, err := s.tree.get(r.Context(), s.store)
 	if err != nil {
 		return err
 	}
@@ -212,7 +206,7 @@ func linkTo(node *treeNode, root string) *pageLink {
 
 func treeHTML(tree *documentTree, current, root string) template.HTML {
 	m := new(markup)
-	tree.write(m, current, root)
+	treeWriter{m, tree, current, root}.write()
 	return template.HTML(m.out.String()) //nolint:gosec // markup has escaped it
 }
 
@@ -226,31 +220,47 @@ func (s *server) rootPrefix(id string) string {
 	return ""
 }
 
-// writeFolder answers with the list of what is in a folder that has no page.
-func (s *server) writeFolder(w http.ResponseWriter, r *http.Request, tree *documentTree, name string, folder *treeNode) error {
-	if name == "" {
-		return redirectTo(w, siteRoot(r), "")
+// handleFolder answers GET /read/{folder}?list: the list of a folder, even if it has a page.
+func (s *server) handleFolder(w http.ResponseWriter, r *http.Request, name string) error {
+	tree, err := s.tree.get(r.Context(), s.store)
+	if err != nil {
+		return err
 	}
+	name = strings.Trim(name, "/")
+	folder := tree.find(name)
+	if folder == nil {
+		return s.writeMissing(w, r, tree, name)
+	}
+	return s.writeFolder(w, r, tree, name, folder)
+}
+
+// writeFolder answers with the list of what is in a folder. The root has no name.
+func (s *server) writeFolder(w http.ResponseWriter, r *http.Request, tree *documentTree, name string, folder *treeNode) error {
 	root := siteRoot(r)
+	inside := ""
+	if name != "" {
+		inside = name + "/"
+	}
 	m := new(markup)
+	list := treeWriter{m, tree, "", root}
 	m.begin("ul", "class", "folder-list")
 	for _, child := range folder.children {
 		m.begin("li")
 		if child.isFolder {
-			m.element("a", child.title+"/", "href", root+"read/"+escapePath(name+"/"+child.name)+"/")
+			m.element("a", child.title+"/", "href", root+"read/"+escapePath(inside+child.name)+"/")
 		} else {
-			writeTreeLink(m, child, "", root)
+			list.link(child)
 		}
 		m.end()
 	}
 	m.end()
 
-	data := s.newPageData(r, folder.title)
+	data := s.newPageData(r, cmp.Or(folder.title, "Documents"))
 	data.Read = &readPage{
-		ID:     name + "/",
+		ID:     inside,
 		Crumbs: crumbsOf(name, root),
 		Body:   template.HTML(m.out.String()), //nolint:gosec // markup has escaped it
-		Tree:   treeHTML(tree, name+"/", root),
+		Tree:   treeHTML(tree, inside, root),
 	}
 	return writePage(w, r, http.StatusOK, data)
 }

@@ -31,9 +31,34 @@ function completeReadPage(article) {
   }
   for (const anchor of article.querySelectorAll('.anchor')) anchor.addEventListener('click', () => copy(anchor.href, anchor));
   const current = document.querySelector('.tree [aria-current]'), tree = $('tree');
-  if (current && tree.scrollHeight > tree.clientHeight) tree.scrollTop = current.offsetTop - tree.clientHeight / 3;
+  if (current && tree && tree.scrollHeight > tree.clientHeight) tree.scrollTop = current.offsetTop - tree.clientHeight / 3;
   followContents(article);
   keepPlace(article);
+  tree?.addEventListener('click', event => {
+    const link = event.target.closest('a.folder');
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+    event.preventDefault();
+    openFolder(link);
+  });
+}
+
+// openFolder shows what is in a folder of a large tree, of which the page has the link alone: the folder's own page has the rest.
+async function openFolder(link) {
+  const request = new XMLHttpRequest();
+  request.open('GET', link.href);
+  request.responseType = 'document';
+  request.setRequestHeader('Accept', 'text/html');
+  request.onloadend = () => {
+    const folder = [...request.response?.querySelectorAll('.tree details[open]') ?? []].at(-1);
+    if (request.status !== 200 || !folder) return location.assign(link.href);
+    for (const a of folder.querySelectorAll('a')) {
+      a.href = a.href; // in that page, relative to its address
+      a.removeAttribute('aria-current');
+    }
+    link.replaceWith(folder);
+    folder.querySelector('summary').focus();
+  };
+  request.send();
 }
 
 // keepPlace returns to the block that was at the top before a reload. The browser keeps only the distance from the beginning of the
