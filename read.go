@@ -10,6 +10,7 @@ import (
 	"html/template"
 	"net/http"
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -171,18 +172,75 @@ func contentsOf(found []heading) []contentsEntry {
 	return entries
 }
 
-// description returns the beginning of a document for previews of links to it.
+// maxDescriptionRunes is the length of a description: previews of links cut longer ones.
+const maxDescriptionRunes = 200
+
+// description returns what previews of links say of a document: the description in its front matter, or its first prose.
 func description(d *document) string {
-	const maxRunes = 200
-	if first, _, _ := strings.Cut(d.keywords, "\n"); utf8.RuneCountInString(first) > 40 {
-		return firstRunes(first, maxRunes)
+	first, _, _ := strings.Cut(d.keywords, "\n")
+	if strings.Count(first, " ") >= 2 { // else it may be a tag
+		return shorten(oneLine(first), maxDescriptionRunes)
 	}
-	for _, c := range d.chunks {
-		if words := plainWords(oneLine(firstBytes(c.text, 2000))); words != "" && words != d.title {
-			return firstRunes(words, maxRunes)
+
+	const maxBytes = 16 << 10 // of which prose is looked for
+	_, start := frontMatter(d.text)
+	text := firstBytes(d.text, start+maxBytes)
+	if mediaType(d.id) == "text/plain" {
+		return shorten(oneLine(text), maxDescriptionRunes)
+	}
+	words := prose(parseBlocks(text, start), text, d.title)
+	return shorten(strings.Join(words, " "), maxDescriptionRunes)
+}
+
+// prose returns the paragraphs of b before the first heading that follows one, without their markup. It looks into lists, quotes and
+// callouts if there are none beside them. Code, tables, HTML and pictures are no prose.
+func prose(b *block, text, title string) []string {
+	var found []string
+	for _, child := range b.children {
+		if child.kind == blockHeading && found != nil {
+			break
+		}
+		if child.kind != blockParagraph {
+			continue
+		}
+		content := child.content(text)
+		first, rest, _ := strings.Cut(content, "\n")
+		if b.kind == blockQuote && alertHead.MatchString(first) {
+			content = rest
+		}
+		content = pictures.ReplaceAllString(content, "")
+		words := oneLine(plainText(content))
+		if words != "" && words != title {
+			found = append(found, words)
 		}
 	}
-	return ""
+	if found != nil {
+		return found
+	}
+
+	for _, child := range b.children {
+		inside := prose(child, text, title)
+		if inside != nil {
+			return inside
+		}
+	}
+	return nil
+}
+
+// pictures are images, alone or as the text of a link.
+var pictures = regexp.MustCompile(`\[!\[[^\]]*\](\([^)]*\)|\[[^\]]*\])?\](\([^)]*\)|\[[^\]]*\])|!\[[^\]]*\](\([^)]*\)|\[[^\]]*\])`)
+
+// shorten returns the words of s that fit into maxRunes, with an ellipsis if some do not.
+func shorten(s string, maxRunes int) string {
+	if utf8.RuneCountInString(s) <= maxRunes {
+		return s
+	}
+	cut := firstRunes(s, maxRunes-1)
+	end := strings.LastIndexByte(cut, ' ')
+	if end > len(cut)/2 { // in scripts without spaces there is none
+		cut = cut[:end]
+	}
+	return strings.TrimRight(cut, " ,.;:–—-") + "…"
 }
 
 // crumbsOf returns the folders above a document or folder, from the top.
