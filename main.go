@@ -1,6 +1,6 @@
 // Vitrine is a documentation search server for agents and people. It shows how each request was answered.
 //
-//	vitrine            start the server
+//	vitrine            start the server; also vitrine serve
 //	vitrine FOLDER     the same, with DOCS_DIR=FOLDER
 //	vitrine help       print this manual; also -h
 //	vitrine version    print the version; also -v
