@@ -241,7 +241,7 @@ func (s *server) drain(ctx context.Context, servers []*http.Server) error {
 // reindex computes the vectors in the database again, with the embedder that the settings name.
 func (s *server) reindex(ctx context.Context) error {
 	if s.cfg.databaseURL == "" {
-		return fmt.Errorf("-reindex is for a database, the embedded store embeds at each start: set DATABASE_URL; %w", errUsage)
+		return fmt.Errorf("reindex is for a database, and the store in memory embeds at each start: set DATABASE_URL; %w", errUsage)
 	}
 	s.embedder = newEmbedder(s.cfg)
 	if err := s.checkEmbedder(ctx); err != nil {
