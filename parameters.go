@@ -125,7 +125,7 @@ func parseCursor(cursor string) (id string, err error) {
 	if err != nil || id != "" && checkID(id) != nil {
 		return "", userError{
 			http.StatusBadRequest,
-			"bad cursor: use the next_cursor of the page before, or none to start",
+			"bad cursor: send the one of the page before as it is, or none for the first page",
 		}
 	}
 	return id, nil

@@ -120,14 +120,38 @@ func isEndpoint(pattern string) bool {
 	return slices.Contains([]string{"POST /mcp", "GET /mcp", "GET /sse"}, pattern)
 }
 
-// unmatched answers a request that no route of a listener matches. The status is 204 for a CORS preflight, which the guard has let
-// through. Otherwise it is 405 if the path has a route for another method, and 404 if it has none.
+// unmatched answers a request that no route of a listener matches. The status is 204 for OPTIONS, which CORS preflights and
+// the health checks of load balancers send; the guard has let a preflight through. Otherwise it is 405 if the path has a
+// route for another method, and 404 if it has none.
 func (s *server) unmatched(mux *http.ServeMux, serves string, w http.ResponseWriter, r *http.Request) error {
-	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+	isOptions := r.Method == http.MethodOptions
+	isPreflight := isOptions && r.Header.Get("Access-Control-Request-Method") != ""
+	allowed := allowedMethods(mux, r)
+	switch {
+	case isOptions && allowed != nil:
+		w.Header().Set("Allow", strings.Join(allowed, ", ")+", OPTIONS")
 		w.WriteHeader(http.StatusNoContent)
 		return nil
+	case isPreflight:
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	case allowed == nil && isOAuth(r.URL.Path):
+		writeJSON(w, http.StatusNotFound, noOAuth)
+		return nil
+	case allowed == nil:
+		return userError{http.StatusNotFound, s.whyNotFound(r.URL.Path, serves)}
 	}
 
+	list := strings.Join(allowed, ", ")
+	return headerError{
+		userError: userErrorf(http.StatusMethodNotAllowed, "method not allowed here: use %s", list),
+		header:    "Allow",
+		value:     list,
+	}
+}
+
+// allowedMethods returns the methods for which the path of r has a route.
+func allowedMethods(mux *http.ServeMux, r *http.Request) []string {
 	var allowed []string
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE"} {
 		other := http.Request{Method: method, Host: r.Host, URL: r.URL}
@@ -138,20 +162,7 @@ func (s *server) unmatched(mux *http.ServeMux, serves string, w http.ResponseWri
 			allowed = append(allowed, method)
 		}
 	}
-	if allowed == nil && isOAuth(r.URL.Path) {
-		writeJSON(w, http.StatusNotFound, noOAuth)
-		return nil
-	}
-	if allowed == nil {
-		return userError{http.StatusNotFound, s.whyNotFound(r.URL.Path, serves)}
-	}
-
-	list := strings.Join(allowed, ", ")
-	return headerError{
-		userError: userErrorf(http.StatusMethodNotAllowed, "method not allowed here: use %s", list),
-		header:    "Allow",
-		value:     list,
-	}
+	return allowed
 }
 
 // whyNotFound says why a listener has no route for path: profiling is off, or the other listener has it.
