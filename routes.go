@@ -53,13 +53,13 @@ func (s *server) routes(serves string) []route {
 			// curl :8080/llms.txt
 			{"GET /llms.txt", api, small, short, s.handleLLMs},
 			// curl --data-binary @docs.ndjson :8080/documents
-			{"POST /documents", admin, noLimit, long, s.handleBulk},
+			{"POST /documents", admin, noLimit, long, only(s.handleBulk)},
 			// curl :8080/documents/README.md
-			{"GET /documents/{id...}", api, small, short, s.handleGet},
+			{"GET /documents/{id...}", api, small, short, only(s.handleGet)},
 			// curl -T install.md :8080/documents/guide/install.md
-			{"PUT /documents/{id...}", admin, document, short, s.handlePut},
+			{"PUT /documents/{id...}", admin, document, short, only(s.handlePut)},
 			// curl -X DELETE :8080/documents/guide/install.md
-			{"DELETE /documents/{id...}", admin, small, short, s.handleDelete},
+			{"DELETE /documents/{id...}", admin, small, short, only(s.handleDelete)},
 		}...)
 	}
 
@@ -68,17 +68,18 @@ func (s *server) routes(serves string) []route {
 			// curl :8080/metrics
 			{"GET /metrics", open, small, scrape, s.handleMetrics},
 			// curl -u :$ADMIN_TOKEN :8080/debug/requests, and the waterfalls of a correlation or trace id
-			{"GET /debug/requests", admin, small, short, s.handleRequests},
-			{"GET /debug/requests/{id}", admin, small, short, s.handleRequest},
+			{"GET /debug/requests", admin, small, short, only(s.handleRequests, "format")},
+			{"GET /debug/requests/{id}", admin, small, short, only(s.handleRequest, "format")},
 			// curl -u :$ADMIN_TOKEN :8080/debug/gaps
-			{"GET /debug/gaps", admin, small, short, s.handleGaps},
+			{"GET /debug/gaps", admin, small, short, only(s.handleGaps, "format")},
 			// curl -u :$ADMIN_TOKEN -X PUT -d debug ':8080/debug/loglevel?for=10m'
-			{"GET /debug/loglevel", admin, small, short, s.handleLogLevel},
-			{"PUT /debug/loglevel", admin, small, short, s.handleSetLogLevel},
+			{"GET /debug/loglevel", admin, small, short, only(s.handleLogLevel)},
+			{"PUT /debug/loglevel", admin, small, short, only(s.handleSetLogLevel, "for")},
 		}...)
 
 		// go tool pprof http://x:$ADMIN_TOKEN@localhost:8080/debug/pprof/profile
 		for path, handler := range s.profile.handlers() {
+			handler = only(handler, "seconds", "debug", "gc") // those of net/http/pprof
 			routes = append(routes, route{"GET " + path, profiling, noLimit, short, handler})
 		}
 	}
