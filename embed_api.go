@@ -247,6 +247,9 @@ func parseRetryAfter(h http.Header) time.Duration {
 	return boundedWait(time.Until(date).Seconds())
 }
 
+// maxRetryAfter bounds the wait that the API may ask for.
+const maxRetryAfter = time.Minute
+
 // boundedWait bounds a delay before it becomes a Duration, which has no infinity.
 func boundedWait(seconds float64) time.Duration {
 	if !(seconds > 0) { // or NaN

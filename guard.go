@@ -161,7 +161,13 @@ func (s *server) limit(r *http.Request) error {
 
 // authorize checks the token. The wrong tokens of a client share one budget over all routes. A client that has used it
 // up gets 429 instead of 401. The right token always passes: who guesses must not lock out the others behind an address.
+//
+// A forged cookie counts as a failed token, because the cookie of each guess can be sent to any route. It is not refused:
+// after a change of the token, browsers send the cookies of the old one, and must get the form.
 func (s *server) authorize(r *http.Request, needed access) error {
+	if s.hasForgedCookie(r) {
+		_ = s.countFailure(r)
+	}
 	err := s.checkToken(r, needed)
 	isGuess := errors.Is(err, errWrongToken) && requestToken(r) != ""
 	if !isGuess {

@@ -82,19 +82,21 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 
 	var err error
 	s.observe.traces, err = newTraceExport(context.Background(), cfg, log)
+	if err == nil && cfg.profiling {
+		err = s.startProfiler()
+	}
 	if err != nil {
 		return nil, err
 	}
-
-	if !cfg.profiling {
-		return s, nil
-	}
-	s.profile, err = newProfiler(log, proxies.name)
-	if err != nil {
-		return nil, err
-	}
-	s.observe.onSlow = s.profile.slow.keep
 	return s, nil
+}
+
+func (s *server) startProfiler() (err error) {
+	s.profile, err = newProfiler(s.log, s.proxies.name)
+	if err == nil {
+		s.observe.onSlow = s.profile.slow.keep
+	}
+	return err
 }
 
 // expectRoutes creates the series of the routes whose answers are no streams.
