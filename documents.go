@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -25,7 +26,7 @@ var errReadOnly = userError{
 }
 
 // document is a Markdown text and what is derived from it. Stores share documents between
-// requests, so nothing changes one after newDocument has returned it.
+// requests, so nothing but the outline changes after newDocument has returned it.
 type document struct {
 	id string
 	metadata
@@ -33,6 +34,22 @@ type document struct {
 	etag    string // see entityTag
 	updated time.Time
 	chunks  []chunk
+	outline documentOutline
+}
+
+// documentOutline has the headings of a document that begin sections. Only readers of single sections and of long documents need
+// them, so they are found when they are first asked for.
+type documentOutline struct {
+	once     sync.Once
+	headings []heading
+}
+
+// sectionHeadings returns the headings of d that begin sections, in their order.
+func (d *document) sectionHeadings() []heading {
+	d.outline.once.Do(func() {
+		d.outline.headings = sectionHeadings(d.text)
+	})
+	return d.outline.headings
 }
 
 // newDocument checks id and text and parses the text. An error is a userError with status 400 or 413.

@@ -22,6 +22,22 @@ type heading struct {
 	line  int
 }
 
+// sectionHeadings returns the headings of a document that begin sections, in their order.
+func sectionHeadings(text string) []heading {
+	text = beginning(text, maxDocumentLines)
+	_, start := frontMatter(text)
+	root := parseBlocks(text, min(start, len(text)))
+	found := headings(root, text)
+
+	var list []heading
+	for _, b := range root.children {
+		if h, isHeading := found[b]; isHeading {
+			list = append(list, h)
+		}
+	}
+	return list
+}
+
 // headings returns the headings that have words, by their block. Those within lists and quotes are among
 // them, because they count for the slugs of the others. Of very many it finds the first maxDocumentHeadings.
 func headings(root *block, text string) map[*block]heading {

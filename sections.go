@@ -29,25 +29,18 @@ type section struct {
 
 // sectionsOf returns the sections of d in their order.
 func sectionsOf(d *document) []section {
-	text := beginning(d.text, maxDocumentLines)
-	_, start := frontMatter(text)
-	root := parseBlocks(text, min(start, len(text)))
-	found := headings(root, text)
-
-	var sections []section
+	list := d.sectionHeadings()
+	sections := make([]section, 0, len(list))
 	c := chunker{title: d.title}
-	for _, b := range root.children {
-		h, isHeading := found[b]
-		if !isHeading {
-			continue
-		}
+	lines := countLines(d.text)
+	for _, h := range list {
 		c.enter(h)
 		sections = append(sections, section{
 			heading: cmp.Or(c.current.heading, d.title),
 			slug:    h.slug,
 			level:   h.level,
 			line:    h.line,
-			end:     countLines(d.text),
+			end:     lines,
 		})
 	}
 	endSections(sections)

@@ -8,11 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net/http"
 	"slices"
 	"strings"
-	"unicode/utf8"
 )
 
 // Limits of the arguments of search_docs and list_documents. The schemas name them.
@@ -27,16 +25,8 @@ const (
 // maxFromLine is more than the lines of the largest document.
 const maxFromLine = maxDocumentBytes + 1
 
-const (
-	// maxSearchChars bounds the JSON that search_docs and list_documents answer.
-	maxSearchChars = 8000
-
-	// minPassageChars is the least room for a hit's text. With less, the hit is left out.
-	minPassageChars = 40
-
-	// maxToolURLBytes is the length from which on a hit's URL leaves out its fragment.
-	maxToolURLBytes = 500
-)
+// maxSearchChars bounds the JSON that search_docs and list_documents answer.
+const maxSearchChars = 8000
 
 // tool is a tool in the form of tools/list. Its schemas are JSON Schema. A tool without an output schema answers plain
 // text.
@@ -280,58 +270,6 @@ func (s *server) nothingFound(ctx context.Context, q query) (string, error) {
 	}
 	return fmt.Sprintf("nothing found below the prefix: %d outside %s: %s; search again without prefix, or with another",
 		len(hits), displayable(prefix, maxTitleBytes), list), nil
-}
-
-// fitHits returns the hits that fit into room characters of JSON, with their texts cut. Each text gets an equal share of
-// the room that the others leave.
-func fitHits(hits []hit, room int) []hit {
-	fitted := []hit{} // not null in JSON
-	var texts []string
-	for _, h := range hits {
-		texts = append(texts, h.Text)
-		h = withoutText(h)
-		frame := jsonChars(h) + len(",")
-		if room-frame < (len(fitted)+1)*minPassageChars {
-			break
-		}
-		room -= frame
-		fitted = append(fitted, h)
-	}
-
-	for i := range fitted {
-		share := room / (len(fitted) - i)
-		fitted[i].Text = fit(texts[i], share)
-		room -= jsonChars(fitted[i].Text) - len(`""`)
-	}
-	return fitted
-}
-
-// withoutText returns a hit without its text, and with the rest of it cut to what a model needs.
-func withoutText(h hit) hit {
-	h.Text = ""
-	h.Title = truncate(h.Title, maxTitleBytes)
-	h.Heading = truncate(h.Heading, maxTitleBytes)
-	h.Score = math.Round(h.Score*1e4) / 1e4
-	if len(h.URL) > maxToolURLBytes {
-		h.URL, _, _ = strings.Cut(h.URL, "#") // it still opens the document
-	}
-	return h
-}
-
-// fit cuts text until it takes at most room characters in JSON.
-func fit(text string, room int) string {
-	fitted := text
-	length := len(text)
-	for jsonChars(fitted) > room {
-		length = length * 9 / 10
-		fitted = truncate(text, length) + "…"
-	}
-	return fitted
-}
-
-// jsonChars returns an upper bound of the characters that v takes in JSON: mustJSON escapes more than encodeJSON.
-func jsonChars(v any) int {
-	return utf8.RuneCountInString(mustJSON(v))
 }
 
 // listedDocuments is the answer of list_documents.

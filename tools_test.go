@@ -177,7 +177,7 @@ Intro.
 
 ## Install
 
-It is installed, Docker or not.
+Install it, in Docker or not.
 
 ### Docker
 
@@ -289,7 +289,7 @@ func TestUnknownHeadingIsAnsweredWithThoseThatThereAre(t *testing.T) {
 
 // TestCutSectionGoesOnInTheSection reads a section in parts and expects its text and no other.
 func TestCutSectionGoesOnInTheSection(t *testing.T) {
-	section := "## Long \"one\"\n\n" + strings.Repeat("these are five words too\n", 300)
+	section := "## Long \"one\"\n\n" + strings.Repeat("some words of this section\n", 300)
 	c := &mcpClient{
 		testServer: newMCPServer(t, map[string]string{"l.md": "# L\n\n" + section + "\n## Next\n\nOther.\n"}, nil),
 		version:    modernVersion,
@@ -315,7 +315,7 @@ func TestCutSectionGoesOnInTheSection(t *testing.T) {
 
 // TestSmallMaxCharsStayNearIt asks for less than an answer needs. A negative room once answered the whole document.
 func TestSmallMaxCharsStayNearIt(t *testing.T) {
-	text := "# S\n\n" + strings.Repeat("## Part\n\na few of words\n\n", 600)
+	text := "# S\n\n" + strings.Repeat("## Part\n\nsome words here\n\n", 600)
 	c := &mcpClient{testServer: newMCPServer(t, map[string]string{"s.md": text}, nil), version: modernVersion}
 	for maxChars := 1; maxChars < 2000; maxChars += 1 + maxChars/7 {
 		answer, result := c.call("get_document", map[string]any{"id": "s.md", "max_chars": maxChars})
