@@ -86,7 +86,8 @@ func lexicalVector(p passage, seen vocabulary) []weightedTerm {
 
 // eachWord calls add with each word that counts in p, and how many times it counts.
 func (p passage) eachWord(add func(w word, times int)) {
-	for w := range words(p.title + "\n" + p.heading) {
+	heading := strings.TrimSuffix(p.heading, p.text) // a section without text has its heading as its text
+	for w := range words(p.title + "\n" + heading) {
 		add(w, headingBoost)
 	}
 	for w := range words(p.tags) {
