@@ -54,8 +54,8 @@ const (
 	chunkCost    = 3 // more, if it is the first of its chunk: it has a posting there, and is embedded
 	documentCost = 8 // more, if it is the first of the document: it is stemmed, and counted in the vocabulary
 
-	// maxWordCost is what the words of a document may cost. 8 MiB of prose cost less, and so do 2 MB of Chinese.
-	maxWordCost = 6_000_000
+	// maxWordCost is what the words of a document may cost. 4 MiB of prose cost less, and so does 1 MB of Chinese.
+	maxWordCost = 4_500_000
 
 	// minCostlyBytes is the length of the shortest text that can cost more: one in a script without spaces, whose
 	// characters of three bytes each are new, alone and with their neighbour.

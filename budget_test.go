@@ -173,8 +173,8 @@ func TestWordsOfADocumentAreBounded(t *testing.T) {
 func TestHandbooksAreIndexedWhole(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{
-		"8 MiB of prose":    proseText(maxDocumentBytes),
-		"2 MB of new words": "# Words\n\n" + distinctWords(2_000_000, 20),
+		"4 MiB of prose":      proseText(4 << 20),
+		"1.5 MB of new words": "# Words\n\n" + distinctWords(1_500_000, 20),
 	} {
 		if d := mustDocument(t, "a.md", text); d.indexed > 0 {
 			t.Errorf("%s: indexed up to line %d", name, d.indexed)
