@@ -1,13 +1,17 @@
 package main
 
 // Admission: how many operations of a kind run at once, and how many wait. Without it, a load of twice the capacity
-// delays all requests until each of them misses its deadline.
+// delays all requests until each of them misses its deadline. Clients share it: whoever has less running comes first,
+// so that one client's crowd does not keep another waiting.
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"net/netip"
 	"runtime"
-	"sync/atomic"
+	"slices"
+	"sync"
 	"time"
 )
 
@@ -24,58 +28,159 @@ var errBusy = userError{
 
 // admission admits operations while there is room. nil admits all.
 type admission struct {
-	slots      chan struct{} // its capacity is how many run at once
-	maxWaiting int64
+	limit      int // of operations that run at once
+	maxWaiting int
 	maxWait    time.Duration
-	waiting    atomic.Int64
-	refused    atomic.Int64 // operations, since the start
+
+	mu      sync.Mutex // guards the following
+	running map[netip.Prefix]int
+	total   int          // of running
+	queue   []*admittant // in the order in which they came
+	refused int64        // operations, since the start
+}
+
+// admittant is an operation that waits.
+type admittant struct {
+	client  netip.Prefix
+	outcome chan error // gets nil when the operation may run, errBusy when it must not
 }
 
 // newAdmission returns an admission of n operations at once. As many more may wait.
 func newAdmission(n int) *admission {
 	return &admission{
-		slots:      make(chan struct{}, n),
-		maxWaiting: int64(n),
+		limit:      n,
+		maxWaiting: n,
 		maxWait:    maxAdmissionWait,
+		running:    make(map[netip.Prefix]int),
 	}
 }
 
-// enter waits until there is room. The caller calls leave when it has finished. If too many wait already, or it
-// has waited for too long, the error is errBusy.
-func (a *admission) enter(ctx context.Context) (leave func(), err error) {
+// enter waits until there is room for an operation of the client. The caller calls leave when it has finished. If too
+// many wait already, or it has waited for too long, the error is errBusy.
+func (a *admission) enter(ctx context.Context, client netip.Prefix) (leave func(), err error) {
 	if a == nil {
 		return func() {}, nil
 	}
-	select {
-	case a.slots <- struct{}{}:
-		return a.leave, nil
-	default:
+	waiting, err := a.join(client)
+	if err == nil && waiting != nil {
+		err = a.wait(ctx, waiting)
 	}
+	if err != nil {
+		return nil, err
+	}
+	return func() { a.leave(client) }, nil
+}
 
-	defer a.waiting.Add(-1)
-	if a.waiting.Add(1) > a.maxWaiting {
-		a.refused.Add(1)
-		return nil, errBusy
-	}
+// wait waits until the operation may run, returning nil, or must not.
+func (a *admission) wait(ctx context.Context, waiting *admittant) error {
 	timer := time.NewTimer(a.maxWait)
 	defer timer.Stop()
 	select {
-	case a.slots <- struct{}{}:
-		return a.leave, nil
+	case err := <-waiting.outcome:
+		return err
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return a.giveUp(waiting, ctx.Err())
 	case <-timer.C:
-		a.refused.Add(1)
-		return nil, errBusy
+		return a.giveUp(waiting, errBusy)
 	}
 }
 
-func (a *admission) leave() { <-a.slots }
+// join begins an operation if there is room, else it queues the operation and returns its place.
+func (a *admission) join(client netip.Prefix) (waiting *admittant, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.total < a.limit {
+		a.begin(client)
+		return nil, nil
+	}
+	if len(a.queue) >= a.maxWaiting && !a.makeRoom(client) {
+		a.refused++
+		return nil, errBusy
+	}
+	waiting = &admittant{
+		client:  client,
+		outcome: make(chan error, 1),
+	}
+	a.queue = append(a.queue, waiting)
+	return waiting, nil
+}
+
+func (a *admission) begin(client netip.Prefix) {
+	a.running[client]++
+	a.total++
+}
+
+// leave ends an operation of the client. The next one is of the client that has the fewest running, the oldest first.
+func (a *admission) leave(client netip.Prefix) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.total--
+	a.running[client]--
+	if a.running[client] == 0 {
+		delete(a.running, client)
+	}
+	if len(a.queue) == 0 {
+		return
+	}
+	next := slices.MinFunc(a.queue, func(x, y *admittant) int {
+		return a.running[x.client] - a.running[y.client]
+	})
+	a.remove(next)
+	a.begin(next.client)
+	next.outcome <- nil
+}
+
+// makeRoom refuses the newest operation of the client with most in the queue, if that has at least two more than the
+// given client has.
+func (a *admission) makeRoom(client netip.Prefix) bool {
+	waiting := make(map[netip.Prefix]int)
+	newest := a.queue[0]
+	for _, w := range a.queue {
+		waiting[w.client]++
+	}
+	for _, w := range a.queue {
+		if waiting[w.client] >= waiting[newest.client] {
+			newest = w
+		}
+	}
+	if waiting[newest.client] < waiting[client]+2 {
+		return false
+	}
+	a.remove(newest)
+	a.refused++
+	newest.outcome <- errBusy
+	return true
+}
+
+// remove takes an operation out of the queue. It reports false if it is not there.
+func (a *admission) remove(w *admittant) bool {
+	i := slices.Index(a.queue, w)
+	if i < 0 {
+		return false
+	}
+	a.queue = slices.Delete(a.queue, i, i+1)
+	return true
+}
+
+// giveUp takes an operation out of the queue and returns cause. If its outcome has come meanwhile, giveUp returns that.
+func (a *admission) giveUp(w *admittant, cause error) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.remove(w) {
+		return <-w.outcome
+	}
+	if errors.Is(cause, errBusy) {
+		a.refused++
+	}
+	return cause
+}
 
 // stats returns how many operations wait now, and how many were refused.
 func (a *admission) stats() (waiting, refused int64) {
 	if a == nil {
 		return 0, 0
 	}
-	return max(0, min(a.waiting.Load(), a.maxWaiting)), a.refused.Load()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return int64(len(a.queue)), a.refused
 }

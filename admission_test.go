@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -17,7 +18,7 @@ func TestAdmissionRefusesBeyondItsQueue(t *testing.T) {
 	a.maxWait = time.Hour
 	var leave []func()
 	for range 2 {
-		left, err := a.enter(t.Context())
+		left, err := a.enter(t.Context(), anyClient)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -28,12 +29,12 @@ func TestAdmissionRefusesBeyondItsQueue(t *testing.T) {
 	waited := make(chan error, 2)
 	for range 2 {
 		go func() {
-			_, err := a.enter(ctx)
+			_, err := a.enter(ctx, anyClient)
 			waited <- err
 		}()
 	}
 	waitFor(t, "two that wait", func() bool { waiting, _ := a.stats(); return waiting == 2 })
-	if _, err := a.enter(t.Context()); !errors.Is(err, errBusy) {
+	if _, err := a.enter(t.Context(), anyClient); !errors.Is(err, errBusy) {
 		t.Errorf("the fifth: %v", err)
 	}
 
@@ -46,11 +47,62 @@ func TestAdmissionRefusesBeyondItsQueue(t *testing.T) {
 		t.Errorf("whose client has gone: %v", err)
 	}
 	a.maxWait = 0
-	if _, err := a.enter(t.Context()); !errors.Is(err, errBusy) {
+	if _, err := a.enter(t.Context(), anyClient); !errors.Is(err, errBusy) {
 		t.Errorf("that has waited too long: %v", err)
 	}
 	if waiting, refused := a.stats(); waiting != 0 || refused != 2 {
 		t.Errorf("%d wait, %d were refused", waiting, refused)
+	}
+}
+
+// TestAdmissionSharesItselfAmongClients lets a crowd of one client come first. Another client gets a place in the full queue,
+// and the next turn.
+func TestAdmissionSharesItselfAmongClients(t *testing.T) {
+	t.Parallel()
+	crowd := netip.MustParsePrefix("192.0.2.1/32")
+	for name, others := range map[string][]string{
+		"one other":    {"192.0.2.2/32"},
+		"three others": {"192.0.2.2/32", "2001:db8::/64", "192.0.2.3/32"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAdmission(4)
+			a.maxWait = time.Hour
+			for range a.limit {
+				if _, err := a.enter(t.Context(), crowd); err != nil {
+					t.Fatal(err)
+				}
+			}
+			refused := make(chan error, a.maxWaiting)
+			for range a.maxWaiting {
+				go func() {
+					_, err := a.enter(t.Context(), crowd)
+					refused <- err
+				}()
+			}
+			waitFor(t, "a full queue", func() bool { n, _ := a.stats(); return n == int64(a.maxWaiting) })
+
+			admitted := make(chan error, len(others))
+			for _, other := range others {
+				go func() {
+					_, err := a.enter(t.Context(), netip.MustParsePrefix(other))
+					admitted <- err
+				}()
+				if err := <-refused; !errors.Is(err, errBusy) {
+					t.Errorf("the newest of the crowd: %v", err)
+				}
+			}
+			for range others {
+				a.leave(crowd)
+				if err := <-admitted; err != nil {
+					t.Errorf("the other: %v", err)
+				}
+			}
+			a.leave(crowd)
+			if err := <-refused; err != nil {
+				t.Errorf("the rest of the crowd: %v", err)
+			}
+		})
 	}
 }
 
@@ -59,8 +111,11 @@ func TestSearchesAreRefusedAtOnceUnderOverload(t *testing.T) {
 	t.Parallel()
 	s := newMCPServer(t, goldenDocuments, func(s *server) { s.admission.maxWait = time.Hour })
 	a := s.admission
-	for range cap(a.slots) {
-		a.slots <- struct{}{}
+	other := netip.MustParsePrefix("192.0.2.1/32")
+	for range a.limit {
+		if _, err := a.enter(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
 	}
 	var waiting sync.WaitGroup
 	for range a.maxWaiting {
@@ -70,7 +125,7 @@ func TestSearchesAreRefusedAtOnceUnderOverload(t *testing.T) {
 			}
 		})
 	}
-	waitFor(t, "a full queue", func() bool { n, _ := a.stats(); return n == a.maxWaiting })
+	waitFor(t, "a full queue", func() bool { n, _ := a.stats(); return n == int64(a.maxWaiting) })
 
 	for _, path := range []string{"/search?q=install", "/search?q=inst&partial=1", "/search?q=%22to+install%22"} {
 		got := s.get(path)
@@ -94,8 +149,8 @@ func TestSearchesAreRefusedAtOnceUnderOverload(t *testing.T) {
 		}
 	}
 
-	for range cap(a.slots) {
-		a.leave()
+	for range a.limit {
+		a.leave(other)
 	}
 	waiting.Wait()
 	if got := s.get("/search?q=install"); got.status != http.StatusOK {

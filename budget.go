@@ -27,6 +27,7 @@ const (
 type indexBudget struct {
 	chunks int
 	bytes  int
+	words  *wordBudget // nil: the document is too short to use it up
 }
 
 // newIndexBudget returns the budget of a document with this text.
@@ -34,15 +35,73 @@ func newIndexBudget(text string) indexBudget {
 	return indexBudget{
 		chunks: maxDocumentChunks,
 		bytes:  minIndexBytes + indexShare*len(text),
+		words:  newWordBudget(text),
 	}
 }
 
-// take takes the cost of a chunk with so many bytes of title, heading and text. It reports false once the budget is
-// used up.
-func (b *indexBudget) take(words int) bool {
+// take takes the cost of a chunk. It reports false once the budget is used up.
+func (b *indexBudget) take(p passage) bool {
 	b.chunks--
-	b.bytes -= chunkBytes + wordShare*words
-	return b.chunks >= 0 && b.bytes >= 0
+	b.bytes -= chunkBytes + wordShare*(len(p.title)+len(p.heading)+len(p.text))
+	return b.chunks >= 0 && b.bytes >= 0 && b.words.take(p)
+}
+
+// What a word costs: about 0.2 µs of CPU time a unit.
+const (
+	plainCost    = 2 // to cut a word from the text
+	wholeCost    = 3 // more, if it is an identifier or a part of one
+	bytesPerCost = 8 // one more for so many bytes of it
+	chunkCost    = 3 // more, if it is the first of its chunk: it has a posting there, and is embedded
+	documentCost = 8 // more, if it is the first of the document: it is stemmed, and counted in the vocabulary
+
+	// maxWordCost is what the words of a document may cost. 4 MiB of prose cost less, and so does 1 MB of Chinese.
+	maxWordCost = 4_500_000
+
+	// minCostlyBytes is the length of the shortest text that can cost more: one in a script without spaces, whose
+	// characters of three bytes each are new, alone and with their neighbour.
+	minCostlyBytes = maxWordCost / (plainCost + chunkCost + documentCost) * 3 / 2
+)
+
+// wordBudget is what the words of a document may still cost.
+type wordBudget struct {
+	left   int
+	chunk  int32
+	chunks []int32 // by hash: the last chunk with such a word, from 1
+}
+
+// newWordBudget returns the budget of a document with this text, nil if it needs none.
+func newWordBudget(text string) *wordBudget {
+	if len(text) < minCostlyBytes {
+		return nil
+	}
+	return &wordBudget{
+		left:   maxWordCost,
+		chunks: make([]int32, 1<<20),
+	}
+}
+
+// take takes the cost of the words of a chunk. It reports false once the budget is used up.
+func (b *wordBudget) take(p passage) bool {
+	if b == nil {
+		return true
+	}
+	b.chunk++
+	p.eachWord(func(w word, _ int) {
+		b.left -= plainCost + len(w.text)/bytesPerCost
+		if w.kind != plainWord {
+			b.left -= wholeCost
+		}
+		last := &b.chunks[hash(w.text)%uint64(len(b.chunks))]
+		switch *last {
+		case b.chunk:
+			return
+		case 0:
+			b.left -= documentCost
+		}
+		b.left -= chunkCost
+		*last = b.chunk
+	})
+	return b.left >= 0
 }
 
 // beginning returns the first n lines of text.

@@ -77,6 +77,14 @@ func checkIndexCost(t *testing.T, d *document) {
 	if limit := indexShare/wordShare*len(d.text) + minIndexBytes; analyzed > limit {
 		t.Errorf("%d bytes are analyzed for a text of %d", analyzed, len(d.text))
 	}
+	words := make(vocabulary)
+	postings := 0
+	for i := range d.chunks {
+		postings += len(lexicalVector(d.passage(i), words))
+	}
+	if cost := postings*(plainCost+chunkCost) + len(words)*documentCost; cost > 2*maxWordCost {
+		t.Errorf("%d words in %d postings are indexed", len(words), postings)
+	}
 	if len(d.chunks) > maxDocumentChunks {
 		t.Errorf("%d chunks", len(d.chunks))
 	}
@@ -129,6 +137,49 @@ func FuzzIndexCost(f *testing.F) {
 		}
 		checkIndexCost(t, d)
 	})
+}
+
+// TestWordsOfADocumentAreBounded counts the work of documents of which 8 MiB took 5 s of CPU time, as distinct words,
+// and 9 s, as distinct ideographs.
+func TestWordsOfADocumentAreBounded(t *testing.T) {
+	t.Parallel()
+	for _, shape := range []string{
+		"distinct words", "ideographs", "digits", "identifiers of parts",
+	} {
+		t.Run(shape, func(t *testing.T) {
+			d := mustDocument(t, "a.md", largestText(shape, maxDocumentBytes/2))
+			if d.indexed == 0 {
+				t.Errorf("all of it is indexed: %d chunks", len(d.chunks))
+			}
+			cost := 0
+			seen := make(map[uint64]bool)
+			for i := range d.chunks {
+				d.passage(i).eachWord(func(w word, _ int) {
+					cost += plainCost
+					if h := hash(w.text); !seen[h] {
+						cost += chunkCost + documentCost
+						seen[h] = true
+					}
+				})
+			}
+			if cost > maxWordCost*5/4 {
+				t.Errorf("its words cost %d, at most %d may", cost, maxWordCost)
+			}
+		})
+	}
+}
+
+// TestHandbooksAreIndexedWhole holds the bound above what people write.
+func TestHandbooksAreIndexedWhole(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{
+		"4 MiB of prose":      proseText(4 << 20),
+		"1.5 MB of new words": "# Words\n\n" + distinctWords(1_500_000, 20),
+	} {
+		if d := mustDocument(t, "a.md", text); d.indexed > 0 {
+			t.Errorf("%s: indexed up to line %d", name, d.indexed)
+		}
+	}
 }
 
 // TestLargeDocumentIsIndexedByItsBeginning asks for it where people look: in the list, in readiness and in the log.

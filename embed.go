@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -152,31 +153,73 @@ func (hashedEmbedder) worthReusing() bool { return false }
 // Hashing for Large Scale Multitask Learning", 2009); the sum is scaled to length 1. It finds spelling variants and
 // parts of words, but no synonyms. A text without words, or with only stop words, gives the zero vector.
 func hashedVector(text string) []float32 {
-	wordCounts := make(map[string]int)
+	f := features.Get().(*featureCounts)
+	defer f.free()
 	for w := range words(text) {
 		if w.isSeparate() && !stopWords[w.text] {
-			wordCounts[w.text]++
+			f.words[w.text]++
 		}
 	}
 
 	vector := make([]float32, hashedDimensions)
-	stemCounts := make(map[string]int, len(wordCounts))
-	for word, count := range wordCounts {
-		stemCounts[stem(word)] += count
-
-		grams := characterGrams("<" + word + ">")
-		perGram := 0.7 / math.Sqrt(float64(len(grams)))
-		weight := perGram * dampedCount(count)
-		for _, gram := range grams {
-			addFeature(vector, gram, weight)
-		}
+	for word, count := range f.words {
+		f.stems[stem(word)] += count
+		f.addGrams(vector, word, dampedCount(count))
 	}
-	for s, count := range stemCounts {
-		addFeature(vector, s, dampedCount(count))
+	for s, count := range f.stems {
+		addFeature(vector, hash(s), dampedCount(count))
 	}
 
 	normalize(vector)
 	return vector
+}
+
+// features holds the buffers of hashedVector between calls. A chunk has up to 2,400 distinct words.
+var features = sync.Pool{New: func() any {
+	return &featureCounts{
+		words: make(map[string]int),
+		stems: make(map[string]int),
+	}
+}}
+
+// featureCounts are the words of a text, and room for the grams of one.
+type featureCounts struct {
+	words  map[string]int
+	stems  map[string]int
+	marked []byte // a word, with marks for its beginning and its end
+	bounds []int  // byte offsets of its characters, and the end
+}
+
+// free gives f back without the words, which are parts of a document.
+func (f *featureCounts) free() {
+	clear(f.words)
+	clear(f.stems)
+	features.Put(f)
+}
+
+// addGrams adds the substrings of a marked word that are 3, 4 and 5 characters long. Together they weigh as much as
+// √n features, where n is their number.
+func (f *featureCounts) addGrams(vector []float32, word string, weight float64) {
+	f.marked = append(f.marked[:0], '<')
+	f.marked = append(f.marked, word...)
+	f.marked = append(f.marked, '>')
+	f.bounds = append(f.bounds[:0], 0)
+	for i := range word {
+		f.bounds = append(f.bounds, i+1)
+	}
+	f.bounds = append(f.bounds, len(word)+1, len(word)+2)
+
+	characters := len(f.bounds) - 1
+	grams := 0
+	for n := 3; n <= 5; n++ {
+		grams += max(0, characters-n+1)
+	}
+	weight *= 0.7 / math.Sqrt(float64(grams))
+	for n := 3; n <= 5; n++ {
+		for i := 0; i+n <= characters; i++ {
+			addFeature(vector, hash(f.marked[f.bounds[i]:f.bounds[i+n]]), weight)
+		}
+	}
 }
 
 // dampedCount grows with the logarithm of count: the tenth occurrence of a word counts less than the first.
@@ -184,31 +227,13 @@ func dampedCount(count int) float64 {
 	return 1 + math.Log(float64(count))
 }
 
-// addFeature adds weight to the dimension that feature is hashed to: the low bits of the hash are the dimension, the
+// addFeature adds weight to the dimension of a feature with this hash: the low bits of the hash are the dimension, the
 // bit above them is the sign.
-func addFeature(vector []float32, feature string, weight float64) {
-	h := hash(feature)
+func addFeature(vector []float32, h uint64, weight float64) {
 	if h&hashedDimensions != 0 {
 		weight = -weight
 	}
 	vector[h%hashedDimensions] += float32(weight)
-}
-
-// characterGrams returns the substrings of word that are 3, 4 and 5 characters long.
-func characterGrams(word string) []string {
-	bounds := make([]int, 0, 32) // byte offsets of the characters, and the end
-	for i := range word {
-		bounds = append(bounds, i)
-	}
-	bounds = append(bounds, len(word))
-
-	grams := make([]string, 0, 3*len(bounds))
-	for n := 3; n <= 5; n++ {
-		for i := 0; i+n < len(bounds); i++ {
-			grams = append(grams, word[bounds[i]:bounds[i+n]])
-		}
-	}
-	return grams
 }
 
 // normalize scales v to length 1, in place. The zero vector stays as it is.

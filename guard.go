@@ -278,15 +278,6 @@ func (p proxies) name(r *http.Request) string {
 // usually has.
 func (p proxies) prefix(r *http.Request) netip.Prefix { return clientPrefix(p.addr(r)) }
 
-func clientPrefix(addr netip.Addr) netip.Prefix {
-	bits := 32
-	if addr.Is6() {
-		bits = 64
-	}
-	prefix, _ := addr.Prefix(bits) // the number of bits fits the address
-	return prefix
-}
-
 // addr returns the address of the client. If the peer is a trusted proxy, it is the last address in X-Forwarded-For that
 // is not a trusted proxy's. Otherwise it is the peer's.
 func (p proxies) addr(r *http.Request) netip.Addr {

@@ -74,35 +74,50 @@ func (e *entry) setVector(chunk int, v []float32) {
 
 // setTerms builds the postings and the Bloom filter from the text.
 func (e *entry) setTerms() {
-	byTerm := make(map[term][]posting)
+	var weighted []weightedTerm // of all chunks, one after the other
+	ends := make([]int, len(e.chunks))
+	next := make(map[term]uint32) // first the number of a term's postings, then the index of the next one
 	for i := range e.chunks {
-		for _, t := range lexicalVector(e.passage(i), e.words) {
-			p := posting{uint32(i), t.weight}
-			byTerm[t.term] = append(byTerm[t.term], p)
+		vector := lexicalVector(e.passage(i), e.words)
+		weighted = append(weighted, vector...)
+		ends[i] = len(weighted)
+		for _, t := range vector {
+			next[t.term]++
 		}
 	}
 
-	e.bloom = make([]uint64, 1<<bits.Len(uint(len(byTerm)/8))) // 4 to 8 terms a word
-	e.terms = make([]documentTerm, 0, len(byTerm)+1)
-	for _, t := range slices.Sorted(maps.Keys(byTerm)) {
-		e.terms = append(e.terms, documentTerm{t, uint32(len(e.postings))})
-		e.postings = append(e.postings, byTerm[t]...)
+	e.bloom = make([]uint64, 1<<bits.Len(uint(len(next)/8))) // 4 to 8 terms a word
+	e.terms = make([]documentTerm, 0, len(next)+1)
+	from := uint32(0)
+	for _, t := range slices.Sorted(maps.Keys(next)) {
+		e.terms = append(e.terms, documentTerm{t, from})
+		count := next[t]
+		next[t] = from
+		from += count
 		word, bit := e.bloomBit(t)
 		e.bloom[word] |= bit
 	}
-
-	sentinel := documentTerm{1 << termBits, uint32(len(e.postings))}
+	sentinel := documentTerm{1 << termBits, from}
 	e.terms = append(e.terms, sentinel)
-	e.postings = slices.Clone(e.postings) // drops the spare capacity that append left
+
+	e.postings = make([]posting, len(weighted))
+	begin := 0
+	for i, end := range ends {
+		for _, t := range weighted[begin:end] {
+			e.postings[next[t.term]] = posting{uint32(i), t.weight}
+			next[t.term]++
+		}
+		begin = end
+	}
 }
 
 // vocabulary returns the words of e.
 func (e *entry) vocabulary() vocabulary {
-	words := make(vocabulary)
+	found := make(vocabulary)
 	for i := range e.chunks {
-		lexicalVector(e.passage(i), words)
+		e.passage(i).eachWord(func(w word, _ int) { found.term(w.text) })
 	}
-	return words
+	return found
 }
 
 // vector returns the quantized vector of a chunk. It is shared, not a copy.

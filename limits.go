@@ -93,6 +93,16 @@ func (l *limiter) take(client netip.Prefix, now time.Time) (wait time.Duration) 
 	return 0
 }
 
+// clientPrefix returns the network that counts as one client: one IPv4 address, or an IPv6 /64.
+func clientPrefix(addr netip.Addr) netip.Prefix {
+	bits := 32
+	if addr.Is6() {
+		bits = 64
+	}
+	prefix, _ := addr.Prefix(bits) // the number of bits fits the address
+	return prefix
+}
+
 // evict removes the fullest of 16 buckets, which it takes in the map's random order. A full bucket loses least.
 func (l *limiter) evict() {
 	const sample = 16

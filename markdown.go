@@ -195,9 +195,14 @@ func (c *chunker) addEmptySection(h heading, begun int) {
 
 // add adds a chunk, unless the budget is used up.
 func (c *chunker) add(added chunk) {
+	p := passage{
+		title:   c.title,
+		heading: added.heading,
+		text:    added.text,
+	}
 	switch {
 	case c.indexed > 0:
-	case c.budget.take(len(c.title) + len(added.heading) + len(added.text)):
+	case c.budget.take(p):
 		c.chunks = append(c.chunks, added)
 	default:
 		c.indexed = max(1, added.line-1)

@@ -63,7 +63,7 @@ func (m *memory) start(ctx context.Context, tasks *sync.WaitGroup) error {
 func (m *memory) search(ctx context.Context, q query) (found, error) {
 	vector, embedErr := m.embedder.query(ctx, q.text)
 
-	leave, err := m.admission.enter(ctx)
+	leave, err := m.admission.enter(ctx, clientOf(ctx))
 	if err != nil {
 		return found{}, err
 	}

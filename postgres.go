@@ -74,7 +74,7 @@ func newPostgres(cfg *settings, e embedder, o *observer) (*postgres, error) {
 		replica:      rand.Text(),
 		writers:      newAdmission(max(1, cfg.dbMaxConns/2)),
 	}
-	p.writers.maxWaiting = math.MaxInt64 // they wait for as long as their request may
+	p.writers.maxWaiting = math.MaxInt // they wait for as long as their request may
 	p.writers.maxWait = backgroundBudget
 	connector.Dialer(deadlineDialer{heard: p.breaker.heard})
 	p.db = sql.OpenDB(connector)
@@ -151,7 +151,7 @@ func (p *postgres) attempt(
 	defer p.users.Add(-1)
 
 	if !name.reads() {
-		leave, err := p.writers.enter(ctx)
+		leave, err := p.writers.enter(ctx, clientOf(ctx))
 		if err != nil {
 			return p.classify(ctx, name, began, err)
 		}

@@ -346,6 +346,20 @@ func (rec *record) clientAddress() (address string, port int) {
 	return peer.Addr().String(), int(peer.Port())
 }
 
+// clientOf returns the client of ctx's request, anyClient in background work.
+func clientOf(ctx context.Context) netip.Prefix {
+	s := currentScope(ctx)
+	if s == nil {
+		return anyClient
+	}
+	address, _ := s.record.clientAddress()
+	addr, err := netip.ParseAddr(address)
+	if err != nil {
+		return anyClient
+	}
+	return clientPrefix(addr.Unmap().WithZone(""))
+}
+
 // requestOrigin returns the correlation id of ctx's record, and who sent the request: the name that an MCP client states,
 // else the user agent, and the address.
 func requestOrigin(ctx context.Context) (correlation, client string) {

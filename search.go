@@ -23,7 +23,7 @@ func (p *postgres) search(ctx context.Context, q query) (found, error) {
 	if isZero(vector) {
 		vector = nil // a query without words is similar to no text
 	}
-	leave, err := p.admission.enter(ctx)
+	leave, err := p.admission.enter(ctx, clientOf(ctx))
 	if err != nil {
 		return found{}, err
 	}

@@ -60,7 +60,7 @@ type passage struct {
 func lexicalVector(p passage, seen vocabulary) []weightedTerm {
 	var occurrences []term
 	length := 0 // wholes and joined words say what their parts say
-	add := func(w word, times int) {
+	p.eachWord(func(w word, times int) {
 		if w.isSeparate() {
 			length += times
 		}
@@ -68,11 +68,24 @@ func lexicalVector(p passage, seen vocabulary) []weightedTerm {
 		for range times {
 			occurrences = append(occurrences, t)
 		}
-		if w.hasExactTerm() && w.kind == wholeWord {
+		if w.kind == wholeWord && w.hasExactTerm() {
 			occurrences = append(occurrences, exactTerm(w.text))
 		}
-	}
+	})
 
+	norm := bm25K1 * (1 - bm25B + bm25B*float64(length)/averageLength)
+
+	distinct, counts := countTerms(occurrences)
+	vector := make([]weightedTerm, len(distinct))
+	for i, tf := range counts {
+		weight := tf * (bm25K1 + 1) / (tf + norm)
+		vector[i] = weightedTerm{distinct[i], float32(weight)}
+	}
+	return vector
+}
+
+// eachWord calls add with each word that counts in p, and how many times it counts.
+func (p passage) eachWord(add func(w word, times int)) {
 	heading := strings.TrimSuffix(p.heading, p.text) // a section without text has its heading as its text
 	for w := range words(p.title + "\n" + heading) {
 		add(w, headingBoost)
@@ -85,16 +98,6 @@ func lexicalVector(p passage, seen vocabulary) []weightedTerm {
 			add(w, 1)
 		}
 	}
-
-	norm := bm25K1 * (1 - bm25B + bm25B*float64(length)/averageLength)
-
-	distinct, counts := countTerms(occurrences)
-	vector := make([]weightedTerm, len(distinct))
-	for i, tf := range counts {
-		weight := tf * (bm25K1 + 1) / (tf + norm)
-		vector[i] = weightedTerm{distinct[i], float32(weight)}
-	}
-	return vector
 }
 
 // countTerms returns the distinct terms of occurrences, sorted, and how often each occurs. It sorts occurrences in
@@ -138,7 +141,7 @@ func exactTerm(word string) term {
 }
 
 // hash is 64-bit FNV-1a, followed by a multiplication that spreads the last bytes over the high bits too.
-func hash(s string) uint64 {
+func hash[text string | []byte](s text) uint64 {
 	h := uint64(14695981039346656037)
 	for i := range len(s) {
 		h = (h ^ uint64(s[i])) * 1099511628211
