@@ -85,15 +85,20 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 		return nil, err
 	}
 
-	if !cfg.profiling {
-		return s, nil
+	if cfg.profiling {
+		err = s.enableProfiling()
 	}
-	s.profile, err = newProfiler(log, proxies.name)
+	return s, err
+}
+
+func (s *server) enableProfiling() error {
+	p, err := newProfiler(s.log, s.proxies.name)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	s.observe.onSlow = s.profile.slow.keep
-	return s, nil
+	s.profile = p
+	s.observe.onSlow = p.slow.keep
+	return nil
 }
 
 // expectRoutes creates the series of the routes whose answers are no streams.
