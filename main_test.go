@@ -45,7 +45,7 @@ func TestBadArgumentsAndSettingsExitWith2(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ arg, env, want string }{
-		{"serve", "", `unknown argument "serve"`},
+		{"run", "", `unknown argument "run"`},
 		{"", "RATE_LIMIT=many", `RATE_LIMIT="many": not a number`},
 	} {
 		cmd := exec.Command(name, strings.Fields(test.arg)...)
