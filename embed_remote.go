@@ -34,9 +34,6 @@ const (
 	// The pause before a retry doubles from minBackoff up to maxBackoff.
 	minBackoff = 500 * time.Millisecond
 	maxBackoff = 8 * time.Second
-
-	// maxRetryAfter bounds the wait that the API may ask for.
-	maxRetryAfter = time.Minute
 )
 
 // remoteEmbedder embeds texts with an OpenAI-compatible embeddings API.

@@ -71,6 +71,11 @@ func (s *server) guard(w http.ResponseWriter, r *http.Request, rt *route) error 
 			return err
 		}
 	}
+	if rt.kind != probe && s.hasForgedCookie(r) {
+		// Whoever guesses tokens can send the cookie of each guess. The cookie is not refused: after a change of the
+		// token, browsers send those of the old one, and must get the form.
+		_ = s.countFailure(r)
+	}
 	if err := s.authorize(r, rt.access); err != nil {
 		return err
 	}

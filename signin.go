@@ -62,19 +62,20 @@ func (s *server) cookieMAC(kind, signed string) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// signedInAs returns what the cookie of r opens, empty if there is no valid one. It counts a forged one as a failed token,
-// because whoever guesses tokens can send the cookie of each guess. It does not refuse r: after a change of the token,
-// browsers send the cookies of the old one, and must get the form.
+// signedInAs returns what the cookie of r opens, empty if there is no valid one.
 func (s *server) signedInAs(r *http.Request) string {
 	kind, seconds, isGenuine := s.readCookie(r)
-	if kind != "" && !isGenuine {
-		_ = s.countFailure(r)
-	}
 	age := time.Since(time.Unix(seconds, 0))
 	if !isGenuine || age < -time.Minute || age > signInLifetime {
 		return ""
 	}
 	return kind
+}
+
+// hasForgedCookie reports whether r has a cookie of our form that none of our tokens has made.
+func (s *server) hasForgedCookie(r *http.Request) bool {
+	kind, _, isGenuine := s.readCookie(r)
+	return kind != "" && !isGenuine
 }
 
 // readCookie returns what the cookie of r says: the kind of token, and when it was signed in. The kind is empty if r has no
