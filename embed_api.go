@@ -28,6 +28,9 @@ const (
 	// maxVectorBytes is the most that a response may have for each text: 4,000 dimensions written as decimal numbers.
 	maxVectorBytes = 64 << 10
 
+	// maxRetryAfter bounds the wait that the API may ask for.
+	maxRetryAfter = time.Minute
+
 	// maxErrorBytes is how much of a response body goes into the message of an apiError.
 	maxErrorBytes = 300
 )
@@ -246,9 +249,6 @@ func parseRetryAfter(h http.Header) time.Duration {
 	}
 	return boundedWait(time.Until(date).Seconds())
 }
-
-// maxRetryAfter bounds the wait that the API may ask for.
-const maxRetryAfter = time.Minute
 
 // boundedWait bounds a delay before it becomes a Duration, which has no infinity.
 func boundedWait(seconds float64) time.Duration {

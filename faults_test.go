@@ -761,3 +761,39 @@ func postgresCache() string {
 	dir := cmp.Or(os.Getenv("XDG_CACHE_HOME"), "/var/tmp")
 	return filepath.Join(dir, "vitrine-postgres")
 }
+
+// TestServiceRecoversWhenADependencyReturns prints how long it takes until searches succeed again.
+func TestServiceRecoversWhenADependencyReturns(t *testing.T) {
+	t.Parallel()
+	proxy, url := newProxy(t, newDatabase(t))
+	f := newFakeEmbedder(t, 6)
+	ts := newTestServer(t, f.env("DOCS_DIR=", "DATABASE_URL="+url)...)
+	ts.put("a.md", "# Lantern")
+	question := 0
+	search := func() answer {
+		question++ // the vectors of earlier questions are cached
+		return ts.get(fmt.Sprintf("/search?q=lantern+%d", question))
+	}
+	isDegraded := func() bool { return strings.Contains(search().body, `"degraded":true`) }
+
+	for range slowRounds(1, 10) {
+		proxy.set(func() {
+			proxy.down = true
+			proxy.cut()
+		})
+		waitFor(t, "searches are refused", func() bool { return search().status == http.StatusServiceUnavailable })
+		time.Sleep(time.Second) // within the pause of the probe
+		proxy.set(func() { proxy.down = false })
+		returned := time.Now()
+		waitFor(t, "searches succeed", func() bool { return search().status == http.StatusOK })
+		t.Logf("the database was used again after %v", time.Since(returned).Round(time.Millisecond))
+
+		f.set(refuse(http.StatusServiceUnavailable))
+		waitFor(t, "searches are degraded", isDegraded)
+		time.Sleep(time.Second)
+		f.set(nil)
+		returned = time.Now()
+		waitFor(t, "searches have vectors", func() bool { return !isDegraded() })
+		t.Logf("the embedding API was used again after %v", time.Since(returned).Round(time.Millisecond))
+	}
+}

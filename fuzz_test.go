@@ -104,13 +104,9 @@ func FuzzSettings(f *testing.F) {
 		names = append(names, v.name)
 		secret[v.name] = v.secret
 	}
-	for i, name := range names {
-		f.Add(uint8(i), name)
-	}
-	for _, value := range []string{"-1", "NaN", "9999999999999h", "a=b,a=c", "http://u:p@h:99999/%zz", "[::1]:http", "10.0.0.0/33", "\x00", "%", "a b", "\xff"} {
-		for i := range names {
-			f.Add(uint8(i), value)
-		}
+	values := []string{"", "-1", "NaN", "9999999999999h", "a=b,a=c", "http://u:p@h:99999/%zz", "[::1]:http", "10.0.0.0/33", "\x00", "%", "a b", "\xff"}
+	for i := range 4 * len(names) {
+		f.Add(uint8(i%len(names)), values[i%len(values)])
 	}
 	f.Fuzz(func(t *testing.T, which uint8, value string) {
 		const password = "hunter2hunter2"

@@ -71,6 +71,11 @@ func (s *server) guard(w http.ResponseWriter, r *http.Request, rt *route) error 
 			return err
 		}
 	}
+	if rt.kind != probe && s.hasForgedCookie(r) {
+		// Whoever guesses tokens can send the cookie of each guess. The cookie is not refused: after a change of the
+		// token, browsers send those of the old one, and must get the form.
+		_ = s.countFailure(r)
+	}
 	if err := s.authorize(r, rt.access); err != nil {
 		return err
 	}
@@ -161,13 +166,7 @@ func (s *server) limit(r *http.Request) error {
 
 // authorize checks the token. The wrong tokens of a client share one budget over all routes. A client that has used it
 // up gets 429 instead of 401. The right token always passes: who guesses must not lock out the others behind an address.
-//
-// A forged cookie counts as a failed token, because the cookie of each guess can be sent to any route. It is not refused:
-// after a change of the token, browsers send the cookies of the old one, and must get the form.
 func (s *server) authorize(r *http.Request, needed access) error {
-	if s.hasForgedCookie(r) {
-		_ = s.countFailure(r)
-	}
 	err := s.checkToken(r, needed)
 	isGuess := errors.Is(err, errWrongToken) && requestToken(r) != ""
 	if !isGuess {
