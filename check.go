@@ -165,6 +165,7 @@ func (c *checker) showTitles() {
 func (c *checker) showLinks() {
 	targets := c.targets()
 	count := 0
+	elsewhere := 0
 	var dead, missing []string
 	for _, d := range c.documents {
 		if mediaType(d.id) == documentTypes[".txt"] {
@@ -179,19 +180,31 @@ func (c *checker) showLinks() {
 			case problem != "":
 				dead = append(dead, line)
 			}
-			if !l.isImage {
-				count++
+			if l.isImage {
+				continue
+			}
+			count++
+			if targets.isElsewhere(l.target) {
+				elsewhere++
 			}
 		}
 	}
 
 	c.problems += len(dead)
-	c.say("links", "%d, %d lead nowhere", count, len(dead))
+	c.say("links", "%d, %d lead nowhere%s", count, len(dead), unchecked(elsewhere))
 	c.list(dead)
 	if len(missing) > 0 {
 		c.say("pictures", "%d are missing", len(missing))
 		c.list(missing)
 	}
+}
+
+// unchecked says that so many links are not checked.
+func unchecked(elsewhere int) string {
+	if elsewhere == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %d to other sites are not checked", elsewhere)
 }
 
 // targets returns what links may lead to.

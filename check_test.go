@@ -173,6 +173,8 @@ func TestCheckExits(t *testing.T) {
 		{"left out", with("a.rst", "x", "d.md", "---\ndraft: true\n---\n", "x/y.md", "# Y"), "DOCS_EXCLUDE=x", 0, []string{"left out   1 .rst, 1 draft, 1 by DOCS_EXCLUDE"}},
 		{"untitled", with("untitled.md", "text\n", "sub/index.md", "text\n", "titled.md", "## titled\n"), "", 0, []string{"titles     2 are only the name of the file", " untitled.md\n", " sub/index.md\n"}},
 		{"dead link", with("a.md", "# A\n\n[x](b.md)\n"), "", 1, []string{"links      1, 1 lead nowhere", "a.md:3: b.md: no such document", "result     1 problems"}},
+		{"other sites", with("a.md", "# A\n\n[a](http://host:port/x) <https://b.example/%zz> ![p](//c.example/p.png) [m](mailto:a@b.example) [v6](http://[::1/x)\n"), "", 0,
+			[]string{"links      4, 0 lead nowhere; 3 to other sites are not checked", "result     ok"}},
 		{"missing picture", with("a.md", "# A\n\n![x](b.png)\n"), "", 0, []string{"pictures   1 are missing", "a.md:3: b.png: no such file"}},
 		{"no text", with("a.md", "\xff"), "", 1, []string{"unreadable 1 files", "a.md: the text is not UTF-8"}},
 		{"nothing to serve", map[string]string{"a.rst": "x"}, "", 1, []string{"0 documents; left out 1 .rst; documents end in .md"}},

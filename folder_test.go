@@ -538,3 +538,59 @@ func TestChangesAreSeenAtOnce(t *testing.T) {
 		t.Error("the log warns of changes that are not noticed")
 	}
 }
+
+// TestReplicasOfSeveralFoldersKeepWhatIsEmpty loses one of two folders, which two replicas over one database follow.
+func TestReplicasOfSeveralFoldersKeepWhatIsEmpty(t *testing.T) {
+	t.Parallel()
+	api := folderOf(t, "a.md", "# Alpha", "b.md", "# Beta")
+	guide := folderOf(t, "a.md", "# Gamma")
+	env := []string{"DOCS_DIR=api=" + api + ",guide=" + guide, "DATABASE_URL=" + newDatabase(t)}
+	replicas := []*testServer{openTestServer(t, "", env...), openTestServer(t, "", env...)}
+	wantList := func(want ...string) {
+		t.Helper()
+		for _, ts := range replicas {
+			waitFor(t, fmt.Sprint(want), func() bool {
+				infos, err := ts.store.list(t.Context(), "", "", maxListLimit)
+				isWanted := func(info documentInfo, id string) bool { return info.ID == id }
+				return err == nil && slices.EqualFunc(infos, want, isWanted)
+			})
+		}
+	}
+	for _, ts := range replicas {
+		ts.serve()
+	}
+	wantList("api/a.md", "api/b.md", "guide/a.md")
+
+	for id, status := range map[string]int{"guide/new.md": 201, "other.md": 400, "api/a.md": 409, "guide/a.md": 409} {
+		if a := replicas[1].put(id, "# Written"); a.status != status {
+			t.Errorf("PUT %s: %d %s", id, a.status, a.body)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(guide, "new.md")); err == nil {
+		t.Error("the database's document is in the folder too")
+	}
+	wantList("api/a.md", "api/b.md", "guide/a.md", "guide/new.md")
+
+	for _, name := range []string{"a.md", "b.md"} { // empty: kept
+		if err := os.Remove(filepath.Join(api, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	(&testServer{t: t, dir: guide}).writeFile("d.md", "# Delta")
+	wantList("api/a.md", "api/b.md", "guide/a.md", "guide/d.md", "guide/new.md")
+	waitFor(t, "the reason", func() bool {
+		return slices.ContainsFunc(replicas, func(ts *testServer) bool {
+			return strings.Contains(ts.get("/readyz?verbose").body, api+" no longer contains documents")
+		})
+	})
+
+	if err := os.Remove(api); err != nil { // missing: kept
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(guide, "d.md")); err != nil {
+		t.Fatal(err)
+	}
+	wantList("api/a.md", "api/b.md", "guide/a.md", "guide/new.md")
+	(&testServer{t: t, dir: api}).writeFile("b.md", "# Zeta")
+	wantList("api/b.md", "guide/a.md", "guide/new.md")
+}

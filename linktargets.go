@@ -123,6 +123,12 @@ func (t *linkTargets) split(target string) (name, fragment string, isOurs bool) 
 	return "/" + inside, u.Fragment, isInside
 }
 
+// isElsewhere reports whether a target is an address of another site.
+func (t *linkTargets) isElsewhere(target string) bool {
+	_, _, isOurs := t.split(target)
+	return !isOurs && isWebAddress(target)
+}
+
 // find returns the document of a path.
 func (t *linkTargets) find(name string) (id string, ok bool) {
 	if t.ids[name] {
