@@ -31,6 +31,7 @@ type server struct {
 	folder   *folder // nil: no folder is followed
 	streams  *streams
 	identity *identity // what agents learn of this server
+	tree     treeCache
 
 	gaps *gapList // nil: RECORD_GAPS is off
 
@@ -85,11 +86,15 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 		return nil, err
 	}
 
-	if cfg.profiling {
-		s.profile, err = newProfiler(log, proxies.name)
-		s.observe.onSlow = s.profile.slow.keep
+	if !cfg.profiling {
+		return s, nil
 	}
-	return s, err
+	s.profile, err = newProfiler(log, proxies.name)
+	if err != nil {
+		return nil, err
+	}
+	s.observe.onSlow = s.profile.slow.keep
+	return s, nil
 }
 
 // expectRoutes creates the series of the routes whose answers are no streams.
@@ -169,6 +174,7 @@ func (s *server) makeStore() error {
 // wait long for a database or an embedding API. Requests are answered meanwhile.
 func (s *server) openStore(ctx context.Context, tasks *sync.WaitGroup) error {
 	s.store.watch(s.streams.changed) // for as long as the server lives
+	s.store.watch(s.tree.changed)
 	if err := s.checkEmbedder(ctx); err != nil {
 		return err
 	}
