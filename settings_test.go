@@ -124,8 +124,8 @@ func TestCredentialsInURLsAreRedacted(t *testing.T) {
 	}
 }
 
-// TestSecretsAreInNoStartUpError puts a secret where people put it by mistake, or break its URL. The settings are refused, or logged
-// without it.
+// TestSecretsAreInNoStartUpError puts a secret where people put it by mistake, or breaks its URL. The settings are refused, or
+// logged without it.
 func TestSecretsAreInNoStartUpError(t *testing.T) {
 	t.Parallel()
 	const secret = "CANARY7f3a"

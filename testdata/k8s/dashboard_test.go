@@ -1,7 +1,7 @@
 package k8s
 
-// The rules of Grafana's dashboard-linter that make sense for one dashboard, over PromQL as Prometheus itself parses it. The linter and
-// pint cannot be had from the Go module proxy. ops_test.go checks titles, descriptions, units and legends.
+// The rules of Grafana's dashboard-linter that make sense for one dashboard, over PromQL as Prometheus itself parses it. The
+// linter and pint cannot be had from the Go module proxy. ops_test.go checks titles, descriptions, units and legends.
 
 import (
 	"encoding/json"
@@ -143,7 +143,8 @@ func isAggregated(e parser.Expr) bool {
 	return is
 }
 
-// lintSelector checks the labels of a selector. A metric of an instance is chosen by the variable instance or joined with target_info.
+// lintSelector checks the labels of a selector. A metric of an instance is chosen by the variable instance or joined with
+// target_info.
 func lintSelector(s *parser.VectorSelector) (problems []string) {
 	chosen := strings.HasPrefix(s.Name, "vitrine:") || s.Name == "ALERTS"
 	for _, m := range s.LabelMatchers {
@@ -202,8 +203,8 @@ func TestLinterFindsWhatIsWrong(t *testing.T) {
 	}
 }
 
-// TestRulesAreWellFormed parses deploy/alerts.yaml as PromQL and looks for what pint looks for: rates of gauges, ranges shorter than four
-// scrapes, names that hide another job's series.
+// TestRulesAreWellFormed parses deploy/alerts.yaml as PromQL and looks for what pint looks for: rates of gauges, ranges that
+// miss scrapes, series of other jobs.
 func TestRulesAreWellFormed(t *testing.T) {
 	var file struct {
 		Groups []struct {
