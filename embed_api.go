@@ -66,7 +66,7 @@ func (e *remoteEmbedder) call(ctx context.Context, inputs []string) ([][]float32
 	}
 	response, err := e.client.Do(request)
 	if urlErr, ok := errors.AsType[*url.Error](err); ok {
-		return nil, urlErr.Err // without the URL, which may contain a key
+		return nil, callError{urlErr.Err} // without the URL, which may contain a key
 	}
 	if err != nil {
 		return nil, err
@@ -196,6 +196,32 @@ func newAPIError(response *http.Response) apiError {
 
 func (e apiError) Error() string {
 	return fmt.Sprintf("status %d: %s", e.status, e.message)
+}
+
+func (e apiError) errorType() string {
+	if e.status == http.StatusOK {
+		return "_OTHER"
+	}
+	return strconv.Itoa(e.status)
+}
+
+// callError is the error of a call without a response.
+type callError struct{ error }
+
+func (e callError) Unwrap() error { return e.error }
+
+func (e callError) errorType() string {
+	waited, isTimeout := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](e.error)
+	switch {
+	case errors.Is(e.error, context.Canceled):
+		return "canceled"
+	case isTimeout && waited.Timeout():
+		return "timeout"
+	}
+	return "connection"
 }
 
 // isTemporary reports whether a call that ended in err may succeed later. A call without a response always may. The

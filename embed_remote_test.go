@@ -292,6 +292,46 @@ func TestQueryCacheIsBounded(t *testing.T) {
 
 // TestSearchIsLexicalWhileTheEmbedderIsAway stores a document while the API is away. In both stores it is found by its
 // words at once, and by its vector once the API is back.
+// TestEmbedderFailuresHaveNames asks an API once that fails in a way of its own.
+func TestEmbedderFailuresHaveNames(t *testing.T) {
+	t.Parallel()
+	hang := func(_ http.ResponseWriter, r *http.Request, _ fakeRequest) bool {
+		<-r.Context().Done()
+		return true
+	}
+	cut := func(http.ResponseWriter, *http.Request, fakeRequest) bool { panic(http.ErrAbortHandler) }
+	for name, test := range map[string]struct {
+		answer fakeAnswer
+		env    []string
+		ended  bool // the caller has gone
+		want   string
+	}{
+		"nobody listens":             {nil, []string{"EMBEDDING_URL=http://" + freeAddr(t) + "/v1"}, false, "connection"},
+		"the name is unknown":        {nil, []string{"EMBEDDING_URL=http://none.invalid/v1"}, false, "connection"},
+		"the connection is cut":      {cut, nil, false, "connection"},
+		"there is no answer in time": {hang, nil, false, "timeout"},
+		"the caller goes away":       {hang, nil, true, "canceled"},
+		"the key is wrong":           {refuse(http.StatusUnauthorized), nil, false, "401"},
+		"the API has no time":        {refuse(http.StatusServiceUnavailable), nil, false, "503"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFakeEmbedder(t, 6)
+			f.set(test.answer)
+			e := newRemoteEmbedder(testSettings(t, append(f.env(), test.env...)...))
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if test.ended {
+				cancel()
+			}
+			_, err := e.call(ctx, []string{"a text"})
+			if got := outcome(err); got != test.want {
+				t.Errorf("%q, want %q: %v", got, test.want, err)
+			}
+		})
+	}
+}
+
 func TestSearchIsLexicalWhileTheEmbedderIsAway(t *testing.T) {
 	t.Parallel()
 	t.Run("memory", func(t *testing.T) {

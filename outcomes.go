@@ -176,7 +176,7 @@ var messageFailures = []string{
 
 // embedderFailures are the usual failures of an embeddings API.
 var embedderFailures = []string{
-	"timeout", "unavailable", "_OTHER", "401", "404", "429", "500", "503",
+	"timeout", "unavailable", "connection", "_OTHER", "401", "404", "429", "500", "503",
 }
 
 // with returns the series for these labels, or the shared one for a refusal beyond maxRefusals.

@@ -361,13 +361,23 @@ func shellQuote(text string) string {
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
-// redact removes the user, password and query of a URL. It returns a value without them unchanged.
-func redact(value string) string {
-	u, err := url.Parse(value)
-	if err != nil || u.Host == "" || u.User == nil && u.RawQuery == "" {
-		return value
-	}
-	return u.Scheme + "://(redacted)@" + u.Host + u.Path
+// These match what may be secret in a text with URLs, valid or not: a password may contain any character, so what ends at the
+// last @ is one, and a query or fragment may be a key.
+var (
+	urlUser  = regexp.MustCompile(`(?s)(\w+://).*@|[^\s"/]+:[^\s"]*@`)
+	urlQuery = regexp.MustCompile(`(\w+://)([^\s"?#]*)[?#][^\s"]*`)
+)
+
+// redact removes users, passwords, queries and fragments of URLs from a text. It returns a text without them unchanged.
+func redact(text string) string {
+	text = urlUser.ReplaceAllString(text, "${1}(redacted)@")
+	return urlQuery.ReplaceAllStringFunc(text, func(address string) string {
+		parts := urlQuery.FindStringSubmatch(address)
+		if strings.HasPrefix(parts[2], "(redacted)@") {
+			return parts[1] + parts[2]
+		}
+		return parts[1] + "(redacted)@" + parts[2]
+	})
 }
 
 // maxDimensions is the limit of pgvector's HNSW index for half-precision vectors.

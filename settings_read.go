@@ -24,6 +24,9 @@ func readSettings(env map[string]string) (*settings, error) {
 	var cfg settings
 	problems := cfg.parse(env)
 	problems = append(problems, cfg.conflicts()...)
+	if cfg.databaseURL != "" && env["PQGO_DEBUG"] == "1" {
+		problems = append(problems, errors.New("PQGO_DEBUG=1 makes the database driver print passwords and documents; unset it"))
+	}
 	otlp, otlpProblems := readOTLP(env)
 	cfg.otlp = otlp
 	problems = append(problems, otlpProblems...)
@@ -65,17 +68,20 @@ func isQuoted(value string) bool {
 	return last > 0 && value[0] == value[last] && strings.ContainsAny(value[:1], `"'`)
 }
 
-// problem returns the error for an invalid value. The error shows an example, and the value unless it is secret.
+// problem returns the error for an invalid value. The error shows an example, and the value unless it is secret. The parser of a
+// secret never has the value in its error. Others may have, and people put credentials where none belong.
 func (v variable) problem(value string, err error) error {
-	shown := redact(value)
-	if v.secret {
-		shown = "(secret)"
+	shown := "(secret)"
+	reason := err.Error()
+	if !v.secret {
+		shown = redact(value)
+		reason = redact(reason)
 	}
 	example := cmp.Or(v.example, v.defaultValue)
 	if v.isSwitch() {
 		example = "true"
 	}
-	return fmt.Errorf("%s=%q: %w; for example %s=%s", v.name, shown, err, v.name, example)
+	return fmt.Errorf("%s=%q: %s; for example %s=%s", v.name, shown, reason, v.name, example)
 }
 
 // conflicts returns an error for each setting without the one that it needs.

@@ -97,12 +97,101 @@ func TestCredentialsInURLsAreRedacted(t *testing.T) {
 	for value, want := range map[string]string{
 		"http://u:SECRET@h/v1":    "http://(redacted)@h/v1",
 		"https://h/v1?key=SECRET": "https://(redacted)@h/v1",
+		"https://h/v1#SECRET":     "https://(redacted)@h/v1",
 		"http://h/v1":             "http://h/v1",
 		"./docs":                  "./docs",
+		"/srv/docs@2":             "/srv/docs@2",
+		"guide=/srv/a,api=/b":     "guide=/srv/a,api=/b",
+		"draft?.md":               "draft?.md",
+		"ask me@example.com":      "ask me@example.com",
+
+		"http://u:SECRET@h:port/v1":             "http://(redacted)@h:port/v1",
+		"http://u:p%SECRET@h/v1":                "http://(redacted)@h/v1",
+		"http://u:p/SECRET@h/v1":                "http://(redacted)@h/v1",
+		"http://u:p#SECRET@h/v1?key=SECRET":     "http://(redacted)@h/v1",
+		"http://u:p?SECRET@h/v1":                "http://(redacted)@h/v1",
+		"http://u:p@SECRET@h/v1":                "http://(redacted)@h/v1",
+		"http://u:two SECRET@h/v1":              "http://(redacted)@h/v1",
+		"http://u:two\nSECRET@h/v1":             "http://(redacted)@h/v1",
+		"u:SECRET@h:8080":                       "(redacted)@h:8080",
+		`"http://u:SECRET@h" is not an origin`:  `"http://(redacted)@h" is not an origin`,
+		"http://a,http://u:SECRET@b":            "http://(redacted)@b",
+		"http://127.0.0.1:1/v1?a=SECRET%&b=%zz": "http://(redacted)@127.0.0.1:1/v1",
 	} {
 		if got := redact(value); got != want {
 			t.Errorf("redact(%q) = %q, want %q", value, got, want)
 		}
+	}
+}
+
+// TestSecretsAreInNoStartUpError puts a secret where people put it by mistake, or breaks its URL. The settings are refused, or
+// logged without it.
+func TestSecretsAreInNoStartUpError(t *testing.T) {
+	t.Parallel()
+	const secret = "CANARY7f3a"
+	for _, env := range []string{
+		"DATABASE_URL=host=h port=1 user=u password=SECRET dbname=v sslmode=disable",
+		"DATABASE_URL=postgres://u:p%SECRET@h/v?sslmode=disable",
+		"DATABASE_URL=postgres://u:p#SECRET@h/v?sslmode=disable",
+		"DATABASE_URL=postgres://u:p/SECRET@h/v?sslmode=disable",
+		"DATABASE_URL=postgres://u:p?SECRET@h/v?sslmode=disable",
+		"DATABASE_URL=postgres://u:two SECRET@h/v?sslmode=disable",
+		"DATABASE_URL=postgres://u:SECRET@h:port/v?sslmode=disable",
+		"DATABASE_URL=postgres://h/v?sslmode=disable&user=u&password=SECRET",
+		"DATABASE_URL=postgres://u:SECRET@h/v",
+		"DATABASE_URL=mysql://u:SECRET@h/v?sslmode=disable",
+		"EMBEDDING_URL=http://u:SECRET@h/v1",
+		"EMBEDDING_URL=http://u:p%SECRET@h/v1",
+		"EMBEDDING_URL=http://u:p#SECRET@h/v1",
+		"EMBEDDING_URL=http://u:p/SECRET@h/v1",
+		"EMBEDDING_URL=http://u:two SECRET@h/v1",
+		"EMBEDDING_URL=http://u:SECRET@h:port/v1",
+		"EMBEDDING_URL=u:SECRET@h/v1",
+		"EMBEDDING_URL=ftp://u:SECRET@h/v1",
+		"EMBEDDING_URL=http://h/v1?key=SECRET",
+		"EMBEDDING_URL=http://h/v1#SECRET",
+		"EMBEDDING_API_KEY=two SECRET",
+		"API_TOKEN=two SECRET",
+		"OTEL_EXPORTER_OTLP_HEADERS=Authorization: Bearer SECRET",
+		"OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer SECRET%zz",
+		"OTEL_EXPORTER_OTLP_HEADERS=two words=SECRET",
+		"OTEL_EXPORTER_OTLP_HEADERS=a=b,SECRET",
+		"OTEL_EXPORTER_OTLP_TRACES_HEADERS=a=b%0d%0aSECRET",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=http://u:SECRET@h",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=http://u:p%SECRET@h",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=http://u:SECRET@h:port",
+		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://u:two SECRET@h",
+		"DOCS_URL=http://u:SECRET@h/",
+		"DOCS_URL=http://u:p/SECRET@h/",
+		"ALLOWED_ORIGINS=http://u:SECRET@h",
+		"ALLOWED_ORIGINS=https://a.example.com,http://u:p%SECRET@h",
+		"ALLOWED_HOSTS=u:SECRET@h",
+		"TRUSTED_PROXIES=http://u:SECRET@h",
+		"ADDR=u:SECRET@127.0.0.1:8080",
+		"ADDR=http://u:SECRET@127.0.0.1:8080",
+	} {
+		name, value, _ := strings.Cut(strings.ReplaceAll(env, "SECRET", secret), "=")
+		vars := map[string]string{name: value, "EMBEDDING_MODEL": "m"}
+		shown := fmt.Sprint(changedSettings(vars))
+		_, err := readSettings(vars)
+		if err != nil {
+			shown += err.Error()
+		}
+		if strings.Contains(strings.ToLower(shown), strings.ToLower(secret)) {
+			t.Errorf("%s: %s", env, shown)
+		}
+	}
+}
+
+func TestDriverThatPrintsPasswordsIsRefused(t *testing.T) {
+	t.Parallel()
+	vars := map[string]string{"PQGO_DEBUG": "1"}
+	if _, err := readSettings(vars); err != nil {
+		t.Errorf("without a database: %v", err)
+	}
+	vars["DATABASE_URL"] = "postgres://u@h/v?sslmode=disable"
+	if _, err := readSettings(vars); err == nil || !strings.Contains(err.Error(), "PQGO_DEBUG=1 makes") {
+		t.Errorf("with a database: %v", err)
 	}
 }
 
