@@ -87,7 +87,7 @@ func (a *arguments) query(name string, maxChars int) string {
 	text := a.text(name)
 	switch {
 	case strings.TrimSpace(text) == "":
-		a.fail("%s is missing: pass what to look for, "+
+		a.fail("%s is missing: pass a question or a few words, "+
 			`for example {"%s":"how to install"}`,
 			name, name)
 	case utf8.RuneCountInString(text) > maxChars:
@@ -108,7 +108,7 @@ func (a *arguments) check(names ...string) error {
 		}
 	}
 	if len(unknown) > 0 {
-		a.fail("unknown argument %.60q: there are %s", slices.Min(unknown), strings.Join(names, ", "))
+		a.fail("unknown argument %.60q: pass only %s", slices.Min(unknown), strings.Join(names, ", "))
 	}
 	return a.err
 }

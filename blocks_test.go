@@ -116,6 +116,7 @@ func TestBlocks(t *testing.T) {
 		{"prose is no module", "import things with care\n\nexport default settings\n\n> import A from 'a'\n", "p(import things with care) p(export default settings) quote(p(import A from 'a'))"},
 		{"template code", "{% highlight sh %}\n# a\n\n{% endhighlight %}\n# b\n{{< highlight go >}}\n# c\n{{< /highlight >}}\n",
 			"template({% highlight sh %}/# a//{% endhighlight %}) h1(b) template({{< highlight go >}}/# c/{{< /highlight >}})"},
+		{"Markdown in a raw tag", "{% raw %}\n```liquid\n# {% a %}\n```\n# b\n{% endraw %}\n", "p({% raw %}) fence:liquid(# {% a %}) h1(b) p({% endraw %})"},
 		{"a template tag without an end", "{% highlight sh %}\n# a\n", "p({% highlight sh %}) h1(a)"},
 		{"CRLF", "# a\r\n\r\nb\r\nc\r\n", "h1(a) p(b/c)"},
 	}
@@ -164,7 +165,7 @@ func TestBlocksAreBounded(t *testing.T) {
 		strings.Repeat("#\n", maxBlocks+1000),
 		strings.Repeat("> - ", 100) + "a\n" + strings.Repeat("\n", 1<<18),
 		strings.Repeat("[a]: b \"\n", 1<<14),
-		strings.Repeat("{% raw %}\n", 1<<16),
+		strings.Repeat("{% comment %}\n", 1<<16),
 		"a" + strings.Repeat(" ", 2<<20) + "b",
 		strings.Repeat("|", 1<<20) + "\n" + strings.Repeat("|", 1<<20),
 	} {
@@ -180,7 +181,7 @@ func FuzzBlocks(f *testing.F) {
 		"# T\n\n- a\n  > b\n\n1. c\n",
 		"a | b\n--|--\n1 | 2\n\n[a]: b 'c'\nd\n===\n",
 		"<!-- x\n--> \n```go\ny\n```\n\tz\n",
-		"import a from 'b'\n\n{% raw %}\n# x\n{% endraw %}\n",
+		"import a from 'b'\n\n{% comment %}\n# x\n{% endcomment %}\n",
 	} {
 		f.Add(text)
 	}

@@ -189,7 +189,7 @@ func headerMismatch(header, value, body string) error {
 func unsupportedVersion(version string, supported []string) error {
 	return rpcError{
 		Code:    codeUnsupportedVersion,
-		Message: fmt.Sprintf("protocol version %.40q is not spoken here", version),
+		Message: fmt.Sprintf("protocol version %.40q is not spoken here: use %s", version, strings.Join(supported, ", ")),
 		Data:    map[string]any{"supported": supported, "requested": version},
 	}
 }
@@ -200,11 +200,19 @@ var errNotAcceptable = userError{
 	"send Accept: application/json, text/event-stream",
 }
 
-// accepts reports whether r's Accept header allows an answer of this media type. Without the header it allows all.
+// accepts reports whether r's Accept header allows an answer of this media type. Without the header it allows all. The
+// most specific range of the type decides (RFC 9110, section 12.5.1): "application/json;q=0, */*" allows all but JSON.
 func accepts(r *http.Request, mediaType string) bool {
+	if headerValue(r.Header, "Accept") == "" {
+		return true
+	}
 	group, _, _ := strings.Cut(mediaType, "/")
-	return headerValue(r.Header, "Accept") == "" ||
-		acceptsAny(r, mediaType, group+"/*", "*/*")
+	for _, mediaRange := range []string{mediaType, group + "/*", "*/*"} {
+		if isNamed, isAllowed := findRange(r, mediaRange); isNamed {
+			return isAllowed
+		}
+	}
+	return false
 }
 
 // wantsEvent reports whether r's Accept header allows an answer as an event, but not as JSON.
@@ -212,22 +220,23 @@ func wantsEvent(r *http.Request) bool {
 	return !accepts(r, "application/json") && accepts(r, "text/event-stream")
 }
 
-// namesType reports whether r's Accept header has this media type itself, not only a wildcard.
+// namesType reports whether r's Accept header allows this media type by its name, not only by a wildcard.
 func namesType(r *http.Request, mediaType string) bool {
-	return acceptsAny(r, mediaType)
+	_, isAllowed := findRange(r, mediaType)
+	return isAllowed
 }
 
-// acceptsAny reports whether r's Accept header has one of these ranges of media types, and not with the weight 0.
-func acceptsAny(r *http.Request, ranges ...string) bool {
+// findRange reports whether r's Accept header has a range of media types, and whether without the weight 0.
+func findRange(r *http.Request, mediaRange string) (isNamed, isAllowed bool) {
 	accept := strings.ToLower(headerValue(r.Header, "Accept"))
 	for item := range strings.SplitSeq(accept, ",") {
-		mediaRange, parameters, _ := strings.Cut(item, ";")
-		mediaRange = strings.TrimSpace(mediaRange)
-		if slices.Contains(ranges, mediaRange) && !hasZeroWeight(parameters) {
-			return true
+		named, parameters, _ := strings.Cut(item, ";")
+		if strings.TrimSpace(named) == mediaRange {
+			isNamed = true
+			isAllowed = isAllowed || !hasZeroWeight(parameters)
 		}
 	}
-	return false
+	return isNamed, isAllowed
 }
 
 // hasZeroWeight reports whether the parameters of a media range have q=0, which means that it is not acceptable.
@@ -246,8 +255,7 @@ func checkOnlyPage(c *call) error {
 	if paramsAs[listParams](c.message).Cursor == "" {
 		return nil
 	}
-	what := strings.TrimSuffix(c.Method, "/list")
-	return rpcErrorf(codeInvalidParams, "bad cursor: there is one page of %s", what)
+	return rpcErrorf(codeInvalidParams, "bad cursor: %s has one page, leave cursor out", c.Method)
 }
 
 // beginStage begins the stage of c and adds the method and the client to the log line. label is what methodLabel returns

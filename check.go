@@ -1,6 +1,6 @@
 package main
 
-// vitrine -check: the check of a folder of documents for CI. It reads the folder as the server does, prints what it
+// The command vitrine check: the check of a folder of documents for CI. It reads the folder as the server does, prints what it
 // finds, and fails if readers or agents would miss something.
 
 import (

@@ -25,6 +25,9 @@ const (
 
 	// maxReplyText bounds what the log shows of a reply.
 	maxReplyText = 500
+
+	// maxCollectorWait bounds the pause that a collector may ask for.
+	maxCollectorWait = time.Minute
 )
 
 // errPaused is the reason for spans that were dropped without being sent.
@@ -106,17 +109,18 @@ func (t collectorTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// retryAfter parses a header Retry-After: seconds or a date. It returns 0 if there is none.
+// retryAfter parses a header Retry-After: seconds or a date. It returns 0 if there is none, and at most maxCollectorWait:
+// until then all spans are lost once the queue is full.
 func retryAfter(value string, now time.Time) time.Duration {
 	seconds, err := strconv.ParseUint(value, 10, 31)
 	if err == nil {
-		return time.Duration(seconds) * time.Second
+		return min(time.Duration(seconds)*time.Second, maxCollectorWait)
 	}
 	date, err := http.ParseTime(value)
 	if err != nil {
 		return 0
 	}
-	return max(0, date.Sub(now))
+	return max(0, min(date.Sub(now), maxCollectorWait))
 }
 
 // readJSON reads an ExportTraceServiceResponse in JSON. It treats a body that it cannot parse as success.

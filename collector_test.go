@@ -333,6 +333,9 @@ func TestRetryAfterIsSecondsOrADate(t *testing.T) {
 		"Fri, 27 Nov 2026 09:01:00 GMT": time.Minute,
 		"Fri, 27 Nov 2026 08:01:00 GMT": 0,
 		"soon":                          0,
+		"86400":                         time.Minute,
+		"2147483647":                    time.Minute,
+		"Fri, 31 Dec 9999 23:59:59 GMT": time.Minute,
 	} {
 		if got := retryAfter(value, now); got != want {
 			t.Errorf("Retry-After %q: %v, want %v", value, got, want)

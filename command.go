@@ -13,7 +13,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"regexp"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,10 +26,12 @@ var commands = map[string]string{
 	"h":       "help",
 	"help":    "help",
 	"v":       "version",
+	"V":       "version",
 	"version": "version",
 	"health":  "health",
 	"check":   "check",
 	"reindex": "reindex",
+	"serve":   "",
 }
 
 // command is the parsed command line.
@@ -40,27 +42,58 @@ type command struct {
 
 // parseCommand reads the arguments. Its error wraps errUsage.
 func parseCommand(args []string) (command, error) {
+	if asksForHelp(args) {
+		return command{name: "help"}, nil
+	}
 	if advice := settingsAdvice(args); advice != "" {
 		return command{}, fmt.Errorf("settings are environment variables: %s; %w", advice, errUsage)
 	}
 	if len(args) == 0 {
 		return command{}, nil
 	}
+	if i := slices.IndexFunc(args, isUnknownFlag); i >= 0 {
+		return command{}, fmt.Errorf("unknown flag %q: settings are environment variables, and a folder needs no flag; "+
+			"for example ADDR=127.0.0.1:9000 vitrine ./docs; %w", args[i], errUsage)
+	}
 
 	first, rest := args[0], args[1:]
-	name, isCommand := commands[strings.TrimLeft(first, "-")]
+	name, isCommand := commandNamed(first)
+	takesFolder := isCommand && (name == "" || name == "check")
 	switch {
-	case name == "check" && len(rest) == 1:
+	case takesFolder && len(rest) == 1:
 		folder, err := folderCommand(rest[0])
 		folder.name = name
 		return folder, err
 	case len(rest) > 0:
 		return command{}, fmt.Errorf("unknown argument %q: one command or one folder is expected; "+
-			"for several folders vitrine api=./api,guide=./guide; %w", rest[0], errUsage)
+			"for several folders %s; %w", rest[0], severalFolders(args), errUsage)
 	case isCommand:
 		return command{name: name}, nil
 	}
 	return folderCommand(first)
+}
+
+// commandNamed returns the command that an argument names, with or without dashes.
+func commandNamed(arg string) (name string, ok bool) {
+	name, ok = commands[strings.TrimLeft(arg, "-")]
+	return name, ok
+}
+
+// asksForHelp reports whether the manual is wanted: vitrine help, or a flag for it behind another command.
+func asksForHelp(args []string) bool {
+	for i, arg := range args {
+		name, _ := commandNamed(arg)
+		if name == "help" && (i == 0 || strings.HasPrefix(arg, "-")) {
+			return true
+		}
+	}
+	return false
+}
+
+// isUnknownFlag reports whether an argument looks like a flag and is no command.
+func isUnknownFlag(arg string) bool {
+	_, isCommand := commandNamed(arg)
+	return strings.HasPrefix(arg, "-") && !isCommand
 }
 
 // folderCommand returns the command that serves an argument that names a folder, or several as DOCS_DIR does. A missing
@@ -68,11 +101,44 @@ func parseCommand(args []string) (command, error) {
 func folderCommand(arg string) (command, error) {
 	_, err := os.Stat(arg) //nolint:gosec // users name a folder of their own
 	isFolder := err == nil || strings.ContainsAny(arg, `/\=`) || arg == "."
-	if arg == "" || strings.HasPrefix(arg, "-") || !isFolder {
-		return command{}, fmt.Errorf("unknown argument %q: neither a folder nor a command "+
-			"(help, version, health, check, reindex); %w", arg, errUsage)
+	switch near := nearCommand(arg); {
+	case isFolder:
+		return command{folder: arg}, nil
+	case near != "":
+		return command{}, fmt.Errorf("unknown argument %q: did you mean vitrine %s? %w", arg, near, errUsage)
 	}
-	return command{folder: arg}, nil
+	return command{}, fmt.Errorf("unknown argument %q: neither a folder nor a command "+
+		"(help, version, health, check, reindex); %w", arg, errUsage)
+}
+
+// nearCommand returns the command that arg is but for one letter or the case, or "".
+func nearCommand(arg string) string {
+	lower := strings.ToLower(arg)
+	for name := range commands {
+		if len(name) > 1 && (lower == name || isOneEditAway(lower, name)) {
+			return name
+		}
+	}
+	return ""
+}
+
+// severalFolders returns the line that serves all folders in args. If args are something else, it is an example.
+func severalFolders(args []string) string {
+	var named []string
+	for _, arg := range args {
+		info, err := os.Stat(arg) //nolint:gosec // users name folders of their own
+		if err != nil || !info.IsDir() {
+			return "vitrine api=./api,guide=./guide"
+		}
+		named = append(named, filepath.Base(arg)+"="+arg)
+	}
+
+	value := strings.Join(named, ",")
+	_, err := parseDocsDir(value)
+	if err != nil {
+		return "vitrine api=./api,guide=./guide"
+	}
+	return "vitrine " + shellQuote(value)
 }
 
 // settingsAdvice returns the command line that args should have been, if one of them is a setting: --addr :9000,
@@ -128,31 +194,34 @@ func (v *variable) takes(next string) bool {
 	return next != "" && !strings.HasPrefix(next, "-")
 }
 
-// isSwitch reports whether v is true or false.
-func (v *variable) isSwitch() bool { return v.defaultValue == "false" }
-
-// shown returns a value as it is typed in a shell. A value that is missing is replaced by an example, a secret by "…",
-// and a port by a loopback address.
+// shown returns a value as it is typed in a shell. A value that is missing is replaced by an example, a secret by "…".
 func (v *variable) shown(value string) string {
-	_, notNumber := strconv.Atoi(value)
-	isAddr := v.name == "ADDR" || v.name == "ADMIN_ADDR"
 	switch {
 	case v.secret:
 		return "…"
 	case value == "" && v.isSwitch():
 		return "true"
-	case isAddr && notNumber == nil:
-		return "127.0.0.1:" + value
+	case v.name == "ADDR" || v.name == "ADMIN_ADDR":
+		value = completeAddr(value)
 	}
 	return shellQuote(cmp.Or(value, v.example, v.defaultValue))
 }
 
-// shellQuote quotes text that a shell would not take as one word.
-func shellQuote(text string) string {
-	if regexp.MustCompile(`^[\w@%+=:,./-]+$`).MatchString(text) {
-		return text
+// completeAddr adds to a port a loopback address, and to a host a port.
+func completeAddr(value string) string {
+	_, notNumber := strconv.Atoi(value)
+	ip, notIP := netip.ParseAddr(value)
+	switch {
+	case value == "":
+		return ""
+	case notNumber == nil:
+		return "127.0.0.1:" + value
+	case notIP == nil:
+		return netip.AddrPortFrom(ip, 8080).String()
+	case !strings.Contains(value, ":"):
+		return value + ":8080"
 	}
-	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+	return value
 }
 
 //go:embed main.go
@@ -213,8 +282,7 @@ func readinessURL(addr string) string {
 // localAddress returns addr, HOST:PORT, with this name in place of a host that stands for all addresses.
 func localAddress(addr, name string) string {
 	host, port, _ := net.SplitHostPort(addr)
-	ip, err := netip.ParseAddr(host)
-	if host == "" || err == nil && ip.IsUnspecified() {
+	if isEveryHost(host) {
 		host = name
 	}
 	return net.JoinHostPort(host, port)

@@ -29,6 +29,14 @@ func TestArgumentsAreACommandOrAFolder(t *testing.T) {
 		{"reindex", command{name: "reindex"}},
 		{"-reindex", command{name: "reindex"}},
 		{"--reindex", command{name: "reindex"}},
+		{"-V", command{name: "version"}},
+		{"help check", command{name: "help"}},
+		{"check --help", command{name: "help"}},
+		{"serve ./testdata/manual -h", command{name: "help"}},
+		{"--addr :9000 --help", command{name: "help"}},
+		{"serve", command{}},
+		{"serve ./testdata/manual", command{folder: "./testdata/manual"}},
+		{"check ./testdata/manual", command{name: "check", folder: "./testdata/manual"}},
 		{"testdata", command{folder: "testdata"}},
 		{"./testdata/manual", command{folder: "./testdata/manual"}},
 		{"./nothing", command{folder: "./nothing"}},
@@ -51,11 +59,24 @@ func TestWrongArgumentsSayWhatToType(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"serve"}, `unknown argument "serve": neither a folder nor a command`},
+		{[]string{"run"}, `unknown argument "run": neither a folder nor a command`},
 		{[]string{"nothing"}, `unknown argument "nothing": neither`},
 		{[]string{""}, `unknown argument "": neither`},
-		{[]string{"--verbose"}, `unknown argument "--verbose": neither`},
-		{[]string{"-x", "y"}, `unknown argument "y": one command or one folder`},
+		{[]string{"versoin"}, `unknown argument "versoin": did you mean vitrine version?`},
+		{[]string{"helth"}, `unknown argument "helth": did you mean vitrine health?`},
+		{[]string{"Check"}, `unknown argument "Check": did you mean vitrine check?`},
+		{[]string{"server"}, `unknown argument "server": did you mean vitrine serve?`},
+		{[]string{"re-index"}, `unknown argument "re-index": did you mean vitrine reindex?`},
+		{[]string{"--verbose"}, `unknown flag "--verbose": settings are environment variables`},
+		{[]string{"-x", "y"}, `unknown flag "-x": settings are environment variables`},
+		{[]string{"-p", "8080"}, `unknown flag "-p": settings are environment variables`},
+		{[]string{"--folder", "./docs"}, `a folder needs no flag; for example ADDR=127.0.0.1:9000 vitrine ./docs;`},
+		{[]string{"./docs", "--open"}, `unknown flag "--open"`},
+		{[]string{"--"}, `unknown flag "--"`},
+		{[]string{"./testdata", "./deploy"}, "for several folders vitrine testdata=./testdata,deploy=./deploy;"},
+		{[]string{"testdata/manual", "./deploy", "page"}, "for several folders vitrine manual=testdata/manual,deploy=./deploy,page=page;"},
+		{[]string{"./page", "./page"}, "for several folders vitrine api=./api,guide=./guide;"},
+		{[]string{"testdata", ".github"}, "for several folders vitrine api=./api,guide=./guide;"},
 		{[]string{"./a", "./b"}, `unknown argument "./b": one command or one folder`},
 		{[]string{"health", "./a"}, `unknown argument "./a": one command or one folder`},
 		{[]string{"--addr", ":9000"}, "try ADDR=:9000 vitrine;"},
@@ -65,6 +86,11 @@ func TestWrongArgumentsSayWhatToType(t *testing.T) {
 		{[]string{"--addr"}, "try ADDR=127.0.0.1:8080 vitrine;"},
 		{[]string{"--address", ":9000"}, "try ADDR=:9000 vitrine;"},
 		{[]string{"--port", "9000"}, "try ADDR=127.0.0.1:9000 vitrine;"},
+		{[]string{"--host", "0.0.0.0"}, "try ADDR=0.0.0.0:8080 vitrine;"},
+		{[]string{"--host=::1"}, "try ADDR='[::1]:8080' vitrine;"},
+		{[]string{"--bind", "localhost"}, "try ADDR=localhost:8080 vitrine;"},
+		{[]string{"--bind", "localhost:9000"}, "try ADDR=localhost:9000 vitrine;"},
+		{[]string{"--listen", "9000"}, "try ADDR=127.0.0.1:9000 vitrine;"},
 		{[]string{"--docs-dir", "./docs"}, "try DOCS_DIR=./docs vitrine;"},
 		{[]string{"--docs_dir=my docs"}, "try DOCS_DIR='my docs' vitrine;"},
 		{[]string{"--docs", "it's"}, `try DOCS_DIR='it'\''s' vitrine;`},
@@ -111,6 +137,21 @@ func TestNamesNearASettingAreHinted(t *testing.T) {
 		{"EMBEDDINGS_URL=http://h", "EMBEDDING_URL"},
 		{"ALLOWED_HOST=h", "ALLOWED_HOSTS"},
 		{"OTEL_TRACES_SAMPLE_RATE=1", "OTEL_TRACE_SAMPLE_RATE"},
+		{"OTEL_EXPORTER_OTLP_ENDPONT=http://h:4318", "OTEL_EXPORTER_OTLP_ENDPOINT"},
+		{"OTEL_EXPORTER_OTLP_TRACES_ENDPIONT=http://h:4318", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"},
+		{"OTEL_EXPORTER_OTLP_HEADER=a=b", "OTEL_EXPORTER_OTLP_HEADERS"},
+		{"OTEL_ENDPOINT=http://h:4318", "OTEL_EXPORTER_OTLP_ENDPOINT"},
+		{"LISTEN=:9000", "ADDR"},
+		{"BIND=0.0.0.0:9000", "ADDR"},
+		{"HOST=0.0.0.0", "ADDR"},
+		{"HOST=localhost", "ADDR"},
+		{"ADRR=:9000", "ADDR"},
+		{"METRICS_ADDR=:9090", "ADMIN_ADDR"},
+		{"DATABASE_URI=postgres://h/v", "DATABASE_URL"},
+		{"DOCS_FOLDERS=./docs", "DOCS_DIR"},
+		{"EMBEDDING_KEY=k", "EMBEDDING_API_KEY"},
+		{"TRUSTED_PROXY=10.0.0.0/8", "TRUSTED_PROXIES"},
+		{"LOG_LVL=debug", "LOG_LEVEL"},
 	} {
 		name, value, _ := strings.Cut(test.env, "=")
 		want := name + " is not a setting: did you mean " + test.want + "?"
@@ -122,11 +163,12 @@ func TestNamesNearASettingAreHinted(t *testing.T) {
 
 func TestVariablesOfOtherProgramsAreLeftAlone(t *testing.T) {
 	env := environment([]string{
-		"PATH=/bin", "HOME=/root", "HOST=h", "USER=u", "TERM=xterm", "LANG=C", "GOMEMLIMIT=1GiB", "POD_NAME=p", "CI=true",
+		"PATH=/bin", "HOME=/root", "HOST=x86_64-conda-linux-gnu", "USER=u", "TERM=xterm", "LANG=C", "GOMEMLIMIT=1GiB", "POD_NAME=p", "CI=true",
 		"ADDR=:8080", "PORT=8080", // the platform's, and ADDR is set
 		"LOG_LEVEL=info", "LOGLEVEL=9",
 		"VITRINE_SERVICE_HOST=10.0.0.1", "VITRINE_SERVICE_PORT_HTTP=80", "VITRINE_PORT=tcp://10.0.0.1:80", "VITRINE_PORT_80_TCP_ADDR=10.0.0.1",
 		"VITRINE_TEST_DATABASE_URL=postgres://h/v",
+		"OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT=1000",
 	})
 	if hints := misnamedVariables(env); len(hints) > 0 {
 		t.Errorf("hints: %q", hints)

@@ -16,7 +16,7 @@ var connectorTools = []tool{
 	{
 		Name: "search",
 		Description: "Search {documentation} by {how}. {topic}" +
-			"Answers ids for fetch, titles and URLs to cite.",
+			"Returns ids for fetch, with titles and URLs to cite.",
 		Input: schema(`{"type":"object","properties":{
 			"query":{"type":"string","description":"what to look for: a question or a few words",
 				"minLength":1,"maxLength":%d,"pattern":"%s"}},
@@ -32,7 +32,7 @@ var connectorTools = []tool{
 	},
 	{
 		Name:        "fetch",
-		Description: "Read a document{of} as a whole, by an id that search answered.",
+		Description: "Read a document{of} as a whole, by an id that search returned.",
 		Input: schema(`{"type":"object","properties":{
 			"id":{"type":"string","description":"document id, for example guide/install.md","minLength":1,"maxLength":%d}},
 			"required":["id"],"additionalProperties":false}`,

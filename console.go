@@ -177,7 +177,10 @@ func appendAttr(parts []string, a slog.Attr) []string {
 	}
 
 	text := wholeDisplayable(value.String())
-	if text == "" || strings.ContainsAny(text, " =") && text[0] != '"' {
+	if text == "" {
+		return parts
+	}
+	if strings.ContainsAny(text, " =") && text[0] != '"' {
 		text = strconv.Quote(text)
 	}
 	return append(parts, a.Key+"="+text)

@@ -37,7 +37,7 @@ func TestConsoleLines(t *testing.T) {
 		{slog.LevelError, "request", append(request[:8:8], slog.String("error", "line\nbreak")), `03:04:05  error  GET /search  200  1.3 ms  error=line\u000abreak  my-1`},
 		{slog.LevelInfo, "job", []slog.Attr{slog.String("job", "folder_scan"), slog.Float64("took_ms", 12), slog.Int("files", 40)}, "03:04:05  folder_scan  12.0 ms  files=40"},
 		{slog.LevelInfo, "settings", []slog.Attr{slog.Group("settings", "ADDR", ":9000", "DOCS_DIR", "my docs")}, `03:04:05  settings  ADDR=:9000  DOCS_DIR="my docs"`},
-		{slog.LevelWarn, "files skipped", []slog.Attr{slog.Any("files", []string{"a.md: large"}), slog.String("empty", "")}, `03:04:05  warn  files skipped  files="[a.md: large]"  empty=""`},
+		{slog.LevelWarn, "files skipped", []slog.Attr{slog.Any("files", []string{"a.md: large"}), slog.String("empty", "")}, `03:04:05  warn  files skipped  files="[a.md: large]"`},
 	} {
 		if got := consoleLine(when, test.level, test.message, test.attrs); got != test.want {
 			t.Errorf("got  %s\nwant %s", got, test.want)

@@ -94,9 +94,10 @@ func (e *remoteEmbedder) call(ctx context.Context, inputs []string) ([][]float32
 
 // refuseRedirect is an http.Client.CheckRedirect. A redirect would send texts to a place that nobody has configured.
 func refuseRedirect(r *http.Request, _ []*http.Request) error {
+	place := url.URL{Scheme: r.URL.Scheme, Host: r.URL.Host, Path: r.URL.Path} // the rest may contain a key
 	return apiError{
 		status:  r.Response.StatusCode,
-		message: "the API redirects to " + r.URL.Redacted() + ": set EMBEDDING_URL to the address that it should have",
+		message: "the API redirects to " + place.String() + ": set EMBEDDING_URL to the address that it should have",
 	}
 }
 
@@ -176,7 +177,7 @@ func isNaN(x float32) bool { return math.IsNaN(float64(x)) }
 type apiError struct {
 	status     int
 	message    string
-	retryAfter time.Duration // 0 or less if the API asks for no delay
+	retryAfter time.Duration // 0 if the API asks for no delay
 }
 
 // newAPIError returns the error for a response whose status is not 200.
@@ -185,7 +186,7 @@ func newAPIError(response *http.Response) apiError {
 	body, _ := io.ReadAll(limited) // a part of the body will do
 	return apiError{
 		status:     response.StatusCode,
-		message:    strings.TrimSpace(string(body)),
+		message:    displayable(strings.TrimSpace(string(body)), maxErrorBytes),
 		retryAfter: parseRetryAfter(response.Header),
 	}
 }
@@ -228,22 +229,30 @@ func mayAcceptFewer(err error) bool {
 	return false
 }
 
-// parseRetryAfter returns the delay that a response asks for, 0 or less if it asks for none. It reads OpenAI's
-// Retry-After-Ms, else Retry-After in seconds or as a date (RFC 9110, section 10.2.3).
+// parseRetryAfter returns the delay that a response asks for, at most maxRetryAfter. It is 0 if the response asks for none.
+// It reads OpenAI's Retry-After-Ms, else Retry-After in seconds or as a date (RFC 9110, section 10.2.3).
 func parseRetryAfter(h http.Header) time.Duration {
 	if ms, ok := parseFloat(h.Get("Retry-After-Ms")); ok {
-		return time.Duration(ms * float64(time.Millisecond))
+		return boundedWait(ms / 1000)
 	}
 
 	value := h.Get("Retry-After")
 	if seconds, ok := parseFloat(value); ok {
-		return time.Duration(seconds * float64(time.Second))
+		return boundedWait(seconds)
 	}
 	date, err := http.ParseTime(value)
 	if err != nil {
 		return 0
 	}
-	return time.Until(date)
+	return boundedWait(time.Until(date).Seconds())
+}
+
+// boundedWait bounds a delay before it becomes a Duration, which has no infinity.
+func boundedWait(seconds float64) time.Duration {
+	if !(seconds > 0) { // or NaN
+		return 0
+	}
+	return time.Duration(min(seconds, maxRetryAfter.Seconds()) * float64(time.Second))
 }
 
 func parseFloat(s string) (x float64, ok bool) {

@@ -273,7 +273,7 @@ func (e *remoteEmbedder) countOutcome(began time.Time, err error) (isOpen bool) 
 func retryDelay(err error, backoff time.Duration) time.Duration {
 	apiErr, _ := errors.AsType[apiError](err)
 	if apiErr.retryAfter > 0 {
-		return min(apiErr.retryAfter, maxRetryAfter)
+		return apiErr.retryAfter
 	}
 	return backoff + rand.N(backoff/2)
 }

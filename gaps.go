@@ -219,7 +219,11 @@ func (s *server) handleGaps(w http.ResponseWriter, r *http.Request) error {
 			"no gaps are recorded: start the server with RECORD_GAPS=true"}
 	}
 	list := s.gaps.all()
-	if wantsJSON(r) {
+	asJSON, err := wantsJSON(r)
+	if err != nil {
+		return err
+	}
+	if asJSON {
 		w.Header()["Cache-Control"] = noStore
 		writeJSON(w, http.StatusOK, gapsAnswer{list})
 		return nil

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"encoding/base64"
+	"fmt"
 	"net/http"
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestWrongTokensShareOneBudgetPerAddress guesses on one route after the other.
@@ -56,6 +59,70 @@ func TestWrongTokensShareOneBudgetPerAddress(t *testing.T) {
 	}
 	if metrics := ts.get("/metrics").body; !strings.Contains(metrics, "vitrine_auth_failures_total 18\n") {
 		t.Error("the failures are not counted")
+	}
+}
+
+// TestForgedCookiesCountAsWrongTokens sends the cookies that guessed tokens would make. The server still shows the form, because
+// after a change of the token all browsers send such cookies.
+func TestForgedCookiesCountAsWrongTokens(t *testing.T) {
+	t.Parallel()
+	ts := newTestServer(t, "API_TOKEN=the-api-token")
+	guess := newServerOf(t, map[string]string{"API_TOKEN": "guessed", "ADMIN_TOKEN": "guessed-too"}, new(logBuffer))
+	defer guess.close()
+	at := time.Now()
+	count := func() (n int) {
+		_, rest, _ := strings.Cut(ts.get("/metrics").body, "\nvitrine_auth_failures_total ")
+		_, _ = fmt.Sscan(rest, &n)
+		return n
+	}
+	for _, test := range []struct {
+		path, cookie, accept string
+		status               int
+		isGuess              bool
+	}{
+		{"/search?q=a", guess.cookieValue(signedInAPI, at), "*/*", 401, true},
+		{"/debug/requests", guess.cookieValue(signedInAdmin, at), "*/*", 401, true},
+		{"/read/a.md", guess.cookieValue(signedInAPI, at), "text/html", 401, true},
+		{"/", guess.cookieValue(signedInAdmin, at), "text/html", 200, true}, // the page says whether it is signed in
+		{"/search?q=a", "api.1.", "*/*", 401, true},
+		{"/search?q=a", "of another program", "*/*", 401, false},
+		{"/search?q=a", "root." + strings.Repeat("0", 64), "*/*", 401, false},
+		{"/search?q=a", ts.cookieValue(signedInAPI, at.Add(-2*signInLifetime)), "*/*", 401, false}, // expired
+		{"/search?q=a", ts.cookieValue(signedInAPI, at), "*/*", 200, false},
+		{"/debug/requests", ts.cookieValue(signedInAPI, at), "*/*", 403, false},
+	} {
+		before := count()
+		a := ts.get(test.path, "Authorization: ", "Accept: "+test.accept, "Cookie: "+signInCookie+"="+test.cookie)
+		isCounted := count() > before
+		if a.status != test.status || isCounted != test.isGuess {
+			t.Errorf("%s with %s: %d, counted %v", test.path, test.cookie, a.status, isCounted)
+		}
+	}
+}
+
+// TestEveryRouteThatWantsATokenCountsGuesses asks each route of both listeners with a wrong token, from an address that has used
+// up its budget on another one.
+func TestEveryRouteThatWantsATokenCountsGuesses(t *testing.T) { // not parallel: a process has one flight recorder
+	ts := newTestServer(t, "API_TOKEN=the-api-token", "ENABLE_PROFILING=true", "ADMIN_ADDR=127.0.0.1:0", "RECORD_GAPS=true")
+	wrong := func(method, path string) answer {
+		return ts.do(method, path, "", "Authorization: Basic "+base64.StdEncoding.EncodeToString([]byte("x:wrong")))
+	}
+	for range 5 {
+		wrong("GET", "/documents")
+	}
+	for listener, serves := range map[string]string{"": servesSearch, "admin:": servesAdmin} {
+		for _, rt := range ts.routes(serves) {
+			method, path, _ := strings.Cut(rt.pattern, " ")
+			path = strings.NewReplacer("{$}", "", "{id...}", "a.md", "{path...}", "a.png", "{id}", "a", "{name}", "page.js").Replace(path)
+			wantsToken := rt.access == api || rt.access == admin || rt.access == profiling || path == "/signin"
+			a := wrong(method, listener+path)
+			if (a.status == http.StatusTooManyRequests) != wantsToken {
+				t.Errorf("%s%s: %d", listener, rt.pattern, a.status)
+			}
+		}
+	}
+	if a := ts.get("admin:/debug/pprof/"); a.status != http.StatusOK {
+		t.Errorf("the right token after them: %d", a.status)
 	}
 }
 

@@ -294,7 +294,11 @@ func (s *server) handleMetrics(w http.ResponseWriter, r *http.Request) error {
 func (s *server) handleRequests(w http.ResponseWriter, r *http.Request) error {
 	s.observe.report()
 	lists := s.observe.recent.lists()
-	if wantsJSON(r) {
+	asJSON, err := wantsJSON(r)
+	if err != nil {
+		return err
+	}
+	if asJSON {
 		writeJSON(w, http.StatusOK, lists)
 		return nil
 	}
@@ -313,7 +317,11 @@ func (s *server) handleRequest(w http.ResponseWriter, r *http.Request) error {
 			"no request of that id is remembered: the log has it for longer, and /debug/requests lists those that are",
 		}
 	}
-	if wantsJSON(r) {
+	asJSON, err := wantsJSON(r)
+	if err != nil {
+		return err
+	}
+	if asJSON {
 		writeJSON(w, http.StatusOK, views)
 		return nil
 	}

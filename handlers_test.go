@@ -189,3 +189,51 @@ func TestQuestionsAreLoggedOnlyAtDebug(t *testing.T) {
 		t.Errorf("%v", line)
 	}
 }
+
+func TestUnknownParametersAreRefused(t *testing.T) {
+	ts := newTestServer(t, "ENABLE_PROFILING=true", "RECORD_GAPS=true")
+	ts.put("guide/install.md", "# Install\n")
+	for _, test := range []struct {
+		method, path string
+		status       int
+		want         string
+	}{
+		{"GET", "/search?q=a&limt=1", 400, `\"limt\" is not a parameter: there are limit, q, prefix, partial, explain`},
+		{"GET", "/search?q=a&Q=b", 400, `\"Q\" is not a parameter`},
+		{"GET", "/search?q=a&q=b", 400, "q has 2 values: give one"},
+		{"GET", "/search?q=a&limit=1&limit=2", 400, "limit has 2 values"},
+		{"GET", "/search?q=install&limit=1", 200, `"hits"`},
+		{"GET", "/documents?prefx=guide/", 400, `\"prefx\" is not a parameter: there are limit, prefix, cursor`},
+		{"GET", "/documents?prefix=a&prefix=b", 400, "prefix has 2 values"},
+		{"GET", "/documents/guide/install.md?format=html", 400, `\"format\" is not a parameter: there are none here`},
+		{"GET", "/documents/guide/install.md?", 200, "# Install"},
+		{"PUT", "/documents/guide/other.md?create=1", 400, `\"create\" is not a parameter`},
+		{"DELETE", "/documents/guide/install.md?force", 400, `\"force\" is not a parameter`},
+		{"POST", "/documents?overwrite=1", 400, `\"overwrite\" is not a parameter`},
+		{"GET", "/debug/requests?fromat=json", 400, `\"fromat\" is not a parameter: there are format`},
+		{"GET", "/debug/requests?format=xml", 400, `format=\"xml\" is neither json nor text`},
+		{"GET", "/debug/requests?format=json&format=text", 400, "format has 2 values"},
+		{"GET", "/debug/requests?format=text", 200, "in flight:"},
+		{"GET", "/debug/requests?format=json", 200, `"in_flight"`},
+		{"GET", "/debug/requests/none?verbose", 400, `\"verbose\" is not a parameter`},
+		{"GET", "/debug/gaps?format=csv", 400, "neither json nor text"},
+		{"GET", "/debug/gaps?limit=1", 400, `\"limit\" is not a parameter`},
+		{"GET", "/debug/loglevel?for=10m", 400, `\"for\" is not a parameter`},
+		{"PUT", "/debug/loglevel?four=10m", 400, `\"four\" is not a parameter: there are for`},
+		{"GET", "/debug/pprof/profile?secnds=1", 400, `\"secnds\" is not a parameter: there are seconds, debug, gc`},
+		{"GET", "/debug/pprof/heap?gc=1&debug=1", 200, "heap profile"},
+		{"GET", "/debug/flight?seconds=1&seconds=2", 400, "seconds has 2 values"},
+
+		// Links, probes and scrapers carry parameters that others have added.
+		{"GET", "/?utm_source=mail", 200, "curl"},
+		{"GET", "/read/guide/install.md?utm_source=mail", 200, "# Install"},
+		{"GET", "/readyz?from=probe", 200, "ok"},
+		{"GET", "/metrics?from=scraper", 200, "vitrine_ready"},
+		{"GET", "/llms.txt?from=model", 200, "install.md"},
+	} {
+		a := ts.do(test.method, test.path, "")
+		if a.status != test.status || !strings.Contains(a.body, test.want) {
+			t.Errorf("%s %s: %d %.300s, want %d and %s", test.method, test.path, a.status, a.body, test.status, test.want)
+		}
+	}
+}

@@ -4,9 +4,7 @@ package main
 // blocks without comments, tags and data.
 
 import (
-	"html"
 	"regexp"
-	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -61,11 +59,6 @@ var imageAlt = regexp.MustCompile(
 // attributes are the ids and classes after a heading or paragraph: {#id}, { #id .class }, {: .class }.
 var attributes = regexp.MustCompile(`^\{:?[ \t]*[.#][\w.:#=" \t-]*\}`)
 
-// headingID is an id that an author has given to a heading: {#id}, or {/*id*/} in React's documentation.
-var headingID = regexp.MustCompile(
-	`(?:\{:?[ \t]*(?:\.[\w-]+[ \t]+)*#([^\s}]+)[^}]*\}|` +
-		`\{/\*[ \t]*([^\s*]+)[ \t]*\*/\})[ \t]*$`)
-
 // dataURI is the beginning of a data URI.
 var dataURI = regexp.MustCompile(`^data:[a-z]+/[\w.+-]+(?:;[\w=-]+)*,`)
 
@@ -83,9 +76,6 @@ func dataLength(text string) int {
 	return head + end
 }
 
-// codeSpan is code within a line.
-var codeSpan = regexp.MustCompile("`[^`]+`|``(?:[^`]|`[^`])+``")
-
 // withoutMarkup returns the text of a block without its comments and tags, which readers do not see. It keeps the line
 // ends, and does not change code.
 func withoutMarkup(text string) string {
@@ -93,34 +83,26 @@ func withoutMarkup(text string) string {
 		return text
 	}
 
-	var out strings.Builder
+	var out visibleWriter
 	unclosed := make(map[string]bool) // marks that no other one ends
-	hasGap := false                   // a tag that separates words has been left out
-	write := func(part string) {
-		if hasGap && endsInWord(out.String()) && beginsWithWord(part) {
-			out.WriteByte(' ')
-		}
-		hasGap = hasGap && part == ""
-		out.WriteString(part)
-	}
 	for at := 0; at < len(text); {
 		next := strings.IndexAny(text[at:], "<{`\\")
 		if next < 0 {
-			write(text[at:])
+			out.write(text[at:])
 			break
 		}
-		write(text[at : at+next])
+		out.write(text[at : at+next])
 		at += next
 
 		if n := codeLength(text[at:], unclosed); n > 0 {
-			write(text[at : at+n])
+			out.write(text[at : at+n])
 			at += n
 			continue
 		}
 		if n := invisibleLength(text[at:], unclosed); n > 0 {
 			tag := text[at : at+n]
-			write(visible(tag))
-			hasGap = hasGap || separatesWords(tag)
+			out.write(visible(tag))
+			out.leaveOut(tag)
 			at += n
 			continue
 		}
@@ -128,11 +110,28 @@ func withoutMarkup(text string) string {
 		if text[at] == '\\' {
 			n = min(2, len(text)-at)
 		}
-		write(text[at : at+n])
+		out.write(text[at : at+n])
 		at += n
 	}
 	return out.String()
 }
+
+// visibleWriter joins the parts of a text that readers see. Words that only a tag separates get a space between them.
+type visibleWriter struct {
+	strings.Builder
+	hasGap bool // a tag that separates words has been left out
+}
+
+func (w *visibleWriter) write(part string) {
+	if w.hasGap && endsInWord(w.String()) && beginsWithWord(part) {
+		w.WriteByte(' ')
+	}
+	w.hasGap = w.hasGap && part == ""
+	w.WriteString(part)
+}
+
+// leaveOut notes that a tag is left out here.
+func (w *visibleWriter) leaveOut(tag string) { w.hasGap = w.hasGap || separatesWords(tag) }
 
 // separatesWords reports whether tag is that of an element between words, such as a cell of a table.
 func separatesWords(tag string) bool {
@@ -293,113 +292,6 @@ func hasWords(text string) bool {
 	})
 }
 
-var (
-	icon = regexp.MustCompile(
-		`:(?:material|fontawesome|octicons|simple)-[\w-]+:`)
-	inlineLink = regexp.MustCompile(
-		`!?\[((?:[^\[\]\\]|\\.|\[[^\[\]]*\])*)\]` +
-			`(?:\((?:[^()\\]|\\.|\([^()]*\))*\)|\[[^\[\]]*\])`)
-	autolink = regexp.MustCompile(
-		`<([A-Za-z][A-Za-z0-9+.-]*:[^<>\s]*|[^<>\s@]+@[^<>\s]+)>`)
-	emphasis = []*regexp.Regexp{
-		regexp.MustCompile(`(\*{1,3})([^\s*](?:[^*]*[^\s*])?)(\*{1,3})`),
-		regexp.MustCompile(`(~{1,2})([^\s~](?:[^~]*[^\s~])?)(~{1,2})`),
-		regexp.MustCompile(`(^|[^\pL\pN_])_{1,3}([^\s_](?:.*?[^\s_])?)_{1,3}($|[^\pL\pN_])`),
-	}
-	escaped    = regexp.MustCompile("\\\\([!-/:-@\\[-`{-~])")
-	keptMark   = regexp.MustCompile("\ue000(\\d+)\ue001")
-	privateUse = strings.NewReplacer("\ue000", "", "\ue001", "")
-)
-
-// plainWords returns a line of Markdown as a reader sees it, with at most maxHeadingRunes characters.
-func plainWords(text string) string {
-	line := oneLine(plainText(text))
-	return firstRunes(line, maxHeadingRunes)
-}
-
-// plainText returns the text of a line of Markdown without its markup. It keeps the white space.
-func plainText(text string) string {
-	text = privateUse.Replace(text[:runeOffset(text, 8*maxHeadingRunes)])
-
-	// Code and escaped characters are replaced by numbered marks, so that nothing in them is taken for markup. The last
-	// statement restores them.
-	var kept []string
-	keep := func(s string) string {
-		kept = append(kept, s)
-		return "\ue000" + strconv.Itoa(len(kept)-1) + "\ue001"
-	}
-	text = codeSpan.ReplaceAllStringFunc(text, func(code string) string {
-		return keep(strings.TrimSpace(strings.Trim(code, "`")))
-	})
-	text = escaped.ReplaceAllStringFunc(text, func(s string) string { return keep(s[1:]) })
-
-	text = autolink.ReplaceAllString(text, "$1")
-	text = icon.ReplaceAllString(withoutMarkup(text), "")
-	for range 3 { // a picture may be in a link
-		text = inlineLink.ReplaceAllString(text, "$1")
-	}
-	text = emphasis[0].ReplaceAllString(text, "$2")
-	text = emphasis[1].ReplaceAllString(text, "$2")
-	text = emphasis[2].ReplaceAllString(text, "$1$2$3")
-	text = html.UnescapeString(text)
-	return keptMark.ReplaceAllStringFunc(text, func(mark string) string {
-		i, err := strconv.Atoi(strings.Trim(mark, "\ue000\ue001"))
-		if err != nil || i >= len(kept) {
-			return ""
-		}
-		return kept[i]
-	})
-}
-
 func firstRunes(s string, n int) string {
 	return strings.TrimSpace(s[:runeOffset(s, n)])
-}
-
-// slugger makes the slugs of a document's headings as GitHub does. Its keys are the slugs in use, and how
-// often each was repeated.
-type slugger map[string]int
-
-// slug returns the slug of a heading with this source and this text. An id in the source takes precedence.
-func (s slugger) slug(source, text string) string {
-	if id := headingID.FindStringSubmatch(source); id != nil {
-		own := id[1] + id[2]
-		s[own] = max(s[own], 0)
-		return own
-	}
-
-	base := githubSlug(text)
-	slug := base
-	for {
-		if _, isUsed := s[slug]; !isUsed {
-			break
-		}
-		s[base]++
-		slug = base + "-" + strconv.Itoa(s[base])
-	}
-	s[slug] = 0
-	return slug
-}
-
-// githubSlug returns text in lower case, without punctuation and symbols, and with hyphens for spaces. Its rules are
-// those of npm's github-slugger, which GitHub, Docusaurus and others follow.
-func githubSlug(text string) string {
-	// İ is the only letter whose lower case has two runes.
-	text = strings.ReplaceAll(text, "İ", "i\u0307")
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == ' ':
-			return '-'
-		case r == '-', unicode.IsLetter(r), unicode.IsMark(r), unicode.In(r, slugRunes...):
-			return unicode.ToLower(r)
-		}
-		return -1
-	}, text)
-}
-
-// slugRunes are the runes that slugs keep, besides letters and marks.
-var slugRunes = []*unicode.RangeTable{
-	unicode.Nd,
-	unicode.Nl,
-	unicode.Pc,
-	unicode.Other_Alphabetic,
 }

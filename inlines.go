@@ -161,10 +161,6 @@ func (p *inlineParser) endLine(isHard bool) {
 	p.skip(1 + len(rest) - len(strings.TrimLeft(rest, " \t")))
 }
 
-func isPunctuation(c byte) bool {
-	return c >= '!' && c <= '/' || c >= ':' && c <= '@' || c >= '[' && c <= '`' || c >= '{' && c <= '~'
-}
-
 // escape adds the character after a backslash as text. A newline after a backslash is a hard break.
 func (p *inlineParser) escape() bool {
 	next := p.at + 1

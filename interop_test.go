@@ -114,7 +114,10 @@ func TestRequestsWithoutHostAreServed(t *testing.T) {
 	for request, want := range map[string]string{
 		"GET /livez HTTP/1.0\r\n\r\n":                       "200 OK",
 		"GET /readyz HTTP/1.0\r\n\r\n":                      "200 OK",
-		"OPTIONS / HTTP/1.0\r\n\r\n":                        "405 Method Not Allowed",
+		"OPTIONS / HTTP/1.0\r\n\r\n":                        "204 No Content",
+		"OPTIONS * HTTP/1.0\r\n\r\n":                        "200 OK",
+		"OPTIONS /livez HTTP/1.0\r\n\r\n":                   "204 No Content",
+		"OPTIONS /nope HTTP/1.0\r\n\r\n":                    "404 Not Found",
 		"GET /search?q=a HTTP/1.0\r\n\r\n":                  "200 OK",
 		"HEAD /livez HTTP/1.0\r\nHost: lb.internal\r\n\r\n": "200 OK",
 		"GET /search?q=a HTTP/1.0\r\nHost: evil\r\n\r\n":    "403 Forbidden",
@@ -313,12 +316,12 @@ func TestOneValueTwoSpellings(t *testing.T) {
 		{call("list_documents", `[]`), legacyHeaders, `a b.md`},
 		{call("list_documents", `[ ]`), legacyHeaders, `a b.md`},
 		{call("list_documents", `{"limit":"2"}`), legacyHeaders, `next_cursor`},
-		{call("list_documents", `[1]`), legacyHeaders, `params.arguments must not be of type array`},
+		{call("list_documents", `[1]`), legacyHeaders, `params.arguments must be an object, not an array`},
 		{`{"jsonrpc":"2.0","id":1,"method":"ping","params":[]}`, legacyHeaders, `"result":{}`},
 		{`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":[ ]}`, legacyHeaders, `search_docs`},
 		{`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":[]}}`, legacyHeaders, `search_docs`},
 		{`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":[],"clientInfo":[]}}`, legacyHeaders, `"protocolVersion":"2025-06-18"`},
-		{`{"jsonrpc":"2.0","id":1,"method":"ping","params":[1]}`, legacyHeaders, `params must not be of type array`},
+		{`{"jsonrpc":"2.0","id":1,"method":"ping","params":[1]}`, legacyHeaders, `params must be an object, not an array`},
 		{"\ufeff" + ping, legacyHeaders, `"result":{}`},
 		{"\ufeff [" + ping + "]", legacyHeaders, `[{"jsonrpc":"2.0","id":1,"result":{}}]`},
 		{ping, legacyHeaders + "|Mcp-Protocol-Version: 2025-03-26", `"result":{}`},
@@ -389,6 +392,61 @@ func TestEveryAnswerIsKeptOutOfCaches(t *testing.T) {
 			if got := a.header.Get("Cache-Control"); got != want {
 				t.Errorf("%s for %s: %q, want %q", body, accept, got, want)
 			}
+		}
+	}
+}
+
+// TestAcceptIsDecidedByTheMostSpecificRange asks what an Accept header allows, as in RFC 9110, section 12.5.1.
+func TestAcceptIsDecidedByTheMostSpecificRange(t *testing.T) {
+	for _, test := range []struct {
+		accept       []string
+		json, events bool
+	}{
+		{nil, true, true},
+		{[]string{"*/*"}, true, true},
+		{[]string{"application/*"}, true, false},
+		{[]string{"TEXT/*"}, false, true},
+		{[]string{"text/html"}, false, false},
+		{[]string{"application/json;q=0, */*"}, false, true},
+		{[]string{"*/*, Application/JSON ; Q=0.000"}, false, true},
+		{[]string{"application/*;q=0", "*/*;q=0.1"}, false, true},
+		{[]string{"application/*;q=0, application/json"}, true, false},
+		{[]string{"text/*;q=0, text/event-stream;q=0.5, */*"}, true, true},
+		{[]string{"text/event-stream;q=0, */*"}, true, false},
+		{[]string{"*/*;q=0"}, false, false},
+		{[]string{"application/json;q=0, application/json;charset=utf-8"}, true, false},
+		{[]string{"text/html, application/xhtml+xml, */*;q=0.8"}, true, true},
+		{[]string{"text/event-stream", "application/json"}, true, true},
+	} {
+		r := &http.Request{Header: http.Header{"Accept": test.accept}}
+		if got := accepts(r, "application/json"); got != test.json {
+			t.Errorf("%q allows JSON: %v", test.accept, got)
+		}
+		if got := accepts(r, "text/event-stream"); got != test.events {
+			t.Errorf("%q allows events: %v", test.accept, got)
+		}
+	}
+}
+
+// TestWrongTypesNameTheRightOne sends members of wrong types.
+func TestWrongTypesNameTheRightOne(t *testing.T) {
+	for message, want := range map[string]string{
+		`"x"`:                                  `it must be an object, not a string`,
+		`true`:                                 `it must be an object, not a boolean`,
+		`null`:                                 `it must be an object, not null`,
+		`{"jsonrpc":2,"id":1,"method":"ping"}`: `jsonrpc must be a string, not a number`,
+		`{"jsonrpc":"2.0","id":1,"method":{}}`: `method must be a string, not an object`,
+		`{"jsonrpc":"2.0","id":1,"method":"ping","params":"x"}`:                                                              `params must be an object, not a string`,
+		`{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":false}}`:                                                  `params._meta must be an object, not a boolean`,
+		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":["x"]}}`:                                             `params.name must be a string, not an array`,
+		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":"{}"}}`:                              `params.arguments must be an object, not a string`,
+		`{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":3}}`:                                          `params.level must be a string, not a number`,
+		`{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{"resourceSubscriptions":"x"}}}`:  `params.notifications.resourceSubscriptions must be an array of strings, not a string`,
+		`{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{"resourceSubscriptions":[1]}}}`:  `params.notifications.resourceSubscriptions[] must be a string, not a number`,
+		`{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{"resourcesListChanged":"yes"}}}`: `params.notifications.resourcesListChanged must be a boolean, not a string`,
+	} {
+		if _, err := parseMessage([]byte(message)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", message, err, want)
 		}
 	}
 }

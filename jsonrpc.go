@@ -79,6 +79,8 @@ func newParams(method string) params {
 		return new(completeParams)
 	case "subscriptions/listen":
 		return new(listenParams)
+	case "logging/setLevel":
+		return new(levelParams)
 	case "notifications/cancelled":
 		return new(cancelledParams)
 	}
@@ -215,6 +217,17 @@ type subscriptions struct {
 	ResourceSubscriptions []string `json:"resourceSubscriptions,omitempty"` // URIs
 }
 
+// levelParams name a level of log messages.
+type levelParams struct {
+	baseParams
+	Level string
+}
+
+func (p *levelParams) read(f *objectMembers) {
+	p.baseParams.read(f)
+	p.Level = f.text("level")
+}
+
 // cancelledParams name a request that the client has cancelled.
 type cancelledParams struct {
 	baseParams
@@ -240,9 +253,9 @@ func parseMessage(text []byte) (*message, error) {
 	}
 
 	v := rawValue(bytes.Trim(text, " \t\r\n"))
-	if v[0] != '{' && v != "null" {
+	if v[0] != '{' {
 		return m, rpcErrorf(codeInvalidRequest,
-			"not a JSON-RPC message: it must not be of type %s", v.kind())
+			"not a JSON-RPC message: it must be an object, not %s", v.kind())
 	}
 	if err := m.readEnvelope(v); err != nil {
 		return m, err
@@ -256,8 +269,7 @@ func parseMessage(text []byte) (*message, error) {
 	}
 	problem := m.decoding.problem
 	if problem.name != "" {
-		return m, rpcErrorf(codeInvalidParams,
-			"%s must not be of type %s", problem.name, problem.kind)
+		return m, rpcErrorf(codeInvalidParams, "%v", problem)
 	}
 	return m, nil
 }
@@ -283,7 +295,7 @@ func (m *message) readEnvelope(v rawValue) error {
 	switch {
 	case problem.name != "":
 		return rpcErrorf(codeInvalidRequest,
-			"not a JSON-RPC message: %s must not be of type %s", problem.name, problem.kind)
+			"not a JSON-RPC message: %v", problem)
 	case version != "2.0":
 		return rpcErrorf(codeInvalidRequest,
 			`not a JSON-RPC message: it needs "jsonrpc":"2.0"`)

@@ -343,13 +343,13 @@ var moduleLine = regexp.MustCompile(`^(?:import\s+(?:['"{*]|\w+\s*(?:,\s*[{*].*)
 	`export\s+(?:(?:const|let|var)\s+[\w{\[]|(?:default\s+)?(?:async\s+)?function\b|(?:default\s+)?class\s+\w+\s*[{e]|` +
 	`default\s.*[({;=]|[{*]))`)
 
-// templateTag is a tag of Jekyll or Hugo whose content is not Markdown: code, a diagram or a comment.
-var templateTag = regexp.MustCompile(`^\{[{%][%<]?-?\s*(highlight|raw|comment|mermaid)\b`)
+// templateTag is a tag of Jekyll or Hugo whose content is not Markdown: code, a diagram or a comment. That of Jekyll's
+// "raw" is Markdown.
+var templateTag = regexp.MustCompile(`^\{[{%][%<]?-?\s*(highlight|comment|mermaid)\b`)
 
 // templateEnds are the end tags of templateTag, up to the end of the line.
 var templateEnds = map[string]*regexp.Regexp{
 	"highlight": templateEnd("highlight"),
-	"raw":       templateEnd("raw"),
 	"comment":   templateEnd("comment"),
 	"mermaid":   templateEnd("mermaid"),
 }
@@ -377,6 +377,16 @@ func (p *blockParser) startTemplate(begin func(*block) *block) (started, isDone 
 	})
 	p.addVerbatim(b)
 	return true, true
+}
+
+// templateLines returns the lines between the tags of a template block. If these stand on one line, there are none.
+func templateLines(b *block, text string) []span {
+	inner := b.lines[1:]
+	last := len(inner) - 1
+	if last >= 0 && templateEnds[b.info].MatchString(text[inner[last].start:inner[last].end]) {
+		inner = inner[:last]
+	}
+	return inner
 }
 
 // tableHead turns the last line of a paragraph into the head of a table if the line is a delimiter row

@@ -1,6 +1,6 @@
 package main
 
-// The links of a document, as the page has them, and the places in a document to which fragments may lead. vitrine -check
+// The links of a document, as the page has them, and the places in a document to which fragments may lead. vitrine check
 // reports the links that lead nowhere.
 
 import (

@@ -1,6 +1,6 @@
 // Vitrine is a documentation search server for agents and people. It shows how each request was answered.
 //
-//	vitrine            start the server
+//	vitrine            start the server; also vitrine serve
 //	vitrine FOLDER     the same, with DOCS_DIR=FOLDER
 //	vitrine help       print this manual; also -h
 //	vitrine version    print the version; also -v
@@ -241,7 +241,7 @@ func (s *server) drain(ctx context.Context, servers []*http.Server) error {
 // reindex computes the vectors in the database again, with the embedder that the settings name.
 func (s *server) reindex(ctx context.Context) error {
 	if s.cfg.databaseURL == "" {
-		return fmt.Errorf("-reindex is for a database, the embedded store embeds at each start: set DATABASE_URL; %w", errUsage)
+		return fmt.Errorf("reindex is for a database, and the store in memory embeds at each start: set DATABASE_URL; %w", errUsage)
 	}
 	s.embedder = newEmbedder(s.cfg)
 	if err := s.checkEmbedder(ctx); err != nil {

@@ -45,7 +45,7 @@ func TestBadArgumentsAndSettingsExitWith2(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ arg, env, want string }{
-		{"serve", "", `unknown argument "serve"`},
+		{"run", "", `unknown argument "run"`},
 		{"", "RATE_LIMIT=many", `RATE_LIMIT="many": not a number`},
 	} {
 		cmd := exec.Command(name, strings.Fields(test.arg)...)
@@ -310,10 +310,52 @@ func TestStopEndsABulkLoadThatSendsNothing(t *testing.T) {
 	}
 }
 
-// TestKillLosesNothingAcknowledged kills the program in the midst of writes, 50 times.
+// TestStopsAtRandomMomentsFailNoRequest stops the program again and again under a mixed load. With VITRINE_SLOW_TEST it has
+// 50 rounds with each store.
+func TestStopsAtRandomMomentsFailNoRequest(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"embedded", "postgres"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := &mixedLoad{token: testAdminToken}
+			env := storeEnv(t, name, "DRAIN_DELAY=1s") // a client that the machine delays must still hear of the drain
+			for range slowRounds(2, 50) {
+				p := start(t, env)
+				l.url = p.url
+				var load sync.WaitGroup
+				load.Go(func() { l.run(t.Context(), loadClients) })
+				time.Sleep(time.Duration(rand.IntN(1000)) * time.Millisecond) // a moment like any other
+
+				if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+					t.Fatal(err)
+				}
+				if err := p.cmd.Wait(); err != nil {
+					t.Errorf("exit: %v\n%s", err, p.logs)
+				}
+				load.Wait()
+			}
+			l.report(t)
+		})
+	}
+}
+
+// TestKillLosesNothingAcknowledged kills the program in the midst of writes, with each store. With VITRINE_SLOW_TEST it
+// does so 200 times.
 func TestKillLosesNothingAcknowledged(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	for _, test := range []struct {
+		store string
+		kills int
+	}{{"embedded", 50}, {"postgres", 10}} {
+		t.Run(test.store, func(t *testing.T) {
+			t.Parallel()
+			testKills(t, storeEnv(t, test.store, "DOCS_SYNC_INTERVAL=1h"), slowRounds(test.kills, 200))
+		})
+	}
+}
+
+func testKills(t *testing.T, env []string, rounds int) {
+	t.Helper()
 	const writers = 4
 	acknowledged := make([]int, writers) // the last round that was acknowledged, by writer
 	text := func(writer, round int) string {
@@ -322,8 +364,8 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 	}
 	var writes atomic.Int64
 
-	for kills := range 50 {
-		p := start(t, []string{"DOCS_DIR=" + dir, "DOCS_SYNC_INTERVAL=1h"})
+	for kills := range rounds {
+		p := start(t, env)
 		for writer, round := range acknowledged {
 			if round == 0 {
 				continue
@@ -353,9 +395,10 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 		_ = p.cmd.Wait()
 		tasks.Wait()
 	}
-	if slices.Min(acknowledged) < 10 {
+	if slices.Min(acknowledged) < rounds/5 {
 		t.Errorf("acknowledged rounds: %v: the writers hardly wrote", acknowledged)
 	}
+	t.Logf("%d acknowledged in %d rounds", writes.Load(), rounds)
 }
 
 // TestPutIsDurableBeforeItIsAnswered reads the order of a PUT's system calls from strace.

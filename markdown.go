@@ -19,14 +19,6 @@ type chunk struct {
 	text    string // cleaned; the words of the heading if a section has no text
 }
 
-// heading is a heading of a document.
-type heading struct {
-	level int // 1 to 6
-	words string
-	slug  string
-	line  int
-}
-
 // htmlHeading is a heading of level 1 in HTML.
 var htmlHeading = regexp.MustCompile(`(?is)<h1\b[^>]*>(.*?)</h1>`)
 
@@ -59,47 +51,6 @@ func parseMarkdown(id, text string) (m metadata, chunks []chunk) {
 		m.indexed = maxDocumentLines
 	}
 	return m, slices.Clip(c.chunks)
-}
-
-// headings returns the headings that have words, by their block. Those within lists and quotes are among
-// them, because they count for the slugs of the others. Of very many it finds the first maxDocumentHeadings.
-func headings(root *block, text string) map[*block]heading {
-	f := headingFinder{
-		text:  text,
-		found: make(map[*block]heading),
-		slugs: make(slugger),
-	}
-	f.find(root)
-	return f.found
-}
-
-// headingFinder collects the headings of a document in order.
-type headingFinder struct {
-	text  string
-	found map[*block]heading
-	slugs slugger
-}
-
-func (f *headingFinder) find(b *block) {
-	for _, child := range b.children {
-		f.find(child)
-	}
-	if b.kind != blockHeading || len(f.found) == maxDocumentHeadings {
-		return
-	}
-	source := f.text[b.lines[0].start:b.lines[len(b.lines)-1].end]
-	shown := strings.TrimSpace(plainText(source))
-	words := firstRunes(oneLine(shown), maxHeadingRunes)
-	if words == "" {
-		return
-	}
-	tail := source[max(0, len(source)-1000):]
-	f.found[b] = heading{
-		level: int(b.level),
-		words: words,
-		slug:  f.slugs.slug(tail, shown),
-		line:  int(b.line),
-	}
 }
 
 // headingTitle returns the title of a document whose front matter has none, or "" if it has no heading either.
@@ -256,9 +207,8 @@ func (c *chunker) add(added chunk) {
 // addBlock adds a block to the current section. A list or quote that fits into a chunk is not cut, a longer
 // one is cut between its items.
 func (c *chunker) addBlock(b *block) {
-	isLong := int(b.end-b.start) > maxChunkRunes
 	switch {
-	case b.kind.isContainer() && isLong:
+	case b.kind.isContainer() && isLong(c.text[b.start:b.end]):
 		for _, child := range b.children {
 			c.addBlock(child)
 		}
@@ -272,6 +222,11 @@ func (c *chunker) addBlock(b *block) {
 			isWhole: b.kind.isContainer(),
 		})
 	}
+}
+
+// isLong reports whether a text does not fit into a chunk.
+func isLong(text string) bool {
+	return len(text) > maxChunkRunes*utf8.UTFMax || utf8.RuneCountInString(text) > maxChunkRunes
 }
 
 // addPiece adds a piece to the current chunk, or begins another one. A piece that has no room is cut.

@@ -45,9 +45,12 @@ func TestChunkMarkdown(t *testing.T) {
 		{"MDX", "import A from 'a'\nexport const b = {\n  c: 1\n}\n\n# T\n\n<Tabs>\n<Tab label={x => 1}>\n\nWords <A b={{c: 1}}/>here.\n\n</Tab>\n</Tabs>\n", "T",
 			[]chunk{{"", "t", 11, "Words here."}}},
 		{"template tags", "# T\n\n{{% include \"a\" %}}\n\n{% include b %}\n\n{{< note >}}\nx\n{{< /note >}}\n", "T", []chunk{{"", "t", 8, "x"}}},
+		{"code in template tags", "{% highlight html %}\n<a>{% b %}</a>\n\n{{ c }}\n{% endhighlight %}\n\n{% raw %}\n```\n{% d %}\n```\n{% endraw %}\n\n{% highlight sh %}ls{% endhighlight %}\n", "a",
+			[]chunk{{"", "", 2, "<a>{% b %}</a>\n\n{{ c }}\n\n```\n{% d %}\n```\n\nls"}}},
 		{"tags in code stay", "a `<b>` <c-d e> <file>\n\n```\n<d> {% e %}\n```\n\n    <f>\n", "a", []chunk{{"", "", 1, "a `<b>`  <file>\n\n```\n<d> {% e %}\n```\n\n    <f>"}}},
 		{"link definitions", "# T\n\n[a]: b\n[c]: d 'e'\n\n## A\n\nx [a]\n\n[f]: g\n", "T", []chunk{{"A", "a", 8, "x [a]"}}},
 		{"only markup", "# T\n\n<div>\n</div>\n\n---\n\n<!-- x -->\n\n:::\n\n[a]: b\n", "T", []chunk{{"", "t", 1, "T"}}},
+		{"values of templates", "{{ a.b }}\n\n- {{ c | d }} {{e}}\n\nx {{ f }}\n\n`{{ g }}`\n", "a", []chunk{{"", "", 5, "x {{ f }}\n\n`{{ g }}`"}}},
 		{"pictures as data", "a ![b](data:image/png;base64," + strings.Repeat("Aa0/", 100_000) + ") c\n", "a", []chunk{{"", "", 1, "a [image] c"}}},
 		{"data", "x\n\n" + strings.Repeat("Aa0/", 1000) + "\n\ny\n", "a", []chunk{{"", "", 1, "x\n\ny"}}},
 		{"lists and quotes are as they were", "- a\n  - b <br>\n\n> c\n> d\n", "a", []chunk{{"", "", 1, "- a\n  - b \n\n> c\n> d"}}},
@@ -100,7 +103,11 @@ func TestPartsCanBeReadAlone(t *testing.T) {
 		{"a table repeats its head", "| A | B |\n|---|--:|\n" + strings.Repeat(row, 60), "| A | B |\n|---|--:|\n| cell", "| b |"},
 		{"a fence is closed and opened again", "~~~~ py x\n" + strings.Repeat(code, 60) + "~~~~~\n", "~~~~ py x\nx", "x\n~~~~"},
 		{"a list is cut between items", strings.Repeat(item, 60), "- word", "  more"},
-		{"a quote's code", strings.Repeat("> a b\n", 10) + "> ```c\n" + strings.Repeat("> "+code, 60) + "> ```\n", "> ```c\n> x", ""},
+		{"a quote's code", strings.Repeat("> a b\n", 10) + "> ```c\n" + strings.Repeat("> "+code, 60) + "> ```\n", "> ```c\n> x", "> ```"},
+		{"an item's code", "1. ```c\n" + strings.Repeat("   "+code, 60) + "   ```\n", "   ```c\n   x", "   ```"},
+		{"code of a quote in an item", "- > ```\n" + strings.Repeat("  > "+code, 60), "  > ```\n  > x", "  > ```"},
+		{"a table with a padded head", "| A " + strings.Repeat(" ", 700) + "| B |\n|" + strings.Repeat("-", 700) + "|---|\n" + strings.Repeat(row, 60),
+			"| A | B |\n|---|---|\n| cell", "| b |"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -114,6 +121,17 @@ func TestPartsCanBeReadAlone(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestShortItemsAreNotCut has an item that is long in bytes.
+func TestShortItemsAreNotCut(t *testing.T) {
+	item := "- " + strings.Repeat("слово ", 80) + "\n\n  " + strings.Repeat("слово ", 80) + "\n\n"
+	_, chunks := parseMarkdown("a.md", "# T\n\n"+strings.Repeat(item, 4))
+	for _, c := range chunks {
+		if c.text != strings.TrimSpace(item) {
+			t.Errorf("%d chunks, one is %q", len(chunks), c.text)
+		}
 	}
 }
 
@@ -172,6 +190,10 @@ func TestHeadingsAreWordsWithSlugs(t *testing.T) {
 		{"🚀 Launch 🚀", "🚀 Launch 🚀", "-launch-"},
 		{"1.2.3 (2024-01-02)", "1.2.3 (2024-01-02)", "123-2024-01-02"},
 		{"[Unreleased]", "[Unreleased]", "unreleased"},
+		{"[1.0] - 2024", "1.0 - 2024", "10---2024"},
+		{"\\`Not\\` `co``de` [x]", "`Not` co``de [x]", "not-code-x"},
+		{"**_Both_** *a **b** c* 2 * 3", "Both a b c 2 * 3", "both-a-b-c-2--3"},
+		{"Note[^1]", "Note[^1]", "note1"},
 		{"Guide", "Guide", "guide-2"},
 		{"Guide 1", "Guide 1", "guide-1-1"},
 		{":material-check: Done", "Done", "done"},
@@ -202,7 +224,7 @@ func TestHeadingsAreWordsWithSlugs(t *testing.T) {
 		{"constructor", "constructor", "constructor"},
 	}
 	var text strings.Builder
-	text.WriteString("# Title\n\nx\n\n")
+	text.WriteString("[r]: x.md\n[1.0]: y.md\n\n# Title\n\nx\n\n")
 	for _, test := range tests {
 		text.WriteString("## " + test.source + "\n\nx\n\n")
 	}

@@ -41,15 +41,17 @@ func (v rawValue) isNumber() bool {
 func (v rawValue) kind() string {
 	switch v[0] {
 	case '{':
-		return "object"
+		return "an object"
 	case '[':
-		return "array"
+		return "an array"
 	case '"':
-		return "string"
+		return "a string"
 	case 't', 'f':
-		return "bool"
+		return "a boolean"
+	case 'n':
+		return "null"
 	}
-	return "number"
+	return "a number"
 }
 
 // text returns the value of a string.
@@ -241,8 +243,13 @@ type decoding struct {
 
 // typeProblem is a member of a wrong type.
 type typeProblem struct {
-	name string // its path; empty: there is no problem
-	kind string // the type that it has
+	name   string // its path; empty: there is no problem
+	wanted string // the type that it must have
+	kind   string // the type that it has
+}
+
+func (p typeProblem) String() string {
+	return p.name + " must be " + p.wanted + ", not " + p.kind
 }
 
 // fieldsOf returns the members of an object, none of another value.
@@ -263,9 +270,9 @@ func (f *objectMembers) get(name string) rawValue {
 }
 
 // fail keeps the first problem.
-func (f *objectMembers) fail(name string, v rawValue) {
+func (f *objectMembers) fail(name, wanted string, v rawValue) {
 	if f.shared.problem.name == "" {
-		f.shared.problem = typeProblem{f.path + name, v.kind()}
+		f.shared.problem = typeProblem{f.path + name, wanted, v.kind()}
 	}
 }
 
@@ -276,7 +283,7 @@ func (f *objectMembers) text(name string) string {
 		return ""
 	}
 	if !v.isString() {
-		f.fail(name, v)
+		f.fail(name, "a string", v)
 		return ""
 	}
 	return v.text()
@@ -286,7 +293,7 @@ func (f *objectMembers) text(name string) string {
 func (f *objectMembers) flag(name string) bool {
 	v := f.get(name)
 	if !v.isAbsent() && v != "true" && v != "false" {
-		f.fail(name, v)
+		f.fail(name, "a boolean", v)
 	}
 	return v == "true"
 }
@@ -298,14 +305,14 @@ func (f *objectMembers) texts(name string) []string {
 		return nil
 	}
 	if v[0] != '[' {
-		f.fail(name, v)
+		f.fail(name, "an array of strings", v)
 		return nil
 	}
 
 	var texts []string
 	for _, value := range v.elements {
 		if !value.isString() {
-			f.fail(name, value)
+			f.fail(name+"[]", "a string", value)
 			return nil
 		}
 		texts = append(texts, value.text())
@@ -317,7 +324,7 @@ func (f *objectMembers) texts(name string) []string {
 func (f *objectMembers) object(name, path string) objectMembers {
 	v := f.get(name)
 	if !v.isAbsent() && !v.isObject() {
-		f.fail(name, v)
+		f.fail(name, "an object", v)
 		v = ""
 	}
 	return f.shared.fieldsOf(v, path)

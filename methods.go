@@ -48,6 +48,7 @@ const (
 var methods = map[string]method{
 	"initialize":               {legacy, 0, (*server).initialize},
 	"ping":                     {legacy, 0, (*server).ping},
+	"logging/setLevel":         {legacy, 0, (*server).setLevel},
 	"resources/subscribe":      {session, 0, (*server).subscribe},
 	"resources/unsubscribe":    {session, 0, (*server).unsubscribe},
 	"server/discover":          {modern, fixedTTL, (*server).discover},
@@ -217,5 +218,20 @@ func (s *server) initialize(_ context.Context, c *call) (any, error) {
 
 // ping answers with an empty object.
 func (s *server) ping(context.Context, *call) (any, error) {
+	return struct{}{}, nil
+}
+
+// logLevels are the levels of log messages in the protocol.
+var logLevels = []string{"debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"}
+
+// setLevel accepts each level. The server sends no log messages and does not declare them, but some clients set a level
+// without looking and take an error for a failed connection.
+func (s *server) setLevel(_ context.Context, c *call) (any, error) {
+	level := paramsAs[levelParams](c.message).Level
+	if !slices.Contains(logLevels, level) {
+		return nil, rpcErrorf(codeInvalidParams,
+			"level %.20q is none of %s",
+			level, strings.Join(logLevels, ", "))
+	}
 	return struct{}{}, nil
 }

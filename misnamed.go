@@ -5,59 +5,81 @@ package main
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 )
 
 // otherNames are names that other programs use for a setting, as plainName writes them.
-var otherNames = map[string]string{
+var otherNames = map[string]string{ //nolint:gosec // names of tokens, no tokens
 	"PORT":                 "ADDR",
 	"HTTPPORT":             "ADDR",
 	"SERVERPORT":           "ADDR",
 	"LISTEN":               "ADDR",
 	"LISTENADDR":           "ADDR",
 	"LISTENADDRESS":        "ADDR",
+	"HOST":                 "ADDR",
+	"BIND":                 "ADDR",
 	"BINDADDR":             "ADDR",
 	"BINDADDRESS":          "ADDR",
 	"HTTPADDR":             "ADDR",
 	"ADDRESS":              "ADDR",
 	"ADMINADDRESS":         "ADMIN_ADDR",
 	"ADMINPORT":            "ADMIN_ADDR",
+	"ADMINLISTEN":          "ADMIN_ADDR",
+	"METRICSADDR":          "ADMIN_ADDR",
+	"METRICSPORT":          "ADMIN_ADDR",
 	"DBURL":                "DATABASE_URL",
+	"DBDSN":                "DATABASE_URL",
 	"DATABASEDSN":          "DATABASE_URL",
+	"PGURL":                "DATABASE_URL",
+	"POSTGRESDSN":          "DATABASE_URL",
+	"POSTGRESURI":          "DATABASE_URL",
 	"POSTGRESURL":          "DATABASE_URL",
 	"POSTGRESQLURL":        "DATABASE_URL",
 	"DBMAXCONNECTIONS":     "DB_MAX_CONNS",
 	"DOCS":                 "DOCS_DIR",
+	"DOCSDIRECTORY":        "DOCS_DIR",
 	"DOCSFOLDER":           "DOCS_DIR",
+	"DOCSFOLDERS":          "DOCS_DIR",
 	"DOCSPATH":             "DOCS_DIR",
 	"DOCSROOT":             "DOCS_DIR",
 	"DOCUMENTDIR":          "DOCS_DIR",
 	"DOCUMENTSDIR":         "DOCS_DIR",
 	"DOCSINTERVAL":         "DOCS_SYNC_INTERVAL",
 	"SYNCINTERVAL":         "DOCS_SYNC_INTERVAL",
+	"EMBEDURL":             "EMBEDDING_URL",
+	"EMBEDMODEL":           "EMBEDDING_MODEL",
+	"EMBEDDINGKEY":         "EMBEDDING_API_KEY",
+	"EMBEDDINGTOKEN":       "EMBEDDING_API_KEY",
 	"ADMINPASSWORD":        "ADMIN_TOKEN",
 	"CORSORIGINS":          "ALLOWED_ORIGINS",
 	"CORSALLOWEDORIGINS":   "ALLOWED_ORIGINS",
+	"TRUSTEDPROXY":         "TRUSTED_PROXIES",
 	"RATELIMITRPS":         "RATE_LIMIT",
 	"PROFILING":            "ENABLE_PROFILING",
 	"PPROF":                "ENABLE_PROFILING",
 	"ENABLEPPROF":          "ENABLE_PROFILING",
 	"SAMPLERATE":           "OTEL_TRACE_SAMPLE_RATE",
 	"TRACESAMPLERATE":      "OTEL_TRACE_SAMPLE_RATE",
+	"OTELENDPOINT":         "OTEL_EXPORTER_OTLP_ENDPOINT",
+	"OTLPENDPOINT":         "OTEL_EXPORTER_OTLP_ENDPOINT",
+	"OTELSAMPLERATE":       "OTEL_TRACE_SAMPLE_RATE",
 	"LOGFMT":               "LOG_FORMAT",
+	"LOGLVL":               "LOG_LEVEL",
+	"LOGGINGLEVEL":         "LOG_LEVEL",
 	"SLOWREQUESTTHRESHOLD": "SLOW_REQUEST",
 }
 
 // minFuzzyLength is the length from which a name with one wrong letter is taken for a setting.
-const minFuzzyLength = 6
+const minFuzzyLength = 4
 
 // misnamedVariables returns a hint for each variable in env that looks like a setting but is none, sorted by name. If
 // the setting itself is set too, the variable belongs to another program.
 func misnamedVariables(env map[string]string) []string {
 	var hints []string
 	for _, name := range slices.Sorted(maps.Keys(env)) {
-		if findVariable(name) != nil || isForeign(name, env[name]) {
+		if slices.Contains(settingNames(), name) || isForeign(name, env[name]) {
 			continue
 		}
 
@@ -74,9 +96,11 @@ func misnamedVariables(env map[string]string) []string {
 }
 
 // isForeign reports whether a variable comes from somewhere else: the addresses that Kubernetes sets for a Service named
-// vitrine, and the databases of the tests.
+// vitrine, the databases of the tests, and HOST, where shells and Conda keep other names.
 func isForeign(name, value string) bool {
-	return strings.HasPrefix(name, "VITRINE_SERVICE_") ||
+	_, notIP := netip.ParseAddr(value)
+	return name == "HOST" && notIP != nil && value != "localhost" ||
+		strings.HasPrefix(name, "VITRINE_SERVICE_") ||
 		strings.HasPrefix(name, "VITRINE_PORT_") ||
 		strings.HasPrefix(name, "VITRINE_TEST_") ||
 		strings.HasPrefix(value, "tcp://")
@@ -86,21 +110,36 @@ func isForeign(name, value string) bool {
 // wrong. It returns "" if there is none.
 func settingNamed(name string) string {
 	plain := plainName(name)
-	for _, v := range variables(new(settings)) {
-		if plainName(v.name) == plain {
-			return v.name
+	for _, setting := range settingNames() {
+		if plainName(setting) == plain {
+			return setting
 		}
 	}
 	if other := otherNames[plain]; other != "" {
 		return other
 	}
 
-	for _, v := range variables(new(settings)) {
-		if len(plain) >= minFuzzyLength && isOneEditAway(plain, plainName(v.name)) {
-			return v.name
+	for _, setting := range settingNames() {
+		if len(plain) >= minFuzzyLength && isOneEditAway(plain, plainName(setting)) {
+			return setting
 		}
 	}
 	return ""
+}
+
+// settingNames returns the names of all settings, and of the trace exporter's variables.
+func settingNames() []string {
+	var names []string
+	for _, v := range variables(new(settings)) {
+		names = append(names, v.name)
+	}
+	for _, prefix := range otlpPrefixes {
+		for _, c := range otlpChecks {
+			names = append(names, prefix+c.suffix)
+		}
+		names = append(names, prefix+"PROTOCOL")
+	}
+	return names
 }
 
 // findVariable returns the setting with exactly this name, or nil.

@@ -39,8 +39,41 @@ func TestNothingFoundNamesWhatIsOutsideThePrefix(t *testing.T) {
 	if !strings.Contains(text, "4 outside guide/: ") || !strings.Contains(text, " …") || strings.Contains(text, "guide/a.md") {
 		t.Error(text)
 	}
+	text, _ = c.call("search_docs", map[string]any{"query": "rotate tokens", "prefix": "gui\nde\x1b/"})
+	if !strings.Contains(text, `4 outside gui\\u000ade\\u001b/: `) {
+		t.Error(text)
+	}
+	text, _ = c.call("search_docs", map[string]any{"query": `"tokens rotate"`})
+	if !strings.Contains(text, "without the double quotes") {
+		t.Error(text)
+	}
+	text, _ = c.call("search_docs", map[string]any{"query": "xylophone"})
+	if strings.Contains(text, "prefix") {
+		t.Error("advice about a prefix that there is not:", text)
+	}
 	text, _ = c.call("search_docs", map[string]any{"query": "xylophone", "prefix": "guide/"})
 	if !strings.Contains(text, "nothing found: try other") {
 		t.Error(text)
+	}
+}
+
+// TestNothingListedNamesTheNearest lists below prefixes that no id has.
+func TestNothingListedNamesTheNearest(t *testing.T) {
+	ts := newMCPServer(t, map[string]string{"guide/install.md": "# A", "api/auth.md": "# B"}, nil)
+	c := &mcpClient{testServer: ts, version: modernVersion}
+	for prefix, want := range map[string]string{
+		"/guide/":   `no id begins with \"/guide/\": leave prefix out, or did you mean guide/install.md?`,
+		"Guide":     "did you mean guide/install.md?",
+		"guides/":   "did you mean guide/install.md?",
+		"nothing/":  `no id begins with \"nothing/\": leave prefix out"`,
+		"x\u202e/":  `no id begins with \"x\\u202e/\"`,
+		"guide/":    `"id":"guide/install.md"`,
+		"guide/ins": `"id":"guide/install.md"`,
+	} {
+		text, result := c.call("list_documents", map[string]any{"prefix": prefix})
+		isListed := strings.HasPrefix(want, `"id"`)
+		if result.IsError || !strings.Contains(text, want) || isListed && strings.Contains(text, `"next"`) {
+			t.Errorf("%s: %s", prefix, text)
+		}
 	}
 }

@@ -20,19 +20,9 @@ import (
 func parseParameters(
 	r *http.Request, defaultLimit, maxLimit int, names ...string,
 ) (values url.Values, limit int, err error) {
-	values, err = url.ParseQuery(r.URL.RawQuery)
+	values, err = parameters(r, append([]string{"limit"}, names...))
 	if err != nil {
-		return nil, 0, userError{
-			http.StatusBadRequest,
-			"the query string is malformed: percent-encode its values, with curl -G --data-urlencode q='…'",
-		}
-	}
-
-	for _, name := range slices.Sorted(maps.Keys(values)) {
-		if name != "limit" && !slices.Contains(names, name) {
-			return nil, 0, userErrorf(http.StatusBadRequest,
-				"%.80q is not a parameter: there are limit, %s", name, strings.Join(names, ", "))
-		}
+		return nil, 0, err
 	}
 
 	text := values.Get("limit")
@@ -49,6 +39,46 @@ func parseParameters(
 	return values, limit, nil
 }
 
+// parameters parses the query string of r. A parameter that is not among names is an error, and so is one that comes twice.
+func parameters(r *http.Request, names []string) (url.Values, error) {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, userError{
+			http.StatusBadRequest,
+			"the query string is malformed: percent-encode its values, with curl -G --data-urlencode q='…'",
+		}
+	}
+
+	known := "there are none here"
+	if len(names) > 0 {
+		known = "there are " + strings.Join(names, ", ")
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		switch {
+		case !slices.Contains(names, name):
+			return nil, userErrorf(http.StatusBadRequest, "%.80q is not a parameter: %s", name, known)
+		case len(values[name]) > 1:
+			return nil, userErrorf(http.StatusBadRequest, "%s has %d values: give one", name, len(values[name]))
+		}
+	}
+	return values, nil
+}
+
+// only returns a handler that refuses parameters that are not among names. Pages, probes and the protocols for agents take
+// any, because links, load balancers and clients add some.
+func only(next handlerFunc, names ...string) handlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if r.URL.RawQuery == "" {
+			return next(w, r)
+		}
+		_, err := parameters(r, names)
+		if err != nil {
+			return err
+		}
+		return next(w, r)
+	}
+}
+
 // parseSwitch parses a parameter that is 1 for on, and 0 or absent for off.
 func parseSwitch(values url.Values, name string) (bool, error) {
 	switch values.Get(name) {
@@ -60,10 +90,16 @@ func parseSwitch(values url.Values, name string) (bool, error) {
 	return false, userErrorf(http.StatusBadRequest, "%s=%.20q is neither 1 nor 0", name, values.Get(name))
 }
 
-// wantsJSON reports whether the client asked for JSON instead of text.
-func wantsJSON(r *http.Request) bool {
-	return r.URL.Query().Get("format") == "json" ||
-		strings.Contains(r.Header.Get("Accept"), "application/json")
+// wantsJSON reports whether the client asked for JSON instead of text. The parameter format wins over Accept.
+func wantsJSON(r *http.Request) (bool, error) {
+	switch format := r.URL.Query().Get("format"); format {
+	case "":
+		return strings.Contains(r.Header.Get("Accept"), "application/json"), nil
+	case "json", "text":
+		return format == "json", nil
+	default:
+		return false, userErrorf(http.StatusBadRequest, "format=%.20q is neither json nor text", format)
+	}
 }
 
 // parseFor returns the duration in the parameter for, 0 if it is absent.
@@ -89,7 +125,7 @@ func parseCursor(cursor string) (id string, err error) {
 	if err != nil || id != "" && checkID(id) != nil {
 		return "", userError{
 			http.StatusBadRequest,
-			"bad cursor: use the next_cursor of the page before, or none to start",
+			"bad cursor: send the one of the page before as it is, or none for the first page",
 		}
 	}
 	return id, nil

@@ -31,6 +31,9 @@ type variable struct {
 	set          func(value string) error
 }
 
+// isSwitch reports whether v is true or false.
+func (v *variable) isSwitch() bool { return v.defaultValue == "false" }
+
 // parseFunc turns the text of a value into the value.
 type parseFunc[T any] func(text string) (T, error)
 
@@ -52,7 +55,10 @@ func parseText(value string) (string, error) { return value, nil }
 // parseAddr checks HOST:PORT. An empty host stands for all addresses, port 0 for a free port.
 func parseAddr(value string) (string, error) {
 	_, port, err := net.SplitHostPort(value)
-	if err != nil {
+	switch {
+	case strings.Count(value, ":") > 1 && !strings.Contains(value, "["):
+		return "", errors.New("not an address HOST:PORT: brackets are missing, as in [::1]:8080")
+	case err != nil:
 		return "", errors.New("not an address HOST:PORT")
 	}
 	_, err = strconv.ParseUint(port, 10, 16)
@@ -129,13 +135,14 @@ func parseLine(maxRunes int) parseFunc[string] {
 	}
 }
 
-// inRange returns a parser that accepts values from low to high, both included. It refuses NaN.
-func inRange[T cmp.Ordered](kind string, low, high T, parse parseFunc[T]) parseFunc[T] {
+// inRange returns a parser that accepts values from low to high, both included. It refuses NaN. what says the same in
+// words.
+func inRange[T cmp.Ordered](what string, low, high T, parse parseFunc[T]) parseFunc[T] {
 	return func(text string) (T, error) {
 		value, err := parse(text)
 		isInside := low <= value && value <= high
 		if err != nil || !isInside {
-			return value, fmt.Errorf("not a %s from %v to %v", kind, low, high)
+			return value, errors.New("not a " + what)
 		}
 		return value, nil
 	}
@@ -143,18 +150,21 @@ func inRange[T cmp.Ordered](kind string, low, high T, parse parseFunc[T]) parseF
 
 // parseCount returns a parser of whole numbers from 1 to high.
 func parseCount(high int) parseFunc[int] {
-	return inRange("number", 1, high, strconv.Atoi)
+	what := fmt.Sprintf("number from 1 to %d", high)
+	return inRange(what, 1, high, strconv.Atoi)
 }
 
 // parseNumber returns a parser of numbers from low to high.
 func parseNumber(low, high float64) parseFunc[float64] {
 	parse := func(value string) (float64, error) { return strconv.ParseFloat(value, 64) }
-	return inRange("number", low, high, parse)
+	what := fmt.Sprintf("number from %.f to %.f", low, high)
+	return inRange(what, low, high, parse)
 }
 
 // parseDuration returns a parser of Go durations from low to a year.
 func parseDuration(low time.Duration) parseFunc[time.Duration] {
-	return inRange("duration", low, 365*24*time.Hour, time.ParseDuration)
+	what := fmt.Sprintf("duration with a unit (ms, s, m or h), from %v to a year", low)
+	return inRange(what, low, 365*24*time.Hour, time.ParseDuration)
 }
 
 // parseRate parses tokens per second. It refuses rates below 0.001 except 0: a client would wait more than 1,000 s for a
@@ -173,10 +183,13 @@ func parseRate(value string) (float64, error) {
 // parseToken accepts printable ASCII without spaces, which a header can carry.
 func parseToken(value string) (string, error) {
 	isRefused := func(r rune) bool { return r <= ' ' || r > '~' }
-	if strings.ContainsFunc(value, isRefused) {
-		return "", errors.New("not printable ASCII without spaces")
+	switch {
+	case !strings.ContainsFunc(value, isRefused):
+		return value, nil
+	case !strings.ContainsFunc(strings.TrimSpace(value), isRefused):
+		return "", errors.New("with a space or a line break at an end: leave it out")
 	}
-	return value, nil
+	return "", errors.New("not printable ASCII without spaces")
 }
 
 // parseList returns a parser of comma-separated lists. parse parses one item.
@@ -285,7 +298,7 @@ var (
 		"text": "text",
 	})
 
-	parseLowerLevel = oneOf("debug, info, warn or error", map[string]slog.Level{
+	parseLevel = oneOf("debug, info, warn or error", map[string]slog.Level{
 		"debug": slog.LevelDebug,
 		"info":  slog.LevelInfo,
 		"warn":  slog.LevelWarn,
@@ -293,19 +306,16 @@ var (
 	})
 )
 
-// oneOf returns a parser that accepts the keys of values. words lists them for the error.
+// oneOf returns a parser that accepts the keys of values, in any case. words lists them for the error.
 func oneOf[T any](words string, values map[string]T) parseFunc[T] {
 	return func(text string) (T, error) {
-		value, ok := values[text]
+		value, ok := values[strings.ToLower(text)]
 		if !ok {
 			return value, errors.New("not " + words)
 		}
 		return value, nil
 	}
 }
-
-// parseLevel parses the name of a log level in any case.
-func parseLevel(value string) (slog.Level, error) { return parseLowerLevel(strings.ToLower(value)) }
 
 // isLoopback reports whether the host in addr, HOST:PORT, is a loopback address or localhost.
 func isLoopback(addr string) bool {
@@ -317,6 +327,22 @@ func isLoopback(addr string) bool {
 	return err == nil && ip.IsLoopback()
 }
 
+// overlap reports whether two addresses HOST:PORT cannot be listened on together. Port 0 is another port each time.
+func overlap(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB || portA == "0" {
+		return false
+	}
+	return hostA == hostB || isEveryHost(hostA) || isEveryHost(hostB) || isLoopback(a) && isLoopback(b)
+}
+
+// isEveryHost reports whether a host of an address HOST:PORT stands for all addresses of the machine.
+func isEveryHost(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "" || err == nil && ip.IsUnspecified()
+}
+
 // hostname returns the host of HOST or HOST:PORT in lower case, without brackets and without a final dot.
 func hostname(host string) string {
 	name, _, err := net.SplitHostPort(host)
@@ -325,6 +351,14 @@ func hostname(host string) string {
 	}
 	name = strings.ToLower(strings.Trim(name, "[]"))
 	return strings.TrimSuffix(name, ".")
+}
+
+// shellQuote quotes text that a shell would not take as one word.
+func shellQuote(text string) string {
+	if regexp.MustCompile(`^[\w@%+=:,./-]+$`).MatchString(text) {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 // redact removes the user, password and query of a URL. It returns a value without them unchanged.

@@ -61,3 +61,30 @@ func (p *inlineParser) special(c byte) bool {
 	}
 	return p.bareEmail()
 }
+
+// plainWords returns a text of Markdown as a reader sees it, on one line of at most maxHeadingRunes characters.
+func plainWords(text string) string {
+	line := oneLine(plainText(text, new(linkNotes)))
+	return firstRunes(line, maxHeadingRunes)
+}
+
+// plainText returns the beginning of a text of Markdown without its markup. It keeps the white space.
+func plainText(text string, notes *linkNotes) string {
+	p := parseInlines(text[:runeOffset(text, 8*maxHeadingRunes)], notes)
+	var out visibleWriter
+	for _, t := range p.tokens {
+		switch t.kind {
+		case tokenText, tokenCode:
+			out.write(t.text)
+		case tokenBreak:
+			out.write(" ")
+		case tokenMarks:
+			run := p.runs[t.value]
+			out.write(strings.Repeat(string(run.mark), run.left))
+		case tokenHidden:
+			out.leaveOut(t.text)
+		default: // links and tags have no text of their own
+		}
+	}
+	return out.String()
+}

@@ -4,12 +4,16 @@ package main
 // alone.
 
 import (
+	"regexp"
 	"strings"
 	"unicode/utf8"
 )
 
 // maxChunkRunes is the most characters that a chunk has. Longer sections are cut.
 const maxChunkRunes = 1200
+
+// maxFrameRunes is the most characters that are repeated in each part of a piece.
+const maxFrameRunes = maxChunkRunes / 2
 
 // sourceLine is a cleaned line of a document, and its number there.
 type sourceLine struct {
@@ -19,7 +23,8 @@ type sourceLine struct {
 
 // piece is a block, or a part of one.
 type piece struct {
-	head    []string // lines that each part begins with: the head of a table, the opening fence
+	head    []string // lines that the next part begins with: the head of a table, the opening fence
+	again   []string // head for the parts after it, if that is another one: an item's mark is not repeated
 	foot    string   // line that each part ends with: the closing fence
 	lines   []sourceLine
 	isWhole bool // it is not cut if it fits into a chunk
@@ -50,7 +55,7 @@ func (p piece) frame() int {
 // of one. A long head is not repeated.
 func (p *piece) cut(room int) []sourceLine {
 	frame := p.frame()
-	if frame > maxChunkRunes/2 {
+	if frame > maxFrameRunes {
 		p.lines = append(p.headLines(), p.lines...)
 		p.head, p.foot, frame = nil, "", 0
 	}
@@ -82,6 +87,9 @@ func (p *piece) cut(room int) []sourceLine {
 	}
 
 	framed := append(p.headLinesAt(taken[0].number), taken...)
+	if p.again != nil {
+		p.head = p.again
+	}
 	if p.foot != "" {
 		framed = append(framed, sourceLine{p.foot, taken[len(taken)-1].number + 1})
 	}
@@ -147,14 +155,14 @@ func splitLines(source string, number int) []sourceLine {
 // fencePiece returns fenced code.
 func fencePiece(b *block, text string) piece {
 	lines := splitLines(sourceOf(b, text), int(b.line))
-	if len(lines) == 0 {
-		return piece{}
+	if len(lines) == 0 || lines[0].number > int(b.line) {
+		return piece{lines: lines} // the opening fence is left out as data
 	}
-	opening := lines[0].text
-	indentation := opening[:len(opening)-len(strings.TrimLeft(opening, " \t"))]
+	prefix := linePrefix(b, text)
 	p := piece{
-		head:  []string{opening},
-		foot:  indentation + strings.Repeat(string(b.mark), int(b.length)),
+		head:  []string{lines[0].text},
+		again: []string{prefix + lines[0].text[len(prefix):]},
+		foot:  prefix + strings.Repeat(string(b.mark), int(b.length)),
 		lines: lines[1:],
 	}
 	if b.closed && len(p.lines) > 0 {
@@ -163,16 +171,44 @@ func fencePiece(b *block, text string) piece {
 	return p
 }
 
+// linePrefix returns what a further line of b begins with: the marks of quotes, and spaces below those of items.
+func linePrefix(b *block, text string) string {
+	begin := strings.LastIndexByte(text[:b.start], '\n') + 1
+	return strings.Map(func(r rune) rune {
+		if r == '>' || r == '\t' {
+			return r
+		}
+		return ' '
+	}, text[begin:b.start])
+}
+
 // tablePiece returns a table.
 func tablePiece(b *block, text string) piece {
 	lines := splitLines(withoutMarkup(sourceOf(b, text)), int(b.line))
 	if len(lines) < 3 {
 		return piece{lines: lines}
 	}
-	return piece{
+	p := piece{
 		head:  []string{lines[0].text, lines[1].text},
 		lines: lines[2:],
 	}
+	if p.frame() > maxFrameRunes {
+		p.head = []string{withoutPadding(lines[0].text), withoutPadding(lines[1].text)}
+	}
+	return p
+}
+
+// padding is what authors align the cells of a table with.
+var padding = regexp.MustCompile(` {2,}|-{4,}`)
+
+// withoutPadding returns a row of a table without the padding of its cells.
+func withoutPadding(row string) string {
+	return padding.ReplaceAllStringFunc(row, func(run string) string {
+		if run[0] == '-' {
+			return "---"
+		}
+		return " "
+	})
 }
 
 // blockLines returns the cleaned lines of b and of the blocks in it.
@@ -197,6 +233,9 @@ func blockLines(b *block, text string) []sourceLine {
 		if b.info == "comment" {
 			return nil
 		}
+		if inner := templateLines(b, text); len(inner) > 0 {
+			return splitLines(text[inner[0].start:inner[len(inner)-1].end], int(b.line)+1)
+		}
 	case blockHTML:
 		if b.isHidden(source) {
 			return nil
@@ -212,9 +251,20 @@ func blockLines(b *block, text string) []sourceLine {
 func withoutBlank(lines []sourceLine) []sourceLine {
 	kept := lines[:0]
 	for _, line := range lines {
-		if hasWords(line.text) {
+		if hasWords(withoutExpressions(line.text)) {
 			kept = append(kept, line)
 		}
 	}
 	return kept
+}
+
+// expression is a value that a site's template fills in, of Jekyll, MkDocs or Vue.
+var expression = regexp.MustCompile(`\{\{[^{}\n]*\}\}`)
+
+// withoutExpressions returns a line without the values of templates, unless it has code.
+func withoutExpressions(line string) string {
+	if strings.Contains(line, "`") || !strings.Contains(line, "{{") {
+		return line
+	}
+	return expression.ReplaceAllString(line, "")
 }

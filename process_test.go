@@ -25,6 +25,7 @@ var program = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	programDir = dir
 	name := filepath.Join(dir, "vitrine")
 	out, err := exec.Command("go", "build", "-o", name, ".").CombinedOutput()
 	if err != nil {
@@ -32,6 +33,9 @@ var program = sync.OnceValues(func() (string, error) {
 	}
 	return name, nil
 })
+
+// programDir is where program has built the program; empty if no test needed it.
+var programDir string
 
 func TestMain(m *testing.M) {
 	if os.Getenv("BARE_HANDLER") != "" { // BenchmarkMCPGetDocument has started this
@@ -41,8 +45,8 @@ func TestMain(m *testing.M) {
 
 	runMoreAtOnce()
 	code := m.Run()
-	if name, err := program(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(name))
+	if programDir != "" {
+		_ = os.RemoveAll(programDir)
 	}
 	os.Exit(code)
 }

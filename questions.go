@@ -1,6 +1,6 @@
 package main
 
-// The questions of vitrine -check: searches with the documents that should answer them, and how well they are found.
+// The questions of vitrine check: searches with the documents that should answer them, and how well they are found.
 
 import (
 	"fmt"

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -16,28 +17,64 @@ const (
 	maxAnswerChars     = 80_000
 )
 
+// minRoomForHeadings is the least room in which a cut answer lists the headings that follow.
+const minRoomForHeadings = 400
+
 // lineRange is a part of a document: its first and last line, and how many the document has.
 type lineRange struct {
-	from    int
-	to      int
-	total   int
-	heading string // of the section that was asked for, else empty
-	slug    string // of that section
+	from  int
+	to    int
+	total int
+
+	// section is the one that was asked for, else zero. others have the same heading, or one that matches as well.
+	section section
+	others  []section
+}
+
+// narrow makes r the part of d below a heading. Of several with that heading it takes the first that does not end before
+// r begins.
+func (r *lineRange) narrow(d *document, heading string) error {
+	sections := sectionsOf(d)
+	found := findSections(sections, heading, d.title)
+	if found == nil {
+		return toolErrorf("%s has no heading %.80q: leave heading out%s",
+			d.id, heading, choiceOf(sections))
+	}
+	i := slices.IndexFunc(found, func(s section) bool { return s.end >= r.from })
+	if i < 0 {
+		last := found[len(found)-1]
+		return toolErrorf("the section %.200q ends at line %d: leave heading out to read from line %d on",
+			last.heading, last.end, r.from)
+	}
+	r.section = found[i]
+	r.others = namesakes(found, r.section)
+	r.from = max(r.from, r.section.line)
+	r.to = r.section.end
+	return nil
+}
+
+// choiceOf offers the headings of a document.
+func choiceOf(sections []section) string {
+	if len(sections) == 0 {
+		return ", it has none"
+	}
+	return ", or use one of these\n" + listHeadings(sections, maxListedHeadings)
 }
 
 // writePart appends, quoted, the lines of d in wanted that fit into maxChars. Then it says how to read on, with the
 // headings that follow if there is room for them.
 func writePart(b *bytes.Buffer, d *document, wanted lineRange, maxChars int, urls addresses) {
 	above := chunkAt(d, wanted.from)
-	if wanted.heading != "" {
-		above.heading = wanted.heading
-		above.slug = wanted.slug
+	if wanted.section.heading != "" {
+		above.heading = wanted.section.heading
+		above.slug = wanted.section.slug
 	}
 	address := urls.of(d.id, above.slug)
+	others := listHeadings(wanted.others, maxNamesakes)
 
 	// frame is the largest number of characters around the text. If a small maxChars leaves too little room for the
 	// text, the answer is longer than maxChars.
-	frame := 3*len(d.id) + len(address) + 600
+	frame := 3*len(d.id) + len(address) + len(others) + len(wanted.section.heading) + 600
 	room := max(maxChars-frame, min(maxChars, frame))
 	from := wanted.from
 	text := d.text
@@ -62,46 +99,63 @@ func writePart(b *bytes.Buffer, d *document, wanted lineRange, maxChars int, url
 		hash:    strings.Trim(d.etag, `"`),
 	}, part)
 
-	writeNextSteps(b, d, headings, isCut, to, wanted.total)
-}
-
-// writeNextSteps tells the model how to read what the part that ends with line to leaves out. headings are those that
-// follow, one a line. isCut says that the rest of line to is missing.
-func writeNextSteps(b *bytes.Buffer, d *document, headings string, isCut bool, to, total int) {
 	if isCut {
-		fmt.Fprintf(b, "Line %d goes on: its rest is left out, "+
-			"pass a greater max_chars (at most %d) to read it.\n",
+		fmt.Fprintf(b, "Line %d is cut: pass a larger max_chars "+
+			"(at most %d) to read the rest of it.\n",
 			to, maxAnswerChars)
 	}
-	if headings != "" {
-		b.WriteString("Headings that follow:\n" + headings)
+	writeHeadings(b, "Other sections that match:\n", others)
+	writeHeadings(b, "Headings that follow:\n", headings)
+	writeNextCall(b, d.id, wanted, to)
+}
+
+// writeHeadings appends a list of headings with what it is about, unless it is empty.
+func writeHeadings(b *bytes.Buffer, about, list string) {
+	if list != "" {
+		b.WriteString(about)
+		b.WriteString(list)
 	}
-	if to < total {
+}
+
+// writeNextCall tells the model how to read what follows line to: the rest of the section, or of the document.
+func writeNextCall(b *bytes.Buffer, id string, wanted lineRange, to int) {
+	switch {
+	case to >= wanted.total:
+	case wanted.section.heading != "" && to < wanted.to:
+		fmt.Fprintf(b, "There is more of this section: go on with "+
+			"get_document {\"id\":%s,\"heading\":%s,\"from_line\":%d}\n",
+			mustJSON(id), mustJSON(wanted.section.heading), to+1)
+	default:
 		fmt.Fprintf(b, "There is more: go on with "+
 			"get_document {\"id\":%s,\"from_line\":%d}\n",
-			mustJSON(d.id), to+1)
+			mustJSON(id), to+1)
 	}
 }
 
 // followingHeadings returns the headings of d after the part that fits into room, and the room that they leave for the
 // part. They take at most a quarter of it. Only a cut answer lists them.
-func followingHeadings(d *document, text string, wanted lineRange, room int) (headings string, left int) {
+func followingHeadings(d *document, text string, wanted lineRange, room int) (list string, left int) {
 	_, to, _ := cutLines(text, wanted.from, room)
-	if to >= wanted.to {
+	if to >= wanted.to || room < minRoomForHeadings {
 		return "", room
 	}
 	for _, s := range sectionsOf(d) {
 		if s.line <= to || s.line > wanted.to {
 			continue
 		}
-		line := headingLabel(s)
-		if utf8.RuneCountInString(headings)+utf8.RuneCountInString(line) > room/4 ||
-			strings.Count(headings, "\n") == maxListedHeadings {
-			return headings + "…\n", room - utf8.RuneCountInString(headings) - 30
+		label := headingLabel(s)
+		isFull := utf8.RuneCountInString(list)+utf8.RuneCountInString(label) > room/4 ||
+			strings.Count(list, "\n") == maxListedHeadings
+		if isFull && list == "" {
+			return "", room
 		}
-		headings += line
+		if isFull {
+			list += "…\n"
+			break
+		}
+		list += label
 	}
-	return headings, room - utf8.RuneCountInString(headings) - 30
+	return list, room - utf8.RuneCountInString(list) - len("Headings that follow:\n")
 }
 
 // firstLines returns the first n lines of text.

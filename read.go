@@ -209,7 +209,7 @@ func prose(b *block, text, title string) []string {
 			content = rest
 		}
 		content = pictures.ReplaceAllString(content, "")
-		words := oneLine(plainText(content))
+		words := plainWords(content)
 		if words != "" && words != title {
 			found = append(found, words)
 		}

@@ -99,10 +99,7 @@ func (r *renderer) template(b *block) {
 		return
 	}
 	inner := *b
-	inner.lines = b.lines[1:]
-	if n := len(inner.lines) - 1; n >= 0 && strings.Contains(inner.content(r.source), b.info) {
-		inner.lines = inner.lines[:n]
-	}
+	inner.lines = templateLines(b, r.source)
 	r.code(b, "", codeOf(&inner, r.source))
 }
 

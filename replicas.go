@@ -160,7 +160,7 @@ func (stored fingerprint) check(want fingerprint) error {
 
 	return fmt.Errorf("the database holds vectors of model %q with %d dimensions by analyzer %d, "+
 		"the settings ask for %q with %d by analyzer %d: "+
-		"set EMBEDDING_* back, or stop all replicas and run vitrine -reindex once",
+		"set EMBEDDING_* back, or stop all replicas and run vitrine reindex once",
 		stored.model, stored.dimensions, stored.analyzer,
 		want.model, want.dimensions, want.analyzer)
 }

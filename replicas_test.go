@@ -37,17 +37,17 @@ func TestStartSaysWhatToRun(t *testing.T) {
 		{
 			name: "another analyzer",
 			sql:  []string{"UPDATE settings SET analyzer = 0"},
-			want: "vitrine -reindex",
+			want: "vitrine reindex",
 		},
 		{
 			name: "another model",
 			sql:  []string{"UPDATE settings SET model = 'bge'"},
-			want: "vitrine -reindex",
+			want: "vitrine reindex",
 		},
 		{
 			name: "other dimensions",
 			sql:  []string{"UPDATE settings SET dimensions = 7"},
-			want: "vitrine -reindex",
+			want: "vitrine reindex",
 		},
 		{
 			name: "a newer schema",

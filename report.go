@@ -14,12 +14,12 @@ import (
 var reportTools = []tool{
 	{
 		Name: "report_gap",
-		Description: "Report a problem of {documentation} to its authors: " +
+		Description: "Report a problem with {documentation} to its authors: " +
 			"a question that it does not answer, or a page that is wrong, outdated or unclear. " +
 			"Report problems only, after a search, and nothing personal or secret.",
 		Input: schema(`{"type":"object","properties":{
 			"question":{"type":"string","description":"what you wanted to know","minLength":1,"maxLength":%d,"pattern":"%s"},
-			"problem":{"type":"string","enum":%s,"description":"what is the matter with the documentation"},
+			"problem":{"type":"string","enum":%s,"description":"what is wrong with the documentation"},
 			"document":{"type":"string","description":"id of the document with the problem, if there is one","maxLength":%d}},
 			"required":["question","problem"],"additionalProperties":false}`,
 			maxReportChars,

@@ -53,13 +53,13 @@ func (s *server) routes(serves string) []route {
 			// curl :8080/llms.txt
 			{"GET /llms.txt", api, small, short, s.handleLLMs},
 			// curl --data-binary @docs.ndjson :8080/documents
-			{"POST /documents", admin, noLimit, long, s.handleBulk},
+			{"POST /documents", admin, noLimit, long, only(s.handleBulk)},
 			// curl :8080/documents/README.md
-			{"GET /documents/{id...}", api, small, short, s.handleGet},
+			{"GET /documents/{id...}", api, small, short, only(s.handleGet)},
 			// curl -T install.md :8080/documents/guide/install.md
-			{"PUT /documents/{id...}", admin, document, short, s.handlePut},
+			{"PUT /documents/{id...}", admin, document, short, only(s.handlePut)},
 			// curl -X DELETE :8080/documents/guide/install.md
-			{"DELETE /documents/{id...}", admin, small, short, s.handleDelete},
+			{"DELETE /documents/{id...}", admin, small, short, only(s.handleDelete)},
 		}...)
 	}
 
@@ -68,17 +68,18 @@ func (s *server) routes(serves string) []route {
 			// curl :8080/metrics
 			{"GET /metrics", open, small, scrape, s.handleMetrics},
 			// curl -u :$ADMIN_TOKEN :8080/debug/requests, and the waterfalls of a correlation or trace id
-			{"GET /debug/requests", admin, small, short, s.handleRequests},
-			{"GET /debug/requests/{id}", admin, small, short, s.handleRequest},
+			{"GET /debug/requests", admin, small, short, only(s.handleRequests, "format")},
+			{"GET /debug/requests/{id}", admin, small, short, only(s.handleRequest, "format")},
 			// curl -u :$ADMIN_TOKEN :8080/debug/gaps
-			{"GET /debug/gaps", admin, small, short, s.handleGaps},
+			{"GET /debug/gaps", admin, small, short, only(s.handleGaps, "format")},
 			// curl -u :$ADMIN_TOKEN -X PUT -d debug ':8080/debug/loglevel?for=10m'
-			{"GET /debug/loglevel", admin, small, short, s.handleLogLevel},
-			{"PUT /debug/loglevel", admin, small, short, s.handleSetLogLevel},
+			{"GET /debug/loglevel", admin, small, short, only(s.handleLogLevel)},
+			{"PUT /debug/loglevel", admin, small, short, only(s.handleSetLogLevel, "for")},
 		}...)
 
 		// go tool pprof http://x:$ADMIN_TOKEN@localhost:8080/debug/pprof/profile
 		for path, handler := range s.profile.handlers() {
+			handler = only(handler, "seconds", "debug", "gc") // those of net/http/pprof
 			routes = append(routes, route{"GET " + path, profiling, noLimit, short, handler})
 		}
 	}
@@ -120,14 +121,38 @@ func isEndpoint(pattern string) bool {
 	return slices.Contains([]string{"POST /mcp", "GET /mcp", "GET /sse"}, pattern)
 }
 
-// unmatched answers a request that no route of a listener matches. The status is 204 for a CORS preflight, which the guard has let
-// through. Otherwise it is 405 if the path has a route for another method, and 404 if it has none.
+// unmatched answers a request that no route of a listener matches. The status is 204 for OPTIONS, which CORS preflights and
+// the health checks of load balancers send; the guard has let a preflight through. Otherwise it is 405 if the path has a
+// route for another method, and 404 if it has none.
 func (s *server) unmatched(mux *http.ServeMux, serves string, w http.ResponseWriter, r *http.Request) error {
-	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+	isOptions := r.Method == http.MethodOptions
+	isPreflight := isOptions && r.Header.Get("Access-Control-Request-Method") != ""
+	allowed := allowedMethods(mux, r)
+	switch {
+	case isOptions && allowed != nil:
+		w.Header().Set("Allow", strings.Join(allowed, ", ")+", OPTIONS")
 		w.WriteHeader(http.StatusNoContent)
 		return nil
+	case isPreflight:
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	case allowed == nil && isOAuth(r.URL.Path):
+		writeJSON(w, http.StatusNotFound, noOAuth)
+		return nil
+	case allowed == nil:
+		return userError{http.StatusNotFound, s.whyNotFound(r.URL.Path, serves)}
 	}
 
+	list := strings.Join(allowed, ", ")
+	return headerError{
+		userError: userErrorf(http.StatusMethodNotAllowed, "method not allowed here: use %s", list),
+		header:    "Allow",
+		value:     list,
+	}
+}
+
+// allowedMethods returns the methods for which the path of r has a route.
+func allowedMethods(mux *http.ServeMux, r *http.Request) []string {
 	var allowed []string
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE"} {
 		other := http.Request{Method: method, Host: r.Host, URL: r.URL}
@@ -138,20 +163,7 @@ func (s *server) unmatched(mux *http.ServeMux, serves string, w http.ResponseWri
 			allowed = append(allowed, method)
 		}
 	}
-	if allowed == nil && isOAuth(r.URL.Path) {
-		writeJSON(w, http.StatusNotFound, noOAuth)
-		return nil
-	}
-	if allowed == nil {
-		return userError{http.StatusNotFound, s.whyNotFound(r.URL.Path, serves)}
-	}
-
-	list := strings.Join(allowed, ", ")
-	return headerError{
-		userError: userErrorf(http.StatusMethodNotAllowed, "method not allowed here: use %s", list),
-		header:    "Allow",
-		value:     list,
-	}
+	return allowed
 }
 
 // whyNotFound says why a listener has no route for path: profiling is off, or the other listener has it.

@@ -3,6 +3,7 @@ package main
 // Sections of a document by the path of their headings, such as "Install > Docker".
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,76 +14,56 @@ const headingSeparator = " > "
 
 const (
 	maxListedHeadings = 30  // in one answer
+	maxNamesakes      = 5   // in one answer
 	maxTitleBytes     = 200 // longer titles and headings are cut
 )
 
 // section is a part of a document below one heading.
 type section struct {
-	heading string // its path
+	heading string // its path, as that of a chunk; the title for the heading that is the title
 	slug    string // see chunk
+	level   int    // of the heading
 	line    int    // of the heading
 	end     int    // the last line, with the sections inside it
 }
 
-// sectionsOf returns the sections of d in their order, without those that have no text.
+// sectionsOf returns the sections of d in their order.
 func sectionsOf(d *document) []section {
-	lines := strings.Split(d.text, "\n")
-	var found []section
-	above := 1 // the first line that may have the heading
-	for _, c := range d.chunks {
-		last := len(found) - 1
-		if c.heading != "" && (last < 0 || found[last].heading != c.heading) {
-			line := headingLine(lines, c, above)
-			found = append(found, section{
-				heading: c.heading,
-				slug:    c.slug,
-				line:    line,
-				end:     countLines(d.text),
-			})
-		}
-		above = c.line + 1
-	}
+	text := beginning(d.text, maxDocumentLines)
+	_, start := frontMatter(text)
+	root := parseBlocks(text, min(start, len(text)))
+	found := headings(root, text)
 
-	for i, s := range found {
-		rest := found[i+1:]
-		next := slices.IndexFunc(rest, func(other section) bool {
-			return !isInside(other.heading, s.heading)
+	var sections []section
+	c := chunker{title: d.title}
+	for _, b := range root.children {
+		h, isHeading := found[b]
+		if !isHeading {
+			continue
+		}
+		c.enter(h)
+		sections = append(sections, section{
+			heading: cmp.Or(c.current.heading, d.title),
+			slug:    h.slug,
+			level:   h.level,
+			line:    h.line,
+			end:     countLines(d.text),
 		})
-		if next >= 0 {
-			found[i].end = lineBefore(lines, rest[next].line)
-		}
 	}
-	return found
+	endSections(sections)
+	return sections
 }
 
-// headingLine returns the line of the heading of c: the nearest above its text, and not above the line above.
-func headingLine(lines []string, c chunk, above int) int {
-	name := c.heading
-	if at := strings.LastIndex(name, headingSeparator); at >= 0 {
-		name = name[at+len(headingSeparator):]
-	}
-	for line := min(c.line, len(lines)); line >= above; line-- {
-		if strings.Contains(lines[line-1], name) {
-			return line
+// endSections makes each section end before the next one of its level or of one above.
+func endSections(sections []section) {
+	var open []int // the indexes of the sections around the next one
+	for i, s := range sections {
+		for len(open) > 0 && sections[open[len(open)-1]].level >= s.level {
+			sections[open[len(open)-1]].end = s.line - 1
+			open = open[:len(open)-1]
 		}
+		open = append(open, i)
 	}
-	return c.line
-}
-
-// lineBefore returns the last line before the heading at line. A heading directly above it belongs to it: it is one without
-// text.
-func lineBefore(lines []string, line int) int {
-	end := line - 1
-	for i := end; i >= 1; i-- {
-		text := strings.TrimSpace(lines[i-1])
-		if text != "" && !strings.HasPrefix(text, "#") {
-			break
-		}
-		if text != "" {
-			end = i - 1
-		}
-	}
-	return end
 }
 
 // countLines returns the number of lines of text. The last line counts even without a newline.
@@ -94,39 +75,52 @@ func countLines(text string) int {
 	return lines
 }
 
-// isInside reports whether heading is outer or a heading below it.
-func isInside(heading, outer string) bool {
-	return heading == outer || strings.HasPrefix(heading, outer+headingSeparator)
-}
+// findSections returns the sections with that path of headings: the whole path, else its end, else the slug of the
+// heading, else a path that contains it. Case, markup and the title at the beginning do not matter.
+func findSections(sections []section, path, title string) []section {
+	wanted := foldHeading(path)
+	inside, _ := strings.CutPrefix(wanted, foldHeading(title)+headingSeparator)
+	slug := strings.ToLower(strings.TrimLeft(path, "# "))
+	if wanted == "" {
+		return nil
+	}
 
-// findSection returns the section with that path of headings: the whole path, else its end, else one that contains the
-// words. Case does not matter. A heading whose only text is that of the headings below it is found by these.
-func findSection(sections []section, path string) (found section, ok bool) {
-	wanted := strings.ToLower(strings.Join(strings.Fields(path), " "))
-	matches := []func(heading string) bool{
-		func(heading string) bool { return heading == wanted },
-		func(heading string) bool { return isInside(heading, wanted) },
-		func(heading string) bool { return strings.HasSuffix(heading, headingSeparator+wanted) },
-		func(heading string) bool { return strings.Contains(heading, headingSeparator+wanted+headingSeparator) },
-		func(heading string) bool { return strings.Contains(heading, wanted) },
+	matches := []func(s section, heading string) bool{
+		func(_ section, heading string) bool { return heading == wanted || heading == inside },
+		func(_ section, heading string) bool { return strings.HasSuffix(heading, headingSeparator+inside) },
+		func(s section, _ string) bool { return s.slug == slug },
+		func(_ section, heading string) bool { return strings.Contains(heading, inside) },
 	}
 	for _, match := range matches {
-		i := slices.IndexFunc(sections, func(s section) bool {
-			return match(strings.ToLower(s.heading))
-		})
-		if i < 0 || wanted == "" {
-			continue
-		}
-		found = sections[i]
-		for _, s := range sections[i+1:] {
-			if !match(strings.ToLower(s.heading)) || !isInside(strings.ToLower(s.heading), wanted) {
-				break
+		var found []section
+		for _, s := range sections {
+			if match(s, foldHeading(s.heading)) {
+				found = append(found, s)
 			}
-			found.end = s.end
 		}
-		return found, true
+		if found != nil {
+			return found
+		}
 	}
-	return section{}, false
+	return nil
+}
+
+// foldHeading returns a path of headings in the form in which two are compared.
+func foldHeading(path string) string {
+	path = strings.NewReplacer("`", "", "*", "").Replace(strings.ToLower(path))
+	var headings []string
+	for heading := range strings.SplitSeq(path, strings.TrimSpace(headingSeparator)) {
+		heading = strings.TrimLeft(heading, "# ")
+		headings = append(headings, strings.Join(strings.Fields(heading), " "))
+	}
+	return strings.Join(headings, headingSeparator)
+}
+
+// namesakes returns those of found that are not inside chosen, which is one of them.
+func namesakes(found []section, chosen section) []section {
+	return slices.DeleteFunc(slices.Clone(found), func(s section) bool {
+		return s.line >= chosen.line && s.line <= chosen.end
+	})
 }
 
 // headingLabel returns a line that names a section.
@@ -134,11 +128,11 @@ func headingLabel(s section) string {
 	return "line " + strconv.Itoa(s.line) + ": " + truncate(s.heading, maxTitleBytes) + "\n"
 }
 
-// listHeadings returns the labels of the first sections.
-func listHeadings(sections []section) string {
+// listHeadings returns the labels of the first n sections.
+func listHeadings(sections []section, n int) string {
 	var list strings.Builder
 	for i, s := range sections {
-		if i == maxListedHeadings {
+		if i == n {
 			list.WriteString("…\n")
 			break
 		}

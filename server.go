@@ -86,11 +86,15 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 		return nil, err
 	}
 
-	if cfg.profiling {
-		s.profile, err = newProfiler(log, proxies.name)
-		s.observe.onSlow = s.profile.slow.keep
+	if !cfg.profiling {
+		return s, nil
 	}
-	return s, err
+	s.profile, err = newProfiler(log, proxies.name)
+	if err != nil {
+		return nil, err
+	}
+	s.observe.onSlow = s.profile.slow.keep
+	return s, nil
 }
 
 // expectRoutes creates the series of the routes whose answers are no streams.

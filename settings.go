@@ -168,7 +168,7 @@ func variables(c *settings) []variable {
 		{
 			name:    "CHECK_QUESTIONS",
 			example: "./questions.tsv",
-			about: "File of questions for vitrine -check: a question, " +
+			about: "File of questions for vitrine check: a question, " +
 				"a tab, the id of the document that answers it. " +
 				"The default is questions.tsv in DOCS_DIR, if " +
 				"it is there.",
@@ -179,7 +179,7 @@ func variables(c *settings) []variable {
 			name:         "CHECK_MIN",
 			defaultValue: "0",
 			about: "Lowest mean reciprocal rank, from 0 to 1, with " +
-				"which vitrine -check succeeds.",
+				"which vitrine check succeeds.",
 			set: setter(&c.checkMin, parseNumber(0, 1)),
 		},
 

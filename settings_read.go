@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -45,12 +46,23 @@ func (c *settings) parse(env map[string]string) []error {
 		if value == "" {
 			continue
 		}
-		err := v.set(value)
+		err := errQuoted
+		if !isQuoted(value) {
+			err = v.set(value)
+		}
 		if err != nil {
 			problems = append(problems, v.problem(value, err))
 		}
 	}
 	return problems
+}
+
+var errQuoted = errors.New("in quotes, which are part of the value here: leave them out")
+
+// isQuoted reports whether a value is in quotes. Docker's --env-file, for example, keeps them.
+func isQuoted(value string) bool {
+	last := len(value) - 1
+	return last > 0 && value[0] == value[last] && strings.ContainsAny(value[:1], `"'`)
 }
 
 // problem returns the error for an invalid value. The error shows an example, and the value unless it is secret.
@@ -60,6 +72,9 @@ func (v variable) problem(value string, err error) error {
 		shown = "(secret)"
 	}
 	example := cmp.Or(v.example, v.defaultValue)
+	if v.isSwitch() {
+		example = "true"
+	}
 	return fmt.Errorf("%s=%q: %w; for example %s=%s", v.name, shown, err, v.name, example)
 }
 
@@ -78,8 +93,9 @@ func (c *settings) conflicts() []error {
 		add("API_TOKEN and ADMIN_TOKEN are the same, so whoever may search may also write; " +
 			"for example ADMIN_TOKEN=$(openssl rand -hex 24)")
 	}
-	if c.adminAddr == c.addr && !strings.HasSuffix(c.addr, ":0") {
-		add("ADMIN_ADDR and ADDR are the same; for example ADMIN_ADDR=127.0.0.1:9090")
+	if overlap(c.addr, c.adminAddr) {
+		add(fmt.Sprintf("ADMIN_ADDR=%s and ADDR=%s have the same port; for example ADMIN_ADDR=127.0.0.1:9090",
+			c.adminAddr, c.addr))
 	}
 	if c.profiling && c.adminToken == "" {
 		add("ENABLE_PROFILING=true needs ADMIN_TOKEN; for example ADMIN_TOKEN=a-long-random-text")
@@ -87,23 +103,44 @@ func (c *settings) conflicts() []error {
 	return problems
 }
 
-// checkFolders returns an error for each folder of DOCS_DIR that is missing, unless DOCS_WAIT is set.
+// checkFolders returns an error for each folder of DOCS_DIR that cannot be served. With DOCS_WAIT it may come later.
 func (c *settings) checkFolders() error {
 	var problems []error
 	for _, root := range c.docsDirs {
 		info, err := os.Stat(root.dir)
+		var problem string
 		switch {
-		case errors.Is(err, os.ErrNotExist) && !c.docsWait:
-			problems = append(problems, fmt.Errorf("DOCS_DIR=%q: no such folder; "+
-				"create it, or set DOCS_WAIT=true to wait for it", root.dir))
 		case err == nil && !info.IsDir():
-			problems = append(problems, fmt.Errorf("DOCS_DIR=%q: not a folder", root.dir))
+			problem = "not a folder; for example DOCS_DIR=" + shellQuote(filepath.Dir(root.dir))
+		case err == nil || c.docsWait:
+			continue
+		case errors.Is(err, os.ErrNotExist):
+			problem = "no such folder; " + missingFolderAdvice(root.dir)
+		default:
+			problem = err.Error()
 		}
+		problems = append(problems, fmt.Errorf("DOCS_DIR=%q: %s", root.dir, problem))
 	}
 	if len(problems) == 0 {
 		return nil
 	}
 	return fmt.Errorf("%w\n%w", errors.Join(problems...), errUsage)
+}
+
+// missingFolderAdvice says what to do about a folder that does not exist.
+func missingFolderAdvice(dir string) string {
+	_, err := os.Stat(strings.TrimSpace(dir))
+	switch {
+	case err == nil:
+		return "leave out the spaces around it"
+	case strings.HasPrefix(dir, "~") || strings.Contains(dir, "$"):
+		return "write the whole path: only a shell replaces ~ and $NAME"
+	case strings.Contains(dir, "://"):
+		return "name a folder of this machine, for example a clone of that repository"
+	case strings.Contains(dir, ","):
+		return "several folders need names, for example DOCS_DIR=api=./api,guide=./guide"
+	}
+	return "create it, or set DOCS_WAIT=true to wait for it"
 }
 
 // title returns what people call the documents, for the page and for messages.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 )
@@ -135,7 +136,13 @@ func TestSettingsThatContradictEachOtherAreRefused(t *testing.T) {
 	}{
 		{"API_TOKEN=one-and-the-same ADMIN_TOKEN=one-and-the-same", "API_TOKEN and ADMIN_TOKEN are the same"},
 		{"API_TOKEN=one ADMIN_TOKEN=another", ""},
-		{"ADDR=:8080 ADMIN_ADDR=:8080", "ADMIN_ADDR and ADDR are the same"},
+		{"ADDR=:8080 ADMIN_ADDR=:8080", "ADMIN_ADDR=:8080 and ADDR=:8080 have the same port"},
+		{"ADDR=:8080 ADMIN_ADDR=127.0.0.1:8080", "have the same port"},
+		{"ADDR=127.0.0.1:8080 ADMIN_ADDR=[::]:8080", "have the same port"},
+		{"ADDR=0.0.0.0:8080 ADMIN_ADDR=10.0.0.1:8080", "have the same port"},
+		{"ADDR=127.0.0.1:8080 ADMIN_ADDR=localhost:8080", "have the same port"},
+		{"ADDR=10.0.0.1:8080 ADMIN_ADDR=127.0.0.1:8080", ""},
+		{"ADDR=:8080 ADMIN_ADDR=127.0.0.1:9090", ""},
 		{"ADDR=127.0.0.1:0 ADMIN_ADDR=127.0.0.1:0", ""},
 		{"ENABLE_PROFILING=true", "ENABLE_PROFILING=true needs ADMIN_TOKEN"},
 		{"ENABLE_PROFILING=true ADMIN_TOKN=secret", "ADMIN_TOKN is not a setting: did you mean ADMIN_TOKEN?"},
@@ -151,6 +158,85 @@ func TestSettingsThatContradictEachOtherAreRefused(t *testing.T) {
 		case err != nil && strings.Contains(err.Error(), "one-and-the-same"):
 			t.Errorf("%s: the error shows the token: %v", test.env, err)
 		}
+	}
+}
+
+// TestWrongValuesAreExplained has one wrong value a row, so its error is the only problem.
+func TestWrongValuesAreExplained(t *testing.T) {
+	for _, test := range []struct{ name, value, want string }{
+		{"ADDR", "8080", `ADDR="8080": not an address HOST:PORT; for example ADDR=127.0.0.1:8080`},
+		{"ADDR", "::1:8080", `brackets are missing, as in [::1]:8080`},
+		{"ADDR", "http://127.0.0.1:8080", "not an address HOST:PORT"},
+		{"ADDR", ":99999", "not an address HOST:PORT"},
+		{"ADDR", " ", "not an address HOST:PORT"},
+		{"ADDR", `"127.0.0.1:8080"`, "in quotes, which are part of the value here: leave them out"},
+		{"DOCS_DIR", "'./docs'", "in quotes"},
+		{"API_TOKEN", `"0123456789abcdef"`, `API_TOKEN="(secret)": in quotes`},
+		{"API_TOKEN", "0123456789abcdef\n", `API_TOKEN="(secret)": with a space or a line break at an end: leave it out`},
+		{"ADMIN_TOKEN", "Bearer 0123456789abcdef", "not printable ASCII without spaces"},
+		{"RATE_LIMIT", "fast", "not a number from 0 to 1000000; for example RATE_LIMIT=50"},
+		{"CHECK_MIN", "80%", "not a number from 0 to 1;"},
+		{"MAX_STREAMS", "0", "not a number from 1 to 2147483647"},
+		{"DRAIN_DELAY", "5", "not a duration with a unit (ms, s, m or h), from 0s to a year"},
+		{"ENABLE_PROFILING", "yes", "not true or false; for example ENABLE_PROFILING=true"},
+		{"OBSERVABILITY", "false", "not on or off"},
+		{"LOG_FORMAT", "pretty", "not auto, json or text"},
+	} {
+		_, err := readSettings(map[string]string{test.name: test.value})
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s=%s: %v, want %s", test.name, test.value, err, test.want)
+			continue
+		}
+		if n := strings.Count(err.Error(), "\n"); n != 1 {
+			t.Errorf("%s=%s: one problem has %d lines: %v", test.name, test.value, n, err)
+		}
+		if strings.Contains(err.Error(), "0123456789abcdef") {
+			t.Errorf("%s: the error shows the token: %v", test.name, err)
+		}
+	}
+}
+
+func TestWordsOfSettingsHaveAnyCase(t *testing.T) {
+	cfg := testSettings(t, "LOG_FORMAT=JSON", "LOG_LEVEL=Warn", "RECORD_GAPS=True", "OBSERVABILITY=OFF", "OTEL_TRACES_EXPORTER=None")
+	got := fmt.Sprint(cfg.logFormat, " ", cfg.logLevel, " ", cfg.recordGaps, " ", cfg.observability, " ", cfg.tracesExporter)
+	if want := "json WARN true false none"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+func TestFoldersThatCannotBeServedAreExplained(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir("docs", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("docs/a.md", []byte("# A\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ dir, want string }{ // want: empty if it is served
+		{"docs", ""},
+		{"./docs/", ""},
+		{"a=docs, b=./docs", ""},
+		{"nothing", "no such folder; create it, or set DOCS_WAIT=true"},
+		{"a=docs,b=nothing", `DOCS_DIR="nothing": no such folder`},
+		{"docs/a.md", "not a folder; for example DOCS_DIR=docs"},
+		{"docs/a.md/b", "not a directory"},
+		{" docs", "leave out the spaces"},
+		{"docs ", "leave out the spaces"},
+		{"~/docs", "only a shell replaces ~"},
+		{"$HOME/docs", "only a shell replaces ~ and $NAME"},
+		{"https://git.example.com/docs.git", "a clone of that repository"},
+		{"./docs,./guide", "several folders need names"},
+	} {
+		err := testSettings(t, "DOCS_DIR="+test.dir).checkFolders()
+		switch {
+		case test.want == "" && err != nil:
+			t.Errorf("%q: %v", test.dir, err)
+		case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)):
+			t.Errorf("%q: %v, want %s", test.dir, err, test.want)
+		}
+	}
+	if err := testSettings(t, "DOCS_DIR=nothing", "DOCS_WAIT=true").checkFolders(); err != nil {
+		t.Errorf("with DOCS_WAIT: %v", err)
 	}
 }
 

@@ -62,27 +62,41 @@ func (s *server) cookieMAC(kind, signed string) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// signedInAs returns what the cookie of r opens, empty if there is no valid one.
+// signedInAs returns what the cookie of r opens, empty if there is no valid one. It counts a forged one as a failed token,
+// because whoever guesses tokens can send the cookie of each guess. It does not refuse r: after a change of the token,
+// browsers send the cookies of the old one, and must get the form.
 func (s *server) signedInAs(r *http.Request) string {
-	cookie, err := r.Cookie(signInCookie)
-	if err != nil {
-		return ""
+	kind, seconds, isGenuine := s.readCookie(r)
+	if kind != "" && !isGenuine {
+		_ = s.countFailure(r)
 	}
-	parts := strings.Split(cookie.Value, ".")
-	if len(parts) != 3 {
-		return ""
-	}
-	kind := parts[0]
-	isKnown := kind == signedInAPI && s.cfg.apiToken != "" || kind == signedInAdmin && s.cfg.adminToken != ""
-	mac := s.cookieMAC(kind, parts[0]+"."+parts[1])
-	seconds, err := strconv.ParseInt(parts[1], 10, 64)
-	if !isKnown || !hmac.Equal([]byte(mac), []byte(parts[2])) || err != nil {
-		return ""
-	}
-	if age := time.Since(time.Unix(seconds, 0)); age < -time.Minute || age > signInLifetime {
+	age := time.Since(time.Unix(seconds, 0))
+	if !isGenuine || age < -time.Minute || age > signInLifetime {
 		return ""
 	}
 	return kind
+}
+
+// readCookie returns what the cookie of r says: the kind of token, and when it was signed in. The kind is empty if r has no
+// cookie of that form. The cookie is genuine if the token has made it.
+func (s *server) readCookie(r *http.Request) (kind string, seconds int64, isGenuine bool) {
+	cookie, err := r.Cookie(signInCookie)
+	if err != nil {
+		return "", 0, false
+	}
+	parts := strings.Split(cookie.Value, ".")
+	if len(parts) != 3 || parts[0] != signedInAPI && parts[0] != signedInAdmin {
+		return "", 0, false
+	}
+	seconds, err = strconv.ParseInt(parts[1], 10, 64)
+	if err != nil {
+		return "", 0, false
+	}
+
+	kind = parts[0]
+	hasToken := kind == signedInAPI && s.cfg.apiToken != "" || kind == signedInAdmin && s.cfg.adminToken != ""
+	mac := s.cookieMAC(kind, kind+"."+parts[1])
+	return kind, seconds, hasToken && hmac.Equal([]byte(mac), []byte(parts[2]))
 }
 
 // signedInToken returns the token that the cookie of r stands for, if r may use it: the cookie only reads.

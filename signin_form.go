@@ -25,8 +25,10 @@ func (s *server) handleSignIn(w http.ResponseWriter, r *http.Request) error {
 	}
 	kind := s.tokenKind(token)
 	if kind == "" {
-		if err := s.countFailure(r); err != nil {
-			return err
+		if token != "" { // no token is no guess
+			if err := s.countFailure(r); err != nil {
+				return err
+			}
 		}
 		return headerError{
 			userError: userError{http.StatusUnauthorized, "that token was not accepted: check it and try again"},

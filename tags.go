@@ -109,3 +109,7 @@ func isAttributeByte(c byte) bool { return isNameByte(c) || c == ':' || c == '@'
 func isSpaceByte(c byte) bool { return strings.IndexByte(" \t\n\f\r", c) >= 0 }
 
 func isValueByte(c byte) bool { return !isSpaceByte(c) && strings.IndexByte("\"'=<>`{}", c) < 0 }
+
+func isPunctuation(c byte) bool {
+	return c >= '!' && c <= '/' || c >= ':' && c <= '@' || c >= '[' && c <= '`' || c >= '{' && c <= '~'
+}

@@ -73,7 +73,8 @@ func lexicalVector(p passage, seen vocabulary) []weightedTerm {
 		}
 	}
 
-	for w := range words(p.title + "\n" + p.heading) {
+	heading := strings.TrimSuffix(p.heading, p.text) // a section without text has its heading as its text
+	for w := range words(p.title + "\n" + heading) {
 		add(w, headingBoost)
 	}
 	for w := range words(p.tags) {

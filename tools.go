@@ -67,12 +67,12 @@ var tools = []tool{
 	{
 		Name: "search_docs",
 		Description: "Search {documentation} by {how}. {topic}" +
-			"Answers the best passage of each document found, " +
+			"Returns the best passage of each document found, " +
 			"with document, heading and line to cite.",
 		Input: schema(`{"type":"object","properties":{
 			"query":{"type":"string","description":"what to look for: a question or a few words",
 				"minLength":1,"maxLength":%d,"pattern":"%s"},
-			"limit":{"type":"integer","description":"documents to answer at most","minimum":1,"maximum":%d,"default":%d},
+			"limit":{"type":"integer","description":"most documents to return","minimum":1,"maximum":%d,"default":%d},
 			"prefix":{"type":"string","description":"only documents whose id begins so, for example guide/","maxLength":%d}},
 			"required":["query"],"additionalProperties":false}`,
 			maxQueryChars, notBlank, maxToolHits, defaultToolHits, maxIDBytes),
@@ -96,7 +96,7 @@ var tools = []tool{
 		Input: schema(`{"type":"object","properties":{
 			"prefix":{"type":"string","description":"only documents whose id begins so, for example guide/","maxLength":%d},
 			"cursor":{"type":"string","description":"next_cursor of the page before"},
-			"limit":{"type":"integer","description":"documents a page at most","minimum":1,"maximum":%d,"default":%d}},
+			"limit":{"type":"integer","description":"most documents in a page","minimum":1,"maximum":%d,"default":%d}},
 			"additionalProperties":false}`,
 			maxIDBytes, maxPageLength, defaultPageLength),
 		Output: schema(`{"type":"object","properties":{
@@ -104,20 +104,21 @@ var tools = []tool{
 				"id":{"type":"string"},"title":{"type":"string"},"bytes":{"type":"integer"},"chunks":{"type":"integer"},
 				"updated":{"type":"string"},"url":{"type":"string","description":"link for readers"}},
 				"required":["id","title","bytes","chunks","updated","url"]}},
-			"next_cursor":{"type":"string","description":"absent on the last page"}},
+			"next_cursor":{"type":"string","description":"absent on the last page"},
+			"next":{"type":"string","description":"how to go on, if there is no document"}},
 			"required":["documents"]}`),
 		Annotations: readOnly,
 		call:        (*server).listDocuments,
 	},
 	{
 		Name: "get_document",
-		Description: "Read a document{of} as Markdown: one section, or from a line on. " +
-			"Long documents come in parts; each says how to go on.",
+		Description: "Read a document{of} as Markdown: all of it, one section, or from a line on. " +
+			"A long one comes in parts; each says how to get the next.",
 		Input: schema(`{"type":"object","properties":{
 			"id":{"type":"string","description":"document id, for example guide/install.md","minLength":1,"maxLength":%d},
 			"heading":{"type":"string","description":"only the section with this path of headings, for example Install > Docker"},
-			"from_line":{"type":"integer","description":"first line to answer","minimum":1,"maximum":%d,"default":1},
-			"max_chars":{"type":"integer","description":"characters to answer at most","minimum":1,"maximum":%d,"default":%d}},
+			"from_line":{"type":"integer","description":"first line to return","minimum":1,"maximum":%d,"default":1},
+			"max_chars":{"type":"integer","description":"most characters to return; less than 2,000 may be exceeded a little","minimum":1,"maximum":%d,"default":%d}},
 			"required":["id"],"additionalProperties":false}`,
 			maxIDBytes, maxFromLine, maxAnswerChars, defaultAnswerChars),
 		Annotations: readOnly,
@@ -245,15 +246,17 @@ func howToReadOn(found searchAnswer, fitted []hit) string {
 
 	left := len(found.Hits) - len(fitted)
 	if left > 0 {
-		next += fmt.Sprintf("; %d more did not fit: narrow with prefix", left)
+		next += fmt.Sprintf("; %d more did not fit: narrow the search with prefix", left)
 	}
 	return next
 }
 
 // nothingFound says how to go on after a search without hits. With a prefix it names what is found outside it.
 func (s *server) nothingFound(ctx context.Context, q query) (string, error) {
-	const advice = "nothing found: try other or fewer words, " +
-		"another prefix, or list_documents"
+	advice := "nothing found: try other or fewer words, or list_documents"
+	if strings.Contains(q.text, `"`) {
+		advice = "nothing found: try without the double quotes, or other words"
+	}
 	if q.prefix == "" {
 		return advice, nil
 	}
@@ -275,7 +278,7 @@ func (s *server) nothingFound(ctx context.Context, q query) (string, error) {
 		list += " …"
 	}
 	return fmt.Sprintf("nothing found below the prefix: %d outside %s: %s; search again without prefix, or with another",
-		len(hits), truncate(prefix, maxTitleBytes), list), nil
+		len(hits), displayable(prefix, maxTitleBytes), list), nil
 }
 
 // fitHits returns the hits that fit into room characters of JSON, with their texts cut. Each text gets an equal share of
@@ -330,6 +333,12 @@ func jsonChars(v any) int {
 	return utf8.RuneCountInString(mustJSON(v))
 }
 
+// listedDocuments is the answer of list_documents.
+type listedDocuments struct {
+	listAnswer
+	Next string `json:"next,omitempty"`
+}
+
 // listDocuments answers as many of the documents as fit into maxSearchChars.
 func (s *server) listDocuments(ctx context.Context, a *arguments) (toolResult, error) {
 	prefix := a.idText("prefix")
@@ -359,11 +368,27 @@ func (s *server) listDocuments(ctx context.Context, a *arguments) (toolResult, e
 			break
 		}
 	}
-	return structuredResult(page)
+	return structuredResult(listedDocuments{
+		listAnswer: page,
+		Next:       s.nothingListed(ctx, prefix, page),
+	})
+}
+
+// nothingListed says how to go on after a page without documents. It names the ids that are most like the prefix.
+func (s *server) nothingListed(ctx context.Context, prefix string, page listAnswer) string {
+	if len(page.Documents) > 0 || prefix == "" {
+		return ""
+	}
+	next := fmt.Sprintf("no id begins with %.200q: leave prefix out", prefix)
+	near, err := s.nearbyIDs(ctx, prefix)
+	if err == nil && len(near) > 0 {
+		next += ", or did you mean " + strings.Join(near, ", ") + "?"
+	}
+	return next
 }
 
 var errNoID = toolErrorf("id is missing: " +
-	"pass one that search_docs or list_documents answered, " +
+	"pass one that search_docs or list_documents returned, " +
 	`for example {"id":"guide/install.md"}`)
 
 // getDocument answers a part of a document, quoted, and how to go on after it.
@@ -389,16 +414,9 @@ func (s *server) getDocument(ctx context.Context, a *arguments) (toolResult, err
 	}
 	wanted := lineRange{from: from, to: lines, total: lines}
 	if heading != "" {
-		sections := sectionsOf(d)
-		found, ok := findSection(sections, heading)
-		if !ok {
-			return toolResult{}, toolErrorf("%s has no heading %.80q: leave heading out, or use one of these\n%s",
-				id, heading, listHeadings(sections))
+		if err := wanted.narrow(d, heading); err != nil {
+			return toolResult{}, err
 		}
-		wanted.heading = found.heading
-		wanted.slug = found.slug
-		wanted.from = max(from, found.line)
-		wanted.to = max(found.end, wanted.from)
 	}
 	writePart(a.answer, d, wanted, maxChars, a.urls)
 	return textResult(a.answer.Bytes()), nil
@@ -412,15 +430,7 @@ func (s *server) namedDocument(ctx context.Context, id string) (*document, error
 	}
 	d, err := s.document(ctx, id)
 	if errors.Is(err, errNotFound) {
-		return nil, noDocument(id)
+		return nil, toolErrorf("no document %.80q: look for it with search_docs, or list_documents", id)
 	}
 	return d, err
-}
-
-// noDocument is the error for an id that is like no other.
-func noDocument(id string) error {
-	folder := id[:strings.LastIndexByte(id, '/')+1]
-	return toolErrorf("no document %.80q: look for it with search_docs, "+
-		"or list_documents {\"prefix\":%s}",
-		id, mustJSON(folder))
 }

@@ -74,7 +74,7 @@ func quoted(t *testing.T, text string) string {
 func TestGetDocumentCutsLongLines(t *testing.T) {
 	c := &mcpClient{testServer: newMCPServer(t, map[string]string{"long.md": strings.Repeat("x", 50_000) + "\nsecond\n"}, nil), version: modernVersion}
 	text, _ := c.call("get_document", map[string]any{"id": "long.md"})
-	if utf8.RuneCountInString(text) > 20_000 || !strings.Contains(text, "Line 1 goes on") || !strings.Contains(text, `{"id":"long.md","from_line":2}`) {
+	if utf8.RuneCountInString(text) > 20_000 || !strings.Contains(text, "Line 1 is cut") || !strings.Contains(text, `{"id":"long.md","from_line":2}`) {
 		t.Errorf("%d characters, ending %s", len(text), text[len(text)-200:])
 	}
 }
@@ -167,34 +167,164 @@ func TestToolSurvivesBrokenStore(t *testing.T) {
 	}
 }
 
+// sectionsText has headings that are easily mistaken: some stand twice, have no text, or stand in the text of others.
+const sectionsText = `---
+title: Manual
+---
+# Manual
+
+Intro.
+
+## Install
+
+Install it, Docker or not.
+
+### Docker
+
+Docker runs it.
+
+### Linux
+
+~~~
+## no heading
+~~~
+
+## Use
+
+### Docker
+
+Other.
+
+## Empty
+### Inside
+
+Deep.
+
+Set up
+------
+
+Below a line.
+
+## ` + "`run`" + ` *now*, C#
+
+Marked up.
+
+## Install
+
+Again.
+`
+
 // TestGetDocumentAnswersASection asks for sections by their headings.
 func TestGetDocumentAnswersASection(t *testing.T) {
-	const text = "# Manual\n\nIntro.\n\n## Install\n\nFirst.\n\n### Docker\n\nRun it.\n\n### Linux\n\nUnpack it.\n\n## Use\n\n### Docker\n\nOther.\n\n## Empty\n\n### Inside\n\nDeep.\n"
-	c := &mcpClient{testServer: newMCPServer(t, map[string]string{"m.md": text}, nil), version: modernVersion}
-	for heading, want := range map[string]string{
-		"Install > Docker":   "### Docker\n\nRun it.\n\n",
-		"install  >  docker": "### Docker\n\nRun it.\n\n",
-		"Install":            "## Install\n\nFirst.\n\n### Docker\n\nRun it.\n\n### Linux\n\nUnpack it.\n\n",
-		"Linux":              "### Linux\n\nUnpack it.\n\n",
-		"Docker":             "### Docker\n\nRun it.\n\n",
-		"Use > Docker":       "### Docker\n\nOther.\n\n",
-		"Empty > Inside":     "### Inside\n\nDeep.\n",
+	c := &mcpClient{testServer: newMCPServer(t, map[string]string{"m.md": sectionsText}, nil), version: modernVersion}
+	lines := strings.SplitAfter(sectionsText, "\n")
+	for _, test := range []struct {
+		heading    string
+		from       int
+		first, end int // lines
+		more       string
+	}{
+		{"Install > Docker", 1, 12, 15, ""},
+		{"install  >  docker", 1, 12, 15, ""},
+		{"Install>Docker", 1, 12, 15, ""},
+		{"Manual > Install > Docker", 1, 12, 15, ""},
+		{"### Docker", 1, 12, 15, "line 24: Use > Docker\n"},
+		{"DOCKER", 1, 12, 15, "line 24: Use > Docker\n"},
+		{"Docker", 16, 24, 27, "line 12: Install > Docker\n"},
+		{"#docker-1", 1, 24, 27, ""},
+		{"Use > Docker", 1, 24, 27, ""},
+		{"Use", 1, 22, 27, ""},
+		{"Install", 1, 8, 21, "line 42: Install\n"},
+		{"Install", 9, 9, 21, "line 42: Install\n"},
+		{"Install", 22, 42, 44, "line 8: Install\n"},
+		{"install-1", 1, 42, 44, ""},
+		{"Instal", 1, 8, 21, "line 42: Install\n"},
+		{"Linux", 1, 16, 21, ""},
+		{"Empty", 1, 28, 32, ""},
+		{"Empty > Inside", 1, 29, 32, ""},
+		{"Inside", 1, 29, 32, ""},
+		{"Set up", 1, 33, 37, ""},
+		{"run now, C#", 1, 38, 41, ""},
+		{"`run` *now*, C#", 1, 38, 41, ""},
+		{"now, c", 1, 38, 41, ""},
+		{"Manual", 1, 4, 44, ""},
 	} {
-		answer, result := c.call("get_document", map[string]any{"id": "m.md", "heading": heading})
+		answer, result := c.call("get_document", map[string]any{"id": "m.md", "heading": test.heading, "from_line": test.from})
 		if result.IsError {
-			t.Errorf("%s: %s", heading, answer)
+			t.Errorf("%s: %s", test.heading, answer)
 			continue
 		}
-		if last := heading[strings.LastIndex(heading, " ")+1:]; !strings.Contains(strings.ToLower(answer[:60]), strings.ToLower(last)) {
-			t.Errorf("%s: quoted as %.80s", heading, answer)
-		}
+		want := strings.Join(lines[test.first-1:test.end], "")
 		if got := quoted(t, answer); got != want {
-			t.Errorf("%s: %q, want %q", heading, got, want)
+			t.Errorf("%s from %d: %q, want %q", test.heading, test.from, got, want)
+		}
+		_, others, _ := strings.Cut(answer, "Other sections that match:\n")
+		if others, _, _ = strings.Cut(others, "There is more"); others != test.more {
+			t.Errorf("%s from %d: %q, want %q", test.heading, test.from, others, test.more)
 		}
 	}
-	answer, result := c.call("get_document", map[string]any{"id": "m.md", "heading": "Windows"})
-	if !result.IsError || !strings.Contains(answer, "line 9: Install > Docker\n") {
-		t.Error(answer)
+}
+
+// TestUnknownHeadingIsAnsweredWithThoseThatThereAre asks for headings that a document lacks.
+func TestUnknownHeadingIsAnsweredWithThoseThatThereAre(t *testing.T) {
+	c := &mcpClient{testServer: newMCPServer(t, map[string]string{"m.md": sectionsText, "plain.md": "No heading."}, nil), version: modernVersion}
+	for _, test := range []struct {
+		id, heading string
+		from        int
+		want        string
+	}{
+		{"m.md", "Windows", 1, "or use one of these\nline 4: Manual\nline 8: Install\nline 12: Install > Docker\n"},
+		{"m.md", "no heading", 1, "or use one of these\n"},
+		{"m.md", " # ", 1, "or use one of these\n"},
+		{"m.md", "Use > Linux", 1, "or use one of these\n"},
+		{"m.md", "Linux", 22, `the section "Install > Linux" ends at line 21: leave heading out to read from line 22 on`},
+		{"plain.md", "Install", 1, "leave heading out, it has none"},
+	} {
+		answer, result := c.call("get_document", map[string]any{"id": test.id, "heading": test.heading, "from_line": test.from})
+		if !result.IsError || !strings.Contains(answer, test.want) {
+			t.Errorf("%s: %s", test.heading, answer)
+		}
+	}
+}
+
+// TestCutSectionGoesOnInTheSection reads a section in parts and expects its text and no other.
+func TestCutSectionGoesOnInTheSection(t *testing.T) {
+	section := "## Long \"one\"\n\n" + strings.Repeat("word word word word word\n", 300)
+	c := &mcpClient{
+		testServer: newMCPServer(t, map[string]string{"l.md": "# L\n\n" + section + "\n## Next\n\nOther.\n"}, nil),
+		version:    modernVersion,
+	}
+	call := map[string]any{"id": "l.md", "heading": "Long", "max_chars": 3000}
+	got := ""
+	for range 10 {
+		answer, _ := c.call("get_document", call)
+		got += quoted(t, answer)
+		_, next, isCut := strings.Cut(answer, "There is more of this section: go on with get_document ")
+		if !isCut {
+			break
+		}
+		call = map[string]any{"max_chars": 3000}
+		if err := json.Unmarshal([]byte(next), &call); err != nil {
+			t.Fatal(err, next)
+		}
+	}
+	if got != section+"\n" {
+		t.Errorf("%d bytes, want %d", len(got), len(section))
+	}
+}
+
+// TestSmallMaxCharsStayNearIt asks for less than an answer needs. A negative room once answered the whole document.
+func TestSmallMaxCharsStayNearIt(t *testing.T) {
+	text := "# S\n\n" + strings.Repeat("## Part\n\nword word word\n\n", 600)
+	c := &mcpClient{testServer: newMCPServer(t, map[string]string{"s.md": text}, nil), version: modernVersion}
+	for maxChars := 1; maxChars < 2000; maxChars += 1 + maxChars/7 {
+		answer, result := c.call("get_document", map[string]any{"id": "s.md", "max_chars": maxChars})
+		if n := utf8.RuneCountInString(answer); result.IsError || n > maxChars+600 {
+			t.Errorf("%d: %d characters", maxChars, n)
+		}
+		if strings.Contains(answer, "follow:\n…") {
+			t.Errorf("%d: an empty list of headings: %s", maxChars, answer)
+		}
 	}
 }
 

@@ -165,7 +165,7 @@ POST /mcp (server) client.address=127.0.0.1 hits=1 http.request.method=POST http
 			ts.do("POST", "/mcp", `{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"get_document","arguments":{"id":"none.md"}}}`,
 				"Content-Type: application/json", "Mcp-Protocol-Version: 2025-11-25", parent)
 		}, 5, `
-POST /mcp (server) client.address=127.0.0.1 error=no document "none.md": look for it with search_docs, or list_documents {"prefix":""} http.request.method=POST http.response.status_code=200 http.route=/mcp mcp_method=tools/call tool=get_document url.path=/mcp url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
+POST /mcp (server) client.address=127.0.0.1 error=no document "none.md": look for it with search_docs, or list_documents http.request.method=POST http.response.status_code=200 http.route=/mcp mcp_method=tools/call tool=get_document url.path=/mcp url.scheme=http user_agent.original=Go-http-client/1.1 vitrine.kept=caller
   tools/call get_document (server) ERROR error.type=tool_error gen_ai.operation.name=execute_tool gen_ai.tool.name=get_document jsonrpc.request.id=a mcp.method.name=tools/call mcp.protocol.version=2025-11-25 network.transport=tcp
     execute_tool get_document (internal) ERROR error.type=tool_error gen_ai.tool.name=get_document
       document (client) db.operation.name=SELECT db.query.summary=document db.system.name=vitrine error.type=404

@@ -1,7 +1,7 @@
 package main
 
 // The PostgreSQL store's start and its background jobs: missing vectors, statistics, indexes, and
-// the check of the database's health. Also reindex, for vitrine -reindex.
+// the check of the database's health. Also reindex, for vitrine reindex.
 //
 // A lease makes sure that only one replica at a time does a job.
 

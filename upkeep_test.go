@@ -18,7 +18,7 @@ func TestReindexMakesTheDatabaseFitTheSettings(t *testing.T) {
 		"UPDATE chunks SET slots = '{}', text = 'spoilt'")
 
 	other := unopenedPostgres(t, url, fake.env()...)
-	if err := other.open(t.Context()); err == nil || !strings.Contains(err.Error(), "-reindex") {
+	if err := other.open(t.Context()); err == nil || !strings.Contains(err.Error(), "vitrine reindex") {
 		t.Fatalf("opened with another model: %v", err)
 	}
 	if err := other.reindex(t.Context()); err != nil {
