@@ -192,8 +192,8 @@ func description(d *document) string {
 	return shorten(strings.Join(words, " "), maxDescriptionRunes)
 }
 
-// prose returns the paragraphs of b before the first heading that follows one, without their markup. It looks into lists, quotes and
-// callouts if there are none beside them. Code, tables, HTML and pictures are no prose.
+// prose returns the paragraphs of b before the first heading that follows one, without their markup. It looks into lists,
+// quotes and callouts if there are none beside them. Code, tables, HTML and pictures are no prose.
 func prose(b *block, text, title string) []string {
 	var found []string
 	for _, child := range b.children {
