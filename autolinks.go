@@ -25,8 +25,8 @@ const maxAddressBytes = 2000
 // so, it has added a link and moved p.at behind it.
 func (p *inlineParser) autolink() bool {
 	rest := firstBytes(p.text[p.at:], maxAddressBytes)
-	end := strings.IndexAny(rest, "> \n")
-	if end < 0 || rest[end] != '>' {
+	end := 1 + strings.IndexAny(rest[1:], "<> \n")
+	if end == 0 || rest[end] != '>' {
 		return false
 	}
 	if found := angleURL.FindStringSubmatch(rest[:end+1]); found != nil {

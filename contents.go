@@ -224,13 +224,9 @@ func (w treeWriter) write() {
 // listAddress returns the address of the page that lists a folder, even if the folder has a page of its own.
 func listAddress(root, folder string) string { return root + "read/" + escapePath(folder) + "?list" }
 
-// children writes what is in a folder. Of a large tree, it writes what is near the current document.
+// children writes what is in a folder, as far as it is near the current document.
 func (w treeWriter) children(node *treeNode, folder string) {
-	shown, before, after := node.children, 0, 0
-	if !w.tree.isWhole {
-		shown, before, after = w.near(node.children, folder)
-	}
-
+	shown, before, after := w.near(node.children, folder)
 	w.begin("ul")
 	w.rest(before, folder)
 	for _, child := range shown {
@@ -247,8 +243,12 @@ func (w treeWriter) children(node *treeNode, folder string) {
 }
 
 // near returns the children around the one that is or has the current document, the first ones if none does, and how many
-// are before and after them.
+// are before and after them. A small tree has no others.
 func (w treeWriter) near(children []*treeNode, folder string) (shown []*treeNode, before, after int) {
+	if w.tree.isWhole {
+		return children, 0, 0
+	}
+
 	at := slices.IndexFunc(children, func(n *treeNode) bool {
 		return n.id == w.current || n.isFolder && strings.HasPrefix(w.current, folder+n.name+"/")
 	})

@@ -80,7 +80,8 @@ func TestTreeShowsWhatIsNear(t *testing.T) {
 func TestReadListsAFolderThatHasAPage(t *testing.T) {
 	ts := newReadServer(t)
 	for path, wants := range map[string][]string{
-		"/read/guide?list":  {`<a href="../read/guide/install.md">Install</a>`, "<title>Guide – Vitrine</title>"},
+		"/read/guide?list": {`<a href="../read/guide/install.md">Install</a>`, "<title>Guide – Vitrine</title>",
+			`<li><a href="../read/guide/README.md">Overview</a></li>`},
 		"/read/guide/?list": {`<a href="../../read/guide/2-second.mdx">Second</a>`},
 		"/read/?list":       {`<a href="../read/api/">api/</a>`, `<a href="../read/notes/">notes/</a>`, "<h1>"},
 		"/read/api/?list":   {`<a href="../../read/api/deep/">deep/</a>`},

@@ -302,6 +302,11 @@ func (s *server) writeFolder(w http.ResponseWriter, r *http.Request, tree *docum
 	m := new(markup)
 	list := treeWriter{m, tree, "", root}
 	m.begin("ul", "class", "folder-list")
+	if folder.id != "" {
+		m.begin("li")
+		list.link(&treeNode{id: folder.id, title: "Overview"})
+		m.end()
+	}
 	for _, child := range folder.children {
 		m.begin("li")
 		if child.isFolder {

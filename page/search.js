@@ -3,7 +3,7 @@
 
 // excerpt removes the Markdown syntax from a passage, and begins shortly before the first match.
 function excerpt(text, matcher) {
-  const plain = text.replace(/^(```|~~~).*$/gm, '').replace(/^\|?[\s:|-]+\|?$/gm, '').replace(/!?\[([^\]]*)\]\([^)]*\)/g, '$1').replace(/\*\*|`|^#+\s|^>\s?/gm, '').replace(/(?<!\w)[*_](?=\S)(.+?)(?<=\S)[*_](?!\w)/g, '$1').replace(/\s*\|[\s|]*/g, ' · ').replace(/\s+/g, ' ').replace(/^ · | · $/g, '').trim();
+  const plain = text.replace(/^(```|~~~).*$/gm, '').replace(/^\|?[\s:|-]+\|?$/gm, '').replace(/^\s*(?:[-*+]|\d{1,9}[.)])\s+(?:\[[ xX]\]\s+)?/gm, '').replace(/!?\[([^\]]*)\]\([^)]*\)/g, '$1').replace(/\*\*|`|^#+\s|^>\s?/gm, '').replace(/(?<!\w)[*_](?=\S)(.+?)(?<=\S)[*_](?!\w)/g, '$1').replace(/\s*\|[\s|]*/g, ' · ').replace(/\s+/g, ' ').replace(/^ · | · $/g, '').trim();
   const first = matcher ? plain.search(new RegExp(matcher.source, 'iu')) : 0;
   if (first < 160) return plain.slice(0, 400);
   return '… ' + plain.slice(plain.indexOf(' ', first - 80) + 1, first + 320);

@@ -141,7 +141,7 @@ async function drawCalls(mayAsk) {
   if (!calledFor || mayAsk) drawGaps();
   calledFor = true;
   $('gaps').hidden = false;
-  const list = () => lists[kind].filter(call => !call.name.includes(' /debug/requests')).slice(0, 20); // requests of this page
+  const list = () => lists[kind].filter(call => !call.name.includes(' /debug/')).slice(0, 20); // requests of this page
   const now = place().get('request');
   const show = () => {
     for (const button of buttons.children) button.setAttribute('aria-pressed', String(button.dataset.kind === kind));
@@ -193,7 +193,7 @@ async function drawReasons(sheet, q, prefix) {
   } catch (fault) {
     return sheet.replaceChildren(faultText(fault));
   }
-  const score = n => number(n, 3);
+  const score = n => n.toFixed(3);
   sheet.replaceChildren(
     h('h2', {id: 'reasons-title'}, 'Why these documents'),
     h('p', {class: 'small muted'}, `“${answer.corrected ?? answer.query}”, asked again: the words that each passage shares with it, with their weights, and the parts of its score.`),

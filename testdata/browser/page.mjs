@@ -5,7 +5,7 @@ import { createServer, request as ask } from 'node:http';
 import { createRequire } from 'node:module';
 import { chromium } from 'playwright-core';
 
-const [executablePath, open, main, admin] = process.argv.slice(2);
+const [executablePath, open, main, admin, many] = process.argv.slice(2);
 const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking'] });
 let failed = 0;
 const only = process.env.ONLY;
@@ -224,6 +224,30 @@ await step('shows a document without a script', `${open}/read/guide/kitchen.md?l
   await page.fill('#q', 'restore');
   await page.keyboard.press('Enter');
   await page.waitForURL(/\/\?q=restore$/);
+}, { javaScriptEnabled: false });
+
+await step('opens the folders of a large tree when they are asked for', `${many}/read/f3/p50.md`, 0, async page => {
+  await page.locator('.tree [aria-current=page]', { hasText: 'Page 50 of 3' }).waitFor();
+  assert.ok(await page.locator('.tree a').count() < 250);
+  await page.waitForFunction(() => document.querySelector('.contents') || document.querySelector('.tree').scrollTop > 0);
+  await page.locator('.tree a.folder', { hasText: /^f5$/ }).click();
+  const inside = page.locator('.tree a', { hasText: 'Page 7 of 5' });
+  await inside.waitFor();
+  assert.ok(await isFocused(page.locator('.tree summary', { hasText: /^f5$/ })));
+  assert.equal(page.url(), `${many}/read/f3/p50.md`);
+  assert.equal(await page.locator('.tree [aria-current=page]').count(), 1);
+  await accessible(page);
+  await inside.click();
+  await page.waitForURL(`${many}/read/f5/p7.md`);
+  await page.getByRole('link', { name: 'All documents' }).click();
+  await page.locator('.folder-list a', { hasText: 'f21/' }).click();
+  await page.locator('.folder-list a', { hasText: 'Page 100 of 21' }).waitFor();
+});
+
+await step('opens the folders of a large tree without a script', `${many}/read/f3/p50.md`, 0, async page => {
+  await page.locator('.tree a.folder', { hasText: /^f5$/ }).click();
+  await page.locator('.folder-list a', { hasText: 'Page 7 of 5' }).click();
+  await page.waitForURL(`${many}/read/f5/p7.md`);
 }, { javaScriptEnabled: false });
 
 await step('prints a document', `${open}/read/guide/kitchen.md`, 0, async page => {

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# The page in a real Chromium: builds vitrine, starts it twice on free loopback ports, runs page.mjs against it, and
+# The page in a real Chromium: builds vitrine, starts it three times on free loopback ports, runs page.mjs against it, and
 # stops it. Installs what it needs: Debian's chromium, and playwright-core by package-lock.json.
 #   testdata/browser/run.sh             SCREENSHOTS=DIR keeps a picture of each step
+#   ONLY=keyboard testdata/browser/run.sh    the steps with this in their name
+#   ONLY=none testdata/browser/run.sh        no step: how long until a long document is painted
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -22,6 +24,10 @@ cp pixel.png "$work/docs/guide/pixel.png"
 node xss.mjs > "$work/docs/hostile.md"
 for n in {1..12}; do printf '# Walrus %s\n\nA walrus of the many.\n' "$n" > "$work/docs/walrus-$n.md"; done
 { printf '# Long\n\n'; for n in {1..700}; do printf '## Section %s\n\nSome *words* of `code` and [a link](hostile.md) to fill this document, again and again, until it is long enough for it.\n\n' "$n"; done; } > "$work/docs/long.md"
+for n in {1..21}; do
+  mkdir -p "$work/many/f$n"
+  for m in {1..100}; do echo "# Page $m of $n" > "$work/many/f$n/p$m.md"; done
+done
 
 # start NAME VARIABLE=value…: waits until it serves and prints the URLs of its listeners, ADMIN_ADDR's last.
 start() {
@@ -43,4 +49,5 @@ start open RECORD_GAPS=true ENABLE_PROFILING=true SLOW_REQUEST=1ms
 open=$urls
 start closed ADMIN_ADDR=127.0.0.1:0 API_TOKEN=the-api-token
 { read -r main; read -r admin; } <<< "$urls"
-timeout 300 node page.mjs "$browser" "$open" "$main" "$admin"
+start many DOCS_DIR="$work/many"
+timeout 300 node page.mjs "$browser" "$open" "$main" "$admin" "$urls"
