@@ -5,15 +5,56 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
+	"time"
 )
 
 const (
 	maxTreeDocuments = 20_000 // in the tree
 	maxWholeTree     = 2000   // a larger tree shows the folders around the current document only
+	maxSiblings      = 100    // that a larger tree shows before the current one, and as many after it
+
+	// A replica that has lost its notifications learns of the documents of others only after this time.
+	maxTreeAge = 30 * time.Second
 )
+
+// treeCache keeps the tree until a document changes. The zero value is ready to use.
+type treeCache struct {
+	changes atomic.Int64 // of documents
+	last    atomic.Pointer[cachedTree]
+}
+
+type cachedTree struct {
+	*documentTree
+	changes int64 // before it was read
+	read    time.Time
+}
+
+// changed notes that documents have changed. The store calls it.
+func (c *treeCache) changed([]string) { c.changes.Add(1) }
+
+// get returns the tree of the documents in st. Callers share it, so they must not change it.
+func (c *treeCache) get(ctx context.Context, st store) (*documentTree, error) {
+	changes := c.changes.Load()
+	last := c.last.Load()
+	if last != nil && last.changes == changes && time.Since(last.read) < maxTreeAge {
+		return last.documentTree, nil
+	}
+
+	read := time.Now()
+	documents, err := st.list(ctx, "", "", maxTreeDocuments)
+	if err != nil {
+		return nil, err
+	}
+	tree := newDocumentTree(documents)
+	c.last.Store(&cachedTree{tree, changes, read})
+	return tree, nil
+}
 
 // treeNode is a folder or a document.
 type treeNode struct {
@@ -164,59 +205,106 @@ func (t *documentTree) resolve(name string) (id string, folder *treeNode) {
 	return node.id, node
 }
 
-// write writes the tree as a list. Folders open and close; those around current are open.
-func (t *documentTree) write(m *markup, current, root string) {
-	t.writeChildren(m, t.root, "", current, root)
+// treeWriter writes a tree as a list. Folders open and close; those around the current document are open.
+type treeWriter struct {
+	*markup
+	tree    *documentTree
+	current string // id of the document, or name of the folder with a slash
+	root    string // relative address of the server's root
 }
 
-func (t *documentTree) writeChildren(m *markup, node *treeNode, folder, current, root string) {
-	m.begin("ul")
-	for _, child := range node.children {
-		m.begin("li")
-		if child.isFolder {
-			t.writeFolder(m, child, folder+child.name+"/", current, root)
-		} else {
-			writeTreeLink(m, child, current, root)
-		}
-		m.end()
+// write writes the tree. A large one ends with a link to the list of all documents.
+func (w treeWriter) write() {
+	w.children(w.tree.root, "")
+	if !w.tree.isWhole {
+		w.element("a", "All documents", "href", listAddress(w.root, ""), "class", "rest")
 	}
-	m.end()
 }
 
-// writeFolder writes a folder that opens and closes.
-func (t *documentTree) writeFolder(m *markup, node *treeNode, folder, current, root string) {
-	isAround := strings.HasPrefix(current, folder)
-	if !isAround && !t.isWhole {
-		m.element("a", node.title,
-			"href", root+"read/"+escapePath(folder),
+// listAddress returns the address of the page that lists a folder, even if the folder has a page of its own.
+func listAddress(root, folder string) string { return root + "read/" + escapePath(folder) + "?list" }
+
+// children writes what is in a folder. Of a large tree, it writes what is near the current document.
+func (w treeWriter) children(node *treeNode, folder string) {
+	shown, before, after := node.children, 0, 0
+	if !w.tree.isWhole {
+		shown, before, after = w.near(node.children, folder)
+	}
+
+	w.begin("ul")
+	w.rest(before, folder)
+	for _, child := range shown {
+		w.begin("li")
+		if child.isFolder {
+			w.folder(child, folder+child.name+"/")
+		} else {
+			w.link(child)
+		}
+		w.end()
+	}
+	w.rest(after, folder)
+	w.end()
+}
+
+// near returns the children around the one that is or has the current document, the first ones if none does, and how many
+// are before and after them.
+func (w treeWriter) near(children []*treeNode, folder string) (shown []*treeNode, before, after int) {
+	at := slices.IndexFunc(children, func(n *treeNode) bool {
+		return n.id == w.current || n.isFolder && strings.HasPrefix(w.current, folder+n.name+"/")
+	})
+	before = max(0, at-maxSiblings)
+	end := min(len(children), max(at, 0)+maxSiblings+1)
+	return children[before:end], before, len(children) - end
+}
+
+// rest links to the list of a folder of which n children are not shown.
+func (w treeWriter) rest(n int, folder string) {
+	if n == 0 {
+		return
+	}
+	w.begin("li")
+	w.element("a", strconv.Itoa(n)+" more",
+		"href", listAddress(w.root, folder),
+		"class", "rest")
+	w.end()
+}
+
+// folder writes a folder that opens and closes, or in a large tree a link to it.
+func (w treeWriter) folder(node *treeNode, name string) {
+	isAround := strings.HasPrefix(w.current, name)
+	if !isAround && !w.tree.isWhole {
+		w.element("a", node.title,
+			"href", w.root+"read/"+escapePath(name),
 			"class", "folder")
 		return
 	}
+
 	open := ""
 	if isAround {
 		open = "open"
 	}
-	m.begin("details", "open", open)
-	m.element("summary", node.title)
+	w.begin("details", "open", open)
+	w.element("summary", node.title)
 	if node.id != "" {
-		m.begin("ul")
-		m.begin("li")
+		w.begin("ul")
+		w.begin("li")
 		overview := *node
 		overview.title = "Overview"
-		writeTreeLink(m, &overview, current, root)
-		m.end()
-		m.end()
+		w.link(&overview)
+		w.end()
+		w.end()
 	}
-	t.writeChildren(m, node, folder, current, root)
-	m.end()
+	w.children(node, name)
+	w.end()
 }
 
-func writeTreeLink(m *markup, node *treeNode, current, root string) {
+// link writes a link to a document.
+func (w treeWriter) link(node *treeNode) {
 	mark := ""
-	if node.id == current {
+	if node.id == w.current {
 		mark = "page"
 	}
-	m.element("a", cmp.Or(node.title, node.name),
-		"href", root+"read/"+escapePath(node.id),
+	w.element("a", cmp.Or(node.title, node.name),
+		"href", w.root+"read/"+escapePath(node.id),
 		"aria-current", mark)
 }

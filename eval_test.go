@@ -36,9 +36,9 @@ func (s scores) String() string {
 // TestEval measures the ranking: on the manual in testdata, or on the set that EVAL_DIR names (docs.jsonl with id, title,
 // text; queries.jsonl with id, text; qrels.tsv with query id, document id, relevance).
 func TestEval(t *testing.T) {
-	set, least := manualSet(t), 0.72
-	if dir := os.Getenv("EVAL_DIR"); dir != "" {
-		set, least = directorySet(t, dir), 0
+	set, least := evalSetOfTest(t), 0.72
+	if os.Getenv("EVAL_DIR") != "" {
+		least = 0
 	}
 	m := newMemory(nil, hashedEmbedder{}, 0.5, quietObserver())
 	if err := m.sync(t.Context(), time.Now(), set.documents, nil); err != nil {
@@ -91,22 +91,32 @@ func (s *scores) add(hits []hit, relevant map[string]bool) {
 	s.mrr10 += reciprocal
 }
 
+// evalSetOfTest returns the set that EVAL_DIR names, else the manual in testdata. EVAL_DIR is a set with questions (see
+// TestEval), or any folder of Markdown. Of a folder, the questions are the titles of its documents.
+func evalSetOfTest(t testing.TB) evalSet {
+	t.Helper()
+	dir := os.Getenv("EVAL_DIR")
+	if dir == "" {
+		return manualSet(t)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "docs.jsonl")); err == nil {
+		return directorySet(t, dir)
+	}
+
+	set := evalSet{documents: folderDocuments(t, dir)}
+	for _, d := range set.documents {
+		set.questions = append(set.questions, evalQuestion{d.title, map[string]bool{d.id: true}})
+	}
+	if len(set.questions) == 0 {
+		t.Fatalf("EVAL_DIR: %s has neither docs.jsonl nor a file .md", dir)
+	}
+	return set
+}
+
 // manualSet is the set in testdata: the manual of an invented backup server, and questions about it.
 func manualSet(t testing.TB) evalSet {
 	t.Helper()
-	var set evalSet
-	root := os.DirFS(filepath.Join("testdata", "manual"))
-	err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		text, err := fs.ReadFile(root, name)
-		set.documents = append(set.documents, mustDocument(t, name, string(text)))
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	set := evalSet{documents: folderDocuments(t, filepath.Join("testdata", "manual"))}
 	for _, line := range readLines(t, filepath.Join("testdata", "questions.tsv")) {
 		text, ids, _ := strings.Cut(line, "\t")
 		relevant := make(map[string]bool)
@@ -116,6 +126,26 @@ func manualSet(t testing.TB) evalSet {
 		set.questions = append(set.questions, evalQuestion{text, relevant})
 	}
 	return set
+}
+
+// folderDocuments returns the files .md below dir that the program would serve.
+func folderDocuments(t testing.TB, dir string) (documents []*document) {
+	t.Helper()
+	root := os.DirFS(dir)
+	err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(name) != ".md" || checkID(name) != nil {
+			return err
+		}
+		text, err := fs.ReadFile(root, name)
+		if err == nil {
+			documents = append(documents, mustDocument(t, name, string(text)))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return documents
 }
 
 func directorySet(t testing.TB, dir string) evalSet {

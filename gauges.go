@@ -132,6 +132,10 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	out.gauge("vitrine_span_export_last_success_timestamp_seconds",
 		"When spans were last exported.",
 		seconds(g.traces.lastSuccess))
+	out.gauge("vitrine_span_export_age_seconds",
+		"Time since spans were last exported, "+
+			"by the server's own clock; 0 before the first export.",
+		age(g.traces.lastSuccess).Seconds())
 	g.sendPool(out)
 	g.sendRefusals(out)
 	g.sendLabelled(out)
@@ -250,4 +254,12 @@ func seconds(t time.Time) float64 {
 		return 0
 	}
 	return float64(t.UnixMilli()) / 1000
+}
+
+// age returns the time since t by the clock that t was read from, 0 for the zero time.
+func age(t time.Time) time.Duration {
+	if t.IsZero() {
+		return 0
+	}
+	return time.Since(t)
 }

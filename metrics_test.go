@@ -65,6 +65,7 @@ func TestMetricsAreThereFromTheStart(t *testing.T) {
 		`vitrine_spans_total{outcome="dropped"} 0`,
 		`vitrine_spans_total{outcome="failed"} 0`,
 		`vitrine_span_export_last_success_timestamp_seconds 0`,
+		`vitrine_span_export_age_seconds 0`,
 		`vitrine_build_info{goversion="go`,
 		`target_info{deployment_environment_name="development",service_name="vitrine",service_version=`,
 		`go_goroutines `,

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -31,10 +30,7 @@ func newLoadedServer(b *testing.B, observability, rate, collector string, stdout
 	vars := map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": collector, "OBSERVABILITY": observability, "OTEL_TRACE_SAMPLE_RATE": rate, "OTEL_TRACES_EXPORTER": "otlp", "RATE_LIMIT": "0"}
 	s := newServerOf(b, vars, stdout)
 	b.Cleanup(s.close)
-	set := manualSet(b)
-	if dir := os.Getenv("EVAL_DIR"); dir != "" {
-		set = directorySet(b, dir)
-	}
+	set := evalSetOfTest(b)
 	m := newMemory(nil, hashedEmbedder{}, 0.5, quietObserver())
 	if err := m.sync(b.Context(), time.Now(), set.documents, nil); err != nil {
 		b.Fatal(err)

@@ -66,11 +66,16 @@ type asset struct {
 	version     string // a part of its hash
 }
 
+const scriptType = "text/javascript; charset=utf-8"
+
 // assets are the files that pages load, by name.
 var assets = map[string]asset{
-	"page.css": newAsset("page.css", "text/css; charset=utf-8"),
-	"page.js":  newAsset("page.js", "text/javascript; charset=utf-8"),
-	"icon.svg": newAsset("icon.svg", "image/svg+xml"),
+	"page.css":  newAsset("page.css", "text/css; charset=utf-8"),
+	"page.js":   newAsset("page.js", scriptType),
+	"read.js":   newAsset("read.js", scriptType),
+	"search.js": newAsset("search.js", scriptType),
+	"status.js": newAsset("status.js", scriptType),
+	"icon.svg":  newAsset("icon.svg", "image/svg+xml"),
 }
 
 func newAsset(name, contentType string) asset {
@@ -84,6 +89,12 @@ func newAsset(name, contentType string) asset {
 		contentType: contentType,
 		version:     hex.EncodeToString(sum[:8]),
 	}
+}
+
+// handleIcon answers GET /favicon.ico, for which browsers ask wherever a response is no page that names its icon.
+func (s *server) handleIcon(w http.ResponseWriter, r *http.Request) error {
+	r.SetPathValue("name", "icon.svg")
+	return s.handleAsset(w, r)
 }
 
 // handleAsset answers GET /page/{name}. With its version in the address, a file never changes.
@@ -127,12 +138,16 @@ type pageData struct {
 	SignedIn    string // "api", "admin" or empty: what the cookie opens
 	HasTokens   bool   // there is something to sign in for
 	IsClosed    bool   // without ADMIN_TOKEN, nobody may see requests
-	Style       string // version of page.css
-	Script      string // version of page.js
+	HasGaps     bool   // questions without an answer are recorded
 	MCP         string // address for agents
 	Query       string
 	Read        *readPage // nil: the search
 	SignIn      *signInForm
+}
+
+// Asset returns the address of a file that the page loads.
+func (p *pageData) Asset(name string) string {
+	return p.Root + "page/" + name + "?v=" + assets[name].version
 }
 
 // readPage is a document, a folder, or what is shown instead of one.
@@ -184,8 +199,7 @@ func (s *server) newPageData(r *http.Request, title string) *pageData {
 		SignedIn:  s.signedInAs(r),
 		IsClosed:  cfg.adminToken == "",
 		HasTokens: cfg.apiToken+cfg.adminToken != "",
-		Style:     assets["page.css"].version,
-		Script:    assets["page.js"].version,
+		HasGaps:   cfg.recordGaps,
 		MCP:       own.String() + "/mcp",
 		Query:     r.URL.Query().Get("q"),
 	}

@@ -73,7 +73,7 @@ func TestPagePolicyAllowsOnlyThePage(t *testing.T) {
 func TestPageFilesAreCached(t *testing.T) {
 	ts := newTestServer(t)
 	html := ts.get("/", browserAccept).body
-	for _, name := range []string{"page.css", "page.js"} {
+	for _, name := range []string{"page.css", "page.js", "search.js"} {
 		address := regexp.MustCompile(`page/` + regexp.QuoteMeta(name) + `\?v=[0-9a-f]+`).FindString(html)
 		a := ts.get("/" + address)
 		if address == "" || a.status != http.StatusOK || a.header.Get("Content-Type") != assets[name].contentType {
@@ -96,8 +96,11 @@ func TestPageFilesAreCached(t *testing.T) {
 // TestPageLoadsParsesAndKeepsNothing: nothing from other origins, no HTML or code from strings, no
 // data in the browser.
 func TestPageLoadsParsesAndKeepsNothing(t *testing.T) {
-	page := readFile(t, "page/index.html") + readFile(t, "page/page.css") + readFile(t, "page/page.js")
-	page = strings.ReplaceAll(page, ` src="{{.Root}}page/page.js?v={{.Script}}"`, "")
+	page := readFile(t, "page/index.html")
+	for name := range assets {
+		page += readFile(t, "page/"+name)
+	}
+	page = regexp.MustCompile(` src="\{\{\.Asset "[a-z]+\.js"\}\}"`).ReplaceAllString(page, "")
 	for _, bad := range []string{
 		`\bsrc=`, `@import`, `url\(`,
 		`<[a-z][^>]*\son[a-z]+=`, `<[a-z][^>]*\sstyle=`,
@@ -111,6 +114,29 @@ func TestPageLoadsParsesAndKeepsNothing(t *testing.T) {
 	for _, link := range regexp.MustCompile(`https?://[^'"\s/]+`).FindAllString(page, -1) {
 		if link != "http://www.w3.org" && link != "http://x" { // a namespace; a base to resolve links with
 			t.Errorf("the page names %s", link)
+		}
+	}
+}
+
+// TestIconIsWhereBrowsersAsk: beside the pages that name it, for text and JSON that a browser shows.
+func TestIconIsWhereBrowsersAsk(t *testing.T) {
+	ts := newTestServer(t, "API_TOKEN=api-token-for-tests")
+	icon := ts.get("/favicon.ico")
+	if icon.status != http.StatusOK || icon.header.Get("Content-Type") != "image/svg+xml" || !strings.Contains(icon.body, "<svg") {
+		t.Errorf("%d %v", icon.status, icon.header)
+	}
+	again := ts.get("/favicon.ico", "If-None-Match: "+icon.header.Get("ETag"))
+	if again.status != http.StatusNotModified {
+		t.Errorf("again: %d", again.status)
+	}
+}
+
+// TestPageSaysWhetherGapsAreRecorded: without it the page does not ask for them.
+func TestPageSaysWhetherGapsAreRecorded(t *testing.T) {
+	for env, want := range map[string]bool{"RECORD_GAPS=true": true, "RECORD_GAPS=false": false} {
+		html := newTestServer(t, env).get("/", browserAccept).body
+		if strings.Contains(html, " data-gaps") != want {
+			t.Errorf("%s: %.200s", env, html)
 		}
 	}
 }

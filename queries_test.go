@@ -42,15 +42,6 @@ func TestPostgresRanksLikeMemory(t *testing.T) {
 	}
 }
 
-// evalSetOfTest returns the set that EVAL_DIR names, or the manual in testdata.
-func evalSetOfTest(t *testing.T) evalSet {
-	t.Helper()
-	if dir := os.Getenv("EVAL_DIR"); dir != "" {
-		return directorySet(t, dir)
-	}
-	return manualSet(t)
-}
-
 // loadSet stores the documents of the set as a scan of a folder does.
 func loadSet(t *testing.T, st store, set evalSet) {
 	t.Helper()

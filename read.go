@@ -10,6 +10,7 @@ import (
 	"html/template"
 	"net/http"
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -19,6 +20,9 @@ import (
 func (s *server) handleRead(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
 	w.Header().Add("Vary", "Accept")
+	if r.URL.Query().Has("list") && acceptsHTML(r) {
+		return s.handleFolder(w, r, id)
+	}
 	d, err := s.lookUp(r.Context(), id)
 	if d != nil && !acceptsHTML(r) {
 		r.SetPathValue("id", d.id)
@@ -31,7 +35,7 @@ func (s *server) handleRead(w http.ResponseWriter, r *http.Request) error {
 		return s.writeDocument(w, r, d)
 	}
 
-	tree, err := s.documentTree(r.Context())
+	tree, err := s.tree.get(r.Context(), s.store)
 	if err != nil {
 		return err
 	}
@@ -73,18 +77,9 @@ func redirectTo(w http.ResponseWriter, address, query string) error {
 	return nil
 }
 
-// documentTree returns the tree of all documents.
-func (s *server) documentTree(ctx context.Context) (*documentTree, error) {
-	documents, err := s.store.list(ctx, "", "", maxTreeDocuments)
-	if err != nil {
-		return nil, err
-	}
-	return newDocumentTree(documents), nil
-}
-
 // writeDocument answers with the page of a document.
 func (s *server) writeDocument(w http.ResponseWriter, r *http.Request, d *document) error {
-	tree, err := s.documentTree(r.Context())
+	tree, err := s.tree.get(r.Context(), s.store)
 	if err != nil {
 		return err
 	}
@@ -177,18 +172,75 @@ func contentsOf(found []heading) []contentsEntry {
 	return entries
 }
 
-// description returns the beginning of a document for previews of links to it.
+// maxDescriptionRunes is the length of a description: previews of links cut longer ones.
+const maxDescriptionRunes = 200
+
+// description returns what previews of links say of a document: the description in its front matter, or its first prose.
 func description(d *document) string {
-	const maxRunes = 200
-	if first, _, _ := strings.Cut(d.keywords, "\n"); utf8.RuneCountInString(first) > 40 {
-		return firstRunes(first, maxRunes)
+	first, _, _ := strings.Cut(d.keywords, "\n")
+	if strings.Count(first, " ") >= 2 { // else it may be a tag
+		return shorten(oneLine(first), maxDescriptionRunes)
 	}
-	for _, c := range d.chunks {
-		if words := plainWords(oneLine(firstBytes(c.text, 2000))); words != "" && words != d.title {
-			return firstRunes(words, maxRunes)
+
+	const maxBytes = 16 << 10 // of which prose is looked for
+	_, start := frontMatter(d.text)
+	text := firstBytes(d.text, start+maxBytes)
+	if mediaType(d.id) == "text/plain" {
+		return shorten(oneLine(text), maxDescriptionRunes)
+	}
+	words := prose(parseBlocks(text, start), text, d.title)
+	return shorten(strings.Join(words, " "), maxDescriptionRunes)
+}
+
+// prose returns the paragraphs of b before the first heading that follows one, without their markup. It looks into lists, quotes and
+// callouts if there are none beside them. Code, tables, HTML and pictures are no prose.
+func prose(b *block, text, title string) []string {
+	var found []string
+	for _, child := range b.children {
+		if child.kind == blockHeading && found != nil {
+			break
+		}
+		if child.kind != blockParagraph {
+			continue
+		}
+		content := child.content(text)
+		first, rest, _ := strings.Cut(content, "\n")
+		if b.kind == blockQuote && alertHead.MatchString(first) {
+			content = rest
+		}
+		content = pictures.ReplaceAllString(content, "")
+		words := plainWords(content)
+		if words != "" && words != title {
+			found = append(found, words)
 		}
 	}
-	return ""
+	if found != nil {
+		return found
+	}
+
+	for _, child := range b.children {
+		inside := prose(child, text, title)
+		if inside != nil {
+			return inside
+		}
+	}
+	return nil
+}
+
+// pictures are images, alone or as the text of a link.
+var pictures = regexp.MustCompile(`\[!\[[^\]]*\](\([^)]*\)|\[[^\]]*\])?\](\([^)]*\)|\[[^\]]*\])|!\[[^\]]*\](\([^)]*\)|\[[^\]]*\])`)
+
+// shorten returns the words of s that fit into maxRunes, with an ellipsis if some do not.
+func shorten(s string, maxRunes int) string {
+	if utf8.RuneCountInString(s) <= maxRunes {
+		return s
+	}
+	cut := firstRunes(s, maxRunes-1)
+	end := strings.LastIndexByte(cut, ' ')
+	if end > len(cut)/2 { // in scripts without spaces there is none
+		cut = cut[:end]
+	}
+	return strings.TrimRight(cut, " ,.;:–—-") + "…"
 }
 
 // crumbsOf returns the folders above a document or folder, from the top.
@@ -212,7 +264,7 @@ func linkTo(node *treeNode, root string) *pageLink {
 
 func treeHTML(tree *documentTree, current, root string) template.HTML {
 	m := new(markup)
-	tree.write(m, current, root)
+	treeWriter{m, tree, current, root}.write()
 	return template.HTML(m.out.String()) //nolint:gosec // markup has escaped it
 }
 
@@ -226,31 +278,47 @@ func (s *server) rootPrefix(id string) string {
 	return ""
 }
 
-// writeFolder answers with the list of what is in a folder that has no page.
-func (s *server) writeFolder(w http.ResponseWriter, r *http.Request, tree *documentTree, name string, folder *treeNode) error {
-	if name == "" {
-		return redirectTo(w, siteRoot(r), "")
+// handleFolder answers GET /read/{folder}?list: the list of a folder, even if it has a page.
+func (s *server) handleFolder(w http.ResponseWriter, r *http.Request, name string) error {
+	tree, err := s.tree.get(r.Context(), s.store)
+	if err != nil {
+		return err
 	}
+	name = strings.Trim(name, "/")
+	folder := tree.find(name)
+	if folder == nil {
+		return s.writeMissing(w, r, tree, name)
+	}
+	return s.writeFolder(w, r, tree, name, folder)
+}
+
+// writeFolder answers with the list of what is in a folder. The root has no name.
+func (s *server) writeFolder(w http.ResponseWriter, r *http.Request, tree *documentTree, name string, folder *treeNode) error {
 	root := siteRoot(r)
+	inside := ""
+	if name != "" {
+		inside = name + "/"
+	}
 	m := new(markup)
+	list := treeWriter{m, tree, "", root}
 	m.begin("ul", "class", "folder-list")
 	for _, child := range folder.children {
 		m.begin("li")
 		if child.isFolder {
-			m.element("a", child.title+"/", "href", root+"read/"+escapePath(name+"/"+child.name)+"/")
+			m.element("a", child.title+"/", "href", root+"read/"+escapePath(inside+child.name)+"/")
 		} else {
-			writeTreeLink(m, child, "", root)
+			list.link(child)
 		}
 		m.end()
 	}
 	m.end()
 
-	data := s.newPageData(r, folder.title)
+	data := s.newPageData(r, cmp.Or(folder.title, "Documents"))
 	data.Read = &readPage{
-		ID:     name + "/",
+		ID:     inside,
 		Crumbs: crumbsOf(name, root),
 		Body:   template.HTML(m.out.String()), //nolint:gosec // markup has escaped it
-		Tree:   treeHTML(tree, name+"/", root),
+		Tree:   treeHTML(tree, inside, root),
 	}
 	return writePage(w, r, http.StatusOK, data)
 }

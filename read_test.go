@@ -97,6 +97,45 @@ func TestReadShowsDocumentsAsPages(t *testing.T) {
 	}
 }
 
+// TestDescriptionIsProse: previews of links show no code, headings or markup.
+func TestDescriptionIsProse(t *testing.T) {
+	long := strings.Repeat("words of a sentence, ", 20)
+	for _, test := range []struct{ name, id, text, want string }{
+		{"a paragraph", "a.md", "# A\n\nRun *it* with `go run .` [now](x.md).\n", "Run it with go run . now."},
+		{"code first", "a.md", "# A\n\n```js\nlet x = 1\n```\n\nThen prose.\n", "Then prose."},
+		{"indented code first", "a.md", "# A\n\n    go run .\n\nThen prose.\n", "Then prose."},
+		{"code between paragraphs", "a.md", "One.\n\n```\nx\n```\n\nTwo.\n\n## B\n\nThree.\n", "One. Two."},
+		{"a heading without text", "a.md", "# A\n\n## B\n\n### C\n\nText.\n", "Text."},
+		{"a table first", "a.md", "# A\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nAfter it.\n", "After it."},
+		{"badges", "a.md", "# A\n\n[![build](b.svg)](https://ci) ![c](c.svg)\n\nReal.\n", "Real."},
+		{"badges by reference", "a.md", "[![build][b]][c]\n\nReal.\n\n[b]: b.svg\n[c]: https://ci\n", "Real."},
+		{"a picture in prose", "a.md", "See ![the screen](s.png) here.\n", "See here."},
+		{"a comment", "a.md", "<!-- note -->\n\nText.\n", "Text."},
+		{"HTML", "a.md", "<p align=center>\n<img src=x>\n</p>\n\nText.\n", "Text."},
+		{"MDX", "a.mdx", "import A from 'a'\n\n# T\n\nText.\n", "Text."},
+		{"a list alone", "a.md", "# A\n\n- First *item*\n- Second\n", "First item"},
+		{"a callout alone", "a.md", "# A\n\n> [!NOTE]\n> Mind the gap.\n", "Mind the gap."},
+		{"a list before prose", "a.md", "- item\n\nProse.\n", "Prose."},
+		{"a quote", "a.md", "> Quoted.\n", "Quoted."},
+		{"nothing but code", "a.md", "```\nx\n```\n", ""},
+		{"an empty document", "a.md", "", ""},
+		{"front matter", "a.md", "---\ndescription: How to install.\n---\nText.\n", "How to install."},
+		{"tags alone", "a.md", "---\ntags: [one, two]\n---\nText.\n", "Text."},
+		{"the title as text", "a.md", "---\ntitle: A page\n---\nA page\n\nText.\n", "Text."},
+		{"a long one", "a.md", long, strings.Repeat("words of a sentence, ", 9) + "words of…"},
+		{"without spaces", "a.md", strings.Repeat("検索", 150), strings.Repeat("検索", 99) + "検…"},
+		{"plain text", "a.txt", "a  <b>\n# no heading\n", "a <b> # no heading"},
+	} {
+		d, err := newDocument(test.id, test.text, time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := description(d); got != test.want {
+			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
 func TestReadFindsTheDocumentThatAnAddressMeans(t *testing.T) {
 	ts := newReadServer(t)
 	for _, test := range []struct{ path, location string }{

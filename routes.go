@@ -19,6 +19,7 @@ func (s *server) routes(serves string) []route {
 		{"GET /{$}", open, small, short, s.handleIndex(serves)},
 		// what pages load
 		{"GET /page/{name}", open, small, short, s.handleAsset},
+		{"GET /favicon.ico", open, small, short, s.handleIcon},
 		// curl -c cookies -d token=$API_TOKEN :8080/signin
 		{"POST /signin", limited, maxSignInBytes, browse, s.handleSignIn},
 		{"POST /signout", limited, maxSignInBytes, browse, s.handleSignOut},

@@ -31,6 +31,7 @@ type server struct {
 	folder   *folder // nil: no folder is followed
 	streams  *streams
 	identity *identity // what agents learn of this server
+	tree     treeCache
 
 	gaps *gapList // nil: RECORD_GAPS is off
 
@@ -173,6 +174,7 @@ func (s *server) makeStore() error {
 // wait long for a database or an embedding API. Requests are answered meanwhile.
 func (s *server) openStore(ctx context.Context, tasks *sync.WaitGroup) error {
 	s.store.watch(s.streams.changed) // for as long as the server lives
+	s.store.watch(s.tree.changed)
 	if err := s.checkEmbedder(ctx); err != nil {
 		return err
 	}

@@ -69,7 +69,7 @@ type traceExport struct {
 	exported    atomic.Int64 // spans
 	dropped     atomic.Int64 // spans that did not fit into the queue
 	failed      atomic.Int64 // spans that could not be exported
-	lastSuccess atomic.Int64 // Unix milliseconds, 0: none
+	lastSuccess atomic.Pointer[time.Time]
 }
 
 // newTraceExport starts the export that the settings ask for. It returns nil if they ask for none.
@@ -162,8 +162,8 @@ func (e *traceExport) stats() traceStats {
 		dropped:  e.dropped.Load(),
 		failed:   e.failed.Load(),
 	}
-	if ms := e.lastSuccess.Load(); ms > 0 {
-		stats.lastSuccess = time.UnixMilli(ms)
+	if last := e.lastSuccess.Load(); last != nil {
+		stats.lastSuccess = *last
 	}
 	return stats
 }
@@ -211,7 +211,8 @@ func (e *traceExport) run() {
 		e.failed.Add(rejected)
 		e.exported.Add(int64(len(batch)) - rejected)
 		if rejected < int64(len(batch)) {
-			e.lastSuccess.Store(time.Now().UnixMilli())
+			now := time.Now() // with the reading of the monotonic clock, for age
+			e.lastSuccess.Store(&now)
 		}
 		if err != nil {
 			e.report(rejected, err)

@@ -197,6 +197,22 @@ await step('shows a document as a page', `${open}/read/guide/kitchen.md`, 0, asy
   await page.waitForSelector('.hits a');
 });
 
+await step('goes to a heading far below, and to a line', `${open}/read/long.md`, 0, async page => {
+  const isAtTop = slug => page.waitForFunction(slug => { const top = document.getElementById(slug).getBoundingClientRect().top; return top > 0 && top < 200; }, slug);
+  await page.locator('.contents a', { hasText: /^Section 190$/ }).click();
+  await isAtTop('section-190');
+  await page.goBack();
+  await page.goto(`${open}/read/long.md#section-600`);
+  await isAtTop('section-600');
+  await page.reload();
+  await isAtTop('section-600');
+  await page.evaluate(() => document.getElementById('section-300').scrollIntoView());
+  await page.reload();
+  await isAtTop('section-300');
+  await page.goto(`${open}/read/long.md?line=2001`);
+  assert.ok(await inSight(page.locator('[data-marked="2001"]')));
+});
+
 await step('shows a document without a script', `${open}/read/guide/kitchen.md?line=58`, 0, async page => {
   assert.equal(await page.locator('#document h1').textContent(), 'Everything that Markdown can do#');
   assert.equal(await page.locator('[data-marked="58"]').count(), 1);
@@ -280,6 +296,11 @@ await step('refuses a wrong token and draws a waterfall with the right one', ope
   await page.waitForSelector('.waterfall tbody tr');
   assert.ok(await page.locator('.waterfall tbody tr').count() >= 3);
   assert.ok(await page.locator('.waterfall rect.store').evaluate(r => r.getBoundingClientRect().width > 0));
+  const reasons = page.locator('.reasons > li');
+  await reasons.first().waitFor();
+  assert.match(await reasons.first().locator('.words').textContent(), /encryption [\d.]+/);
+  assert.match(await reasons.first().locator('.sum').textContent(), /^[\d.]+ = words [\d.]+ \+ vector [\d.]+ \+ title [\d.]+$/);
+  assert.match(await reasons.first().locator('a').getAttribute('href'), /read\/\S+\?q=encryption\+keys&line=\d+/);
   const [cookie] = await page.context().cookies();
   assert.ok(cookie.httpOnly && cookie.sameSite === 'Strict' && !cookie.value.includes('the-admin-token'));
   const kept = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie, location.href]));
@@ -293,6 +314,45 @@ await step('refuses a wrong token and draws a waterfall with the right one', ope
   await page.getByRole('button', { name: 'Sign out' }).click();
   await page.waitForSelector('#sign-in:not([hidden])');
   assert.deepEqual(await page.context().cookies(), []);
+});
+
+await step('lists the questions without an answer, as text', `${open}/#token=the-admin-token`, 0, async page => {
+  const hostile = 'zxqvwk <img src=x onerror="stolen=1"> {{7*7}} javascript:alert(1)';
+  const long = 'qzvwx'.repeat(190);
+  const report = { jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'report_gap', arguments: { question: hostile, problem: 'missing' } } };
+  for (let i = 0; i < 5; i++) await page.request.post(`${open}/mcp`, { data: report, headers: { Accept: 'application/json, text/event-stream' } });
+  for (const q of [long, long, 'zxqvwk & zz', 'quuxed \u202egnidoc']) await page.request.get(`${open}/search?q=${encodeURIComponent(q)}`);
+  await page.getByRole('button', { name: 'Sign out' }).waitFor();
+  await page.locator('#health').click();
+  const row = page.locator('.gaps tbody tr', { hasText: '<img src=x' });
+  await row.waitFor();
+  assert.equal(await row.locator('th').textContent(), hostile);
+  assert.equal(await page.locator('.gaps img').count(), 0);
+  assert.equal(await page.evaluate(() => window.stolen), undefined);
+  assert.deepEqual((await row.locator('td').allTextContents()).slice(0, 2), ['5', 'missing']);
+  assert.equal(await page.locator('.gaps tbody tr').first().locator('td').first().textContent(), '5', 'the most frequent is first');
+  await row.getByRole('button', { name: 'Make it a test' }).click();
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), `${hostile}\tPAGE.md`);
+  assert.equal(await isWide(page), false);
+  await page.setViewportSize({ width: 390, height: 844 });
+  assert.equal(await isWide(page), false);
+  await row.getByRole('link', { name: 'Waterfall' }).click();
+  await page.waitForSelector('.waterfall tbody tr');
+  assert.equal(await page.locator('.reasons').count(), 0, 'the server keeps no question with a request');
+});
+
+await step('leads to the execution trace of a slow request', `${open}/#token=the-admin-token`, 0, async page => {
+  await page.getByRole('button', { name: 'Sign out' }).waitFor();
+  const lists = async () => (await (await page.request.get(`${open}/debug/requests?format=json`)).json());
+  const traced = async () => Object.values(await lists()).flat().find(call => call?.execution_trace);
+  for (let i = 0; i < 50 && !await traced(); i++) {
+    await page.request.get(`${open}/read/long.md`, { headers: { Accept: 'text/html' } });
+    await page.waitForTimeout(200);
+  }
+  await page.goto(`${open}/?request=${(await traced()).correlation_id}`);
+  await page.getByText('go tool trace slow.trace').waitFor();
+  const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('link', { name: 'Execution trace' }).click()]);
+  assert.match(readFileSync(await download.path(), 'latin1'), /^go 1\.\d+ trace/);
 });
 
 await step('plots what /metrics says behind the green dot', open, 0, async page => {
@@ -437,9 +497,12 @@ for (const colorScheme of ['light', 'dark']) {
     await accessible(page);
     await giveToken(page, 'the-admin-token');
     await page.waitForSelector('.waterfall');
+    await page.waitForSelector('.reasons');
     await accessible(page);
+    await page.request.get(`${open}/search?q=zxqvwk`);
     await page.goto(`${open}/?status`);
     await page.waitForSelector('.calls a');
+    await page.waitForSelector('.gaps td');
     await page.waitForSelector('.plot');
     await accessible(page);
   }, { colorScheme });

@@ -39,7 +39,7 @@ start() {
   exit 1
 }
 
-start open
+start open RECORD_GAPS=true ENABLE_PROFILING=true SLOW_REQUEST=1ms
 open=$urls
 start closed ADMIN_ADDR=127.0.0.1:0 API_TOKEN=the-api-token
 { read -r main; read -r admin; } <<< "$urls"
