@@ -35,11 +35,18 @@ await page.locator('.hits a').first().click();
 await page.locator('article h1').first().waitFor();
 await page.waitForTimeout(1500); // it scrolls to what was found
 await picture('document');
-await page.goBack();
 
-await page.getByText('How it was answered').first().click();
-await page.locator('.waterfall').first().waitFor();
+// A search that had to wait for a busy machine shows one bar and nothing else: take one that did not.
+for (let attempt = 0; attempt < 20; attempt++) {
+  await page.goto(`${url}/?q=restore+a+file`);
+  await page.getByText('How it was answered').first().click();
+  await page.locator('#reasons-title').waitFor();
+  const took = await page.locator('.waterfall tbody tr').first().locator('td').last().textContent();
+  if (parseFloat(took) < 2) break;
+}
+await page.setViewportSize({ width: 1200, height: 1000 });
 await picture('waterfall');
+await page.setViewportSize({ width: 1200, height: 760 });
 
 await page.goto(`${url}/?status`);
 for (let second = 0; second < 30; second++) { // the plots need some samples
