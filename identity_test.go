@@ -60,10 +60,10 @@ func TestDescriptionsAreTrue(t *testing.T) {
 		env  []string
 		want string
 	}{
-		{nil, "Search the documentation by words and their variants. Answers"},
-		{[]string{"DOCS_DESCRIPTION=Cards"}, "Search the documentation by words and their variants. It is about: Cards. Answers"},
+		{nil, "Search the documentation by words and their variants. Returns"},
+		{[]string{"DOCS_DESCRIPTION=Cards"}, "Search the documentation by words and their variants. It is about: Cards. Returns"},
 		{[]string{"EMBEDDING_URL=http://127.0.0.1:1/v1/embeddings", "EMBEDDING_MODEL=m", "DOCS_TITLE=API"},
-			`Search the documentation "API" by words and by meaning. Answers`},
+			`Search the documentation "API" by words and by meaning. Returns`},
 	} {
 		tools := toolsFor(testSettings(t, test.env...))
 		if got := tools[0].Description; !strings.HasPrefix(got, test.want) {

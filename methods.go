@@ -68,6 +68,12 @@ var methods = map[string]method{
 	"notifications/roots/list_changed": {},
 }
 
+// canOnlySucceed are the methods that do no work, so that their failures need no series from the beginning.
+var canOnlySucceed = map[string]bool{
+	"ping":             true,
+	"logging/setLevel": true,
+}
+
 // methodLabel returns the name of a method for metrics and spans. These must not have names that clients make up, so it
 // returns _OTHER for an unknown method.
 func methodLabel(name string) string {

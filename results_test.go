@@ -16,7 +16,7 @@ func TestFitCountsTheCharactersOfJSON(t *testing.T) {
 		"quotes \" and \\ and\nlines\r\n\ttabs",
 		"controls \x00\x01\b\f\x1f\x7f",
 		"<b>&amp;</b> \u2028 \u2029 \ufffd",
-		"中文字符 ß é é 😀👩‍👩‍👧",
+		"中文字符 ß é 😀 e\u0301 👩‍👩‍👧",
 		"broken \xff\xc3 bytes \xe4\xb8",
 		strings.Repeat("long \"text\" ", 50),
 	} {

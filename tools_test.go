@@ -177,7 +177,7 @@ Intro.
 
 ## Install
 
-Install it, in Docker or not.
+Use it in Docker or not.
 
 ### Docker
 
