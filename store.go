@@ -190,6 +190,7 @@ const (
 	queryPut
 	querySync
 	queryRemove
+	queryNotify
 	queryEmbed
 	queryMaintain
 	queryReload
@@ -205,6 +206,7 @@ var queryAttrs = [...][]slog.Attr{
 	queryPut:      newQueryAttrs("INSERT", "put"),
 	querySync:     newQueryAttrs("INSERT", "sync"),
 	queryRemove:   newQueryAttrs("DELETE", "remove"),
+	queryNotify:   newQueryAttrs("NOTIFY", "notify"),
 	queryEmbed:    newQueryAttrs("UPDATE", "embed"),
 	queryMaintain: newQueryAttrs("UPDATE", "maintain"),
 	queryReload:   newQueryAttrs("SELECT", "reload"),
