@@ -284,8 +284,10 @@ func (p *postgres) listen(ctx context.Context) {
 	listener := pq.NewListener(p.dsn, time.Second, recheckInterval, nil)
 	var connecting sync.WaitGroup
 	connecting.Go(func() {
-		if listener.Listen("vitrine") != nil {
-			return
+		for listener.Listen("vitrine") != nil { // a standby refuses until it is promoted
+			if !pause(ctx, recheckInterval) {
+				return
+			}
 		}
 		p.recheck(ctx) // for changes before the connection
 	})
