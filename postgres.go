@@ -48,6 +48,7 @@ type postgres struct {
 	checked     atomic.Pointer[storeStatus] // what checkHealth found last
 	checking    atomic.Int64                // when the running check began, in Unix milliseconds; 0: none runs
 	frequencies atomic.Pointer[frequencies]
+	recent      recentDocuments
 
 	users      atomic.Int64 // callers that hold a connection or wait for one
 	timeouts   atomic.Int64 // callers that timed out while they waited for one

@@ -13,19 +13,38 @@ import (
 	"github.com/lib/pq"
 )
 
+// document reads the text only if it is not the one that was read last.
 func (p *postgres) document(ctx context.Context, id string) (*document, error) {
-	var text string
+	recent := p.recent.get(id)
+	etag := ""
+	if recent != nil {
+		etag = recent.etag
+	}
+
+	var text sql.NullString // NULL: that of recent
 	var updated time.Time
 	err := p.row(ctx, queryDocument, []any{&text, &updated}, `
-		SELECT text, updated FROM documents WHERE id = $1`,
-		id)
+		SELECT CASE WHEN etag <> $2 THEN text END, updated FROM documents WHERE id = $1`,
+		id,
+		etag)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, errNotFound
 	}
 	if err != nil {
 		return nil, err
 	}
-	return newDocument(id, text, updated)
+
+	if !text.Valid {
+		if recent.updated.Equal(updated) {
+			return p.recent.share(recent), nil
+		}
+		text.String = recent.text
+	}
+	d, err := newDocument(id, text.String, updated)
+	if err != nil {
+		return nil, err
+	}
+	return p.recent.share(d), nil
 }
 
 // list reads a range of the primary key. The key has COLLATE "C", so LIKE 'guide/%' is a range of it.
