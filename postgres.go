@@ -48,7 +48,7 @@ type postgres struct {
 	checked     atomic.Pointer[storeStatus] // what checkHealth found last
 	checking    atomic.Int64                // when the running check began, in Unix milliseconds; 0: none runs
 	frequencies atomic.Pointer[frequencies]
-	recent      recentDocuments
+	recent      *recentDocuments
 
 	users      atomic.Int64 // callers that hold a connection or wait for one
 	timeouts   atomic.Int64 // callers that timed out while they waited for one
@@ -71,6 +71,7 @@ func newPostgres(cfg *settings, e embedder, o *observer) (*postgres, error) {
 		exactChunks:  exactChunks,
 		observe:      o,
 		replica:      rand.Text(),
+		recent:       newRecentDocuments(),
 		writers:      newAdmission(max(1, cfg.dbMaxConns/2)),
 	}
 	p.writers.maxWaiting = math.MaxInt // they wait for as long as their request may

@@ -13,38 +13,56 @@ import (
 	"github.com/lib/pq"
 )
 
-// document reads the text only if it is not the one that was read last.
+// document reads the text of a small document at once. That of a large one is read only if it is not the one that was
+// read last, and by one reader at a time: the others then share it.
 func (p *postgres) document(ctx context.Context, id string) (*document, error) {
-	recent := p.recent.get(id)
-	etag := ""
-	if recent != nil {
-		etag = recent.etag
-	}
-
-	var text sql.NullString // NULL: that of recent
+	var text sql.NullString // NULL: it is large
+	var etag string
 	var updated time.Time
-	err := p.row(ctx, queryDocument, []any{&text, &updated}, `
-		SELECT CASE WHEN etag <> $2 THEN text END, updated FROM documents WHERE id = $1`,
+	err := p.row(ctx, queryDocument, []any{&text, &etag, &updated}, `
+		SELECT CASE WHEN bytes < $2 THEN text END, etag, updated FROM documents WHERE id = $1`,
 		id,
-		etag)
+		minRecentBytes)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, errNotFound
 	}
 	if err != nil {
 		return nil, err
 	}
-
-	if !text.Valid {
-		if recent.updated.Equal(updated) {
-			return p.recent.share(recent), nil
-		}
-		text.String = recent.text
+	if text.Valid {
+		return newDocument(id, text.String, updated)
 	}
-	d, err := newDocument(id, text.String, updated)
+
+	leave, err := p.recent.enter(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return p.recent.share(d), nil
+	defer leave()
+	if d := p.recent.get(id, etag, updated); d != nil {
+		return d, nil
+	}
+	return p.readLarge(ctx, id)
+}
+
+// readLarge reads a document and keeps it for others.
+func (p *postgres) readLarge(ctx context.Context, id string) (*document, error) {
+	var text string
+	var updated time.Time
+	err := p.row(ctx, queryDocument, []any{&text, &updated}, `
+		SELECT text, updated FROM documents WHERE id = $1`,
+		id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, errNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	d, err := newDocument(id, text, updated)
+	if err != nil {
+		return nil, err
+	}
+	p.recent.keep(d)
+	return d, nil
 }
 
 // list reads a range of the primary key. The key has COLLATE "C", so LIKE 'guide/%' is a range of it.

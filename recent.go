@@ -4,8 +4,10 @@ package main
 // embedded store. Without this, each of them holds a copy of up to 8 MiB.
 
 import (
+	"context"
 	"slices"
 	"sync"
+	"time"
 )
 
 const (
@@ -16,43 +18,45 @@ const (
 	maxRecentBytes = 2 * maxDocumentBytes
 )
 
-// recentDocuments keeps large documents, the last one asked for first. The zero value is ready to use.
+// recentDocuments keeps large documents, the last one read first.
 type recentDocuments struct {
+	reading chan struct{} // holds a value while somebody reads a large document
+
 	mu        sync.Mutex
 	documents []*document
 }
 
-// get returns the document with this id as it was when it was last read, or nil.
-func (r *recentDocuments) get(id string) *document {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	i := slices.IndexFunc(r.documents, func(d *document) bool { return d.id == id })
-	if i < 0 {
-		return nil
-	}
-	return r.documents[i]
+func newRecentDocuments() *recentDocuments {
+	return &recentDocuments{reading: make(chan struct{}, 1)}
 }
 
-// share keeps d if it is large. It returns the document that all callers share: d, or one with the same version that
-// another caller has read meanwhile.
-func (r *recentDocuments) share(d *document) *document {
-	if len(d.text) < minRecentBytes {
-		return d
+// enter waits until nobody else reads a large document. The caller calls leave when it has finished.
+func (r *recentDocuments) enter(ctx context.Context) (leave func(), err error) {
+	select {
+	case r.reading <- struct{}{}:
+		return func() { <-r.reading }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
+}
 
+// get returns this version of a document if it is kept, or nil.
+func (r *recentDocuments) get(id, etag string, updated time.Time) *document {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i, known := range r.documents {
-		if known.id != d.id {
-			continue
+	for _, d := range r.documents {
+		if d.id == id && d.etag == etag && d.updated.Equal(updated) {
+			return d
 		}
-		if known.etag == d.etag && known.updated.Equal(d.updated) {
-			d = known
-		}
-		r.documents = slices.Delete(r.documents, i, i+1)
-		break
 	}
+	return nil
+}
 
+// keep keeps d in place of an older version.
+func (r *recentDocuments) keep(d *document) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.documents = slices.DeleteFunc(r.documents, func(old *document) bool { return old.id == d.id })
 	r.documents = slices.Insert(r.documents, 0, d)
 	kept := 0
 	for i, known := range r.documents {
@@ -60,8 +64,7 @@ func (r *recentDocuments) share(d *document) *document {
 		if kept > maxRecentBytes {
 			clear(r.documents[i:])
 			r.documents = r.documents[:i]
-			break
+			return
 		}
 	}
-	return d
 }
