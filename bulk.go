@@ -13,8 +13,9 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"regexp"
+	"strconv"
 	"time"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -186,39 +187,66 @@ func parseBulkLine(line []byte) (id, text string, ok bool) {
 	if !utf8.Valid(line) || hasLoneSurrogate(line) { // encoding/json would replace the bad characters
 		return "", "", false
 	}
-	var document struct {
-		ID   *string `json:"id"`
-		Text *string `json:"text"`
-	}
-	decoder := json.NewDecoder(bytes.NewReader(line))
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(&document)
-	if err != nil || document.ID == nil || document.Text == nil {
+
+	// Not a json.Decoder, which could refuse other members too, but copies the line.
+	var members map[bulkMember]*string
+	err := json.Unmarshal(line, &members)
+	if err != nil || members["id"] == nil || members["text"] == nil {
 		return "", "", false
 	}
-	_, err = decoder.Token()
-	if !errors.Is(err, io.EOF) {
-		return "", "", false
-	}
-	return *document.ID, *document.Text, true
+	return *members["id"], *members["text"], true
 }
 
-// escapedSurrogates matches the escaped UTF-16 surrogates in a JSON text. Group 1 is a high surrogate.
-// Group 2 is the low surrogate that follows it, if there is one. Group 3 is a low surrogate without a
-// high one. The first alternative matches an escaped backslash, because \\ud800 is not a surrogate.
-var escapedSurrogates = regexp.MustCompile(`(?i)\\\\|\\u(d[89ab]..)(\\ud[c-f]..)?|\\u(d[c-f]..)`)
+// bulkMember is the name of a member of a bulk line.
+type bulkMember string
+
+var errUnknownMember = errors.New("a bulk line has the members id and text only")
+
+// UnmarshalText ends the decoding of a line at the first member with another name.
+func (m *bulkMember) UnmarshalText(name []byte) error {
+	*m = bulkMember(name)
+	if *m != "id" && *m != "text" {
+		return errUnknownMember
+	}
+	return nil
+}
+
+// escapeBytes is the length of an escaped UTF-16 code unit in JSON, such as \u0041.
+const escapeBytes = 6
 
 // hasLoneSurrogate reports whether a JSON text escapes half of a surrogate pair.
 func hasLoneSurrogate(text []byte) bool {
-	for _, groups := range escapedSurrogates.FindAllSubmatch(text, -1) {
-		high := groups[1]
-		low := groups[2]
-		loneLow := groups[3]
-		if loneLow != nil || high != nil && low == nil {
+	for {
+		i := bytes.IndexByte(text, '\\')
+		if i < 0 {
+			return false
+		}
+		text = text[i:]
+		unit, ok := escapedUnit(text)
+		if !ok { // another escape, such as that of a backslash
+			text = text[min(2, len(text)):]
+			continue
+		}
+
+		text = text[escapeBytes:]
+		if !utf16.IsSurrogate(unit) {
+			continue
+		}
+		low, _ := escapedUnit(text)
+		if utf16.DecodeRune(unit, low) == utf8.RuneError {
 			return true
 		}
+		text = text[escapeBytes:]
 	}
-	return false
+}
+
+// escapedUnit returns the UTF-16 code unit whose escape text begins with.
+func escapedUnit(text []byte) (unit rune, ok bool) {
+	if len(text) < escapeBytes || !bytes.HasPrefix(text, []byte(`\u`)) {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(string(text[2:escapeBytes]), 16, 16)
+	return rune(n), err == nil
 }
 
 // readLine returns the next line with its newline. At the end of the body it returns io.EOF, with the

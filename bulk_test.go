@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -119,16 +120,73 @@ func TestBulkThatIsCutOffEndsWithAnErrorLine(t *testing.T) {
 	}
 }
 
+// TestBulkLineIsDecodedOnce counts what decoding a line allocates. Its text needs up to twice its own size: once without
+// its escapes, once as a string.
+func TestBulkLineIsDecodedOnce(t *testing.T) {
+	const size = 6 << 20
+	for name, value := range map[string]string{
+		"plain":              strings.Repeat("word ", size/5),
+		"backslashes":        strings.Repeat(`\\`, size/2),
+		"quotes":             strings.Repeat(`\"`, size/2),
+		"letters":            strings.Repeat(`\u0041`, size/6),
+		"surrogate pairs":    strings.Repeat(`\ud83d\ude00`, size/12),
+		"backslash and u":    strings.Repeat(`\\ud800`, size/7),
+		"a surrogate at end": strings.Repeat(`\n`, size/2) + `\ud800`,
+		"high surrogates":    strings.Repeat(`\ud83d`, size/6),
+	} {
+		t.Run(name, func(t *testing.T) {
+			line := []byte(`{"id":"a.md","text":"` + value + `"}`)
+			var want struct{ Text string }
+			if err := json.Unmarshal(line, &want); err != nil {
+				t.Fatal(err)
+			}
+			isLone := strings.HasSuffix(value, `\ud800`) && name != "backslash and u" || name == "high surrogates"
+
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, text, ok := parseBulkLine(line)
+			runtime.ReadMemStats(&after)
+			if ok == isLone || ok && text != want.Text {
+				t.Errorf("ok %v, %d bytes, want %d", ok, len(text), len(want.Text))
+			}
+			if used := after.TotalAlloc - before.TotalAlloc; used > uint64(2*len(line)+1<<20) {
+				t.Errorf("decoding %d bytes allocated %d", len(line), used)
+			}
+		})
+	}
+
+	line := []byte("{" + strings.Repeat(`"a":null,`, size/9) + `"id":"a.md","text":"a"}`)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, _, ok := parseBulkLine(line)
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; ok || used > 1<<20 {
+		t.Errorf("many members: %v, allocated %d", ok, used)
+	}
+}
+
 func TestBulkRefusesWhatIsNotOneDocument(t *testing.T) {
 	ts := newTestServer(t)
 	for line, want := range map[string]int{
-		`{"id":"a.md","text":"x"}}`:                http.StatusBadRequest,
-		`{"id":"a.md","text":"x"}]`:                http.StatusBadRequest,
-		`{"id":"a.md","text":"\ud800"}`:            http.StatusBadRequest,
-		`{"id":"a.md","text":"\uDC00\uD800"}`:      http.StatusBadRequest,
-		`{"id":"pair.md","text":"\ud83d\ude00"}`:   http.StatusCreated,
-		`{"id":"slash.md","text":"a\\ud800 b"}`:    http.StatusCreated,
-		"{\"id\":\"real.md\",\"text\":\"\ufffd\"}": http.StatusCreated,
+		`{"id":"a.md","text":"x"}}`:                 http.StatusBadRequest,
+		`{"id":"a.md","text":"x"}]`:                 http.StatusBadRequest,
+		`{"id":"a.md","text":"\ud800"}`:             http.StatusBadRequest,
+		`{"id":"a.md","text":"\uDC00\uD800"}`:       http.StatusBadRequest,
+		`{"id":"a.md","text":"\ud83d\n\ude00"}`:     http.StatusBadRequest,
+		`{"id":"a.md","text":"\ud83d\ud83d\ude00"}`: http.StatusBadRequest,
+		`{"id":"a.md","text":"\\\udead"}`:           http.StatusBadRequest,
+		`{"id":"a.md","text":"\u12`:                 http.StatusBadRequest,
+		`{"id":"a.md","text":"\`:                    http.StatusBadRequest,
+		`{"id":"a.md","text":"\uzzzz"}`:             http.StatusBadRequest,
+		`{"id":"a.md","text":"x","more":1}`:         http.StatusBadRequest,
+		`{"id":"a.md","text":null}`:                 http.StatusBadRequest,
+		`{"id":"a.md"}`:                             http.StatusBadRequest,
+		`{"id":1,"text":"x"}`:                       http.StatusBadRequest,
+		`["a.md","x"]`:                              http.StatusBadRequest,
+		`null`:                                      http.StatusBadRequest,
+		`{"id":"pair.md","text":"\ud83d\ude00"}`:    http.StatusCreated,
+		`{"id":"slash.md","text":"a\\ud800 b"}`:     http.StatusCreated,
+		"{\"id\":\"real.md\",\"text\":\"\ufffd\"}":  http.StatusCreated,
 	} {
 		a := ts.do("POST", "/documents", line)
 		if !strings.Contains(a.body, fmt.Sprintf(`"status":%d`, want)) {

@@ -34,8 +34,8 @@ var sharedPostgres = sync.OnceValues(func() (testPostgres, error) {
 })
 
 // startPostgres starts a server. testdata/postgres-down.sh stops it when this process ends for whatever
-// reason: until then a shell waits for the end of a pipe.
-func startPostgres() (testPostgres, error) {
+// reason: until then a shell waits for the end of a pipe. env are variables of testdata/postgres-up.sh.
+func startPostgres(env ...string) (testPostgres, error) {
 	dir, err := os.MkdirTemp("", "vitrine-postgres-")
 	if err != nil {
 		return testPostgres{}, err
@@ -44,7 +44,7 @@ func startPostgres() (testPostgres, error) {
 		return testPostgres{}, err
 	}
 
-	url, err := upPostgres(dir)
+	url, err := upPostgres(dir, env...)
 	if err != nil {
 		return testPostgres{}, err
 	}
@@ -59,8 +59,9 @@ func startPostgres() (testPostgres, error) {
 }
 
 // upPostgres starts a server with its data in dir and returns its URL.
-func upPostgres(dir string) (url string, err error) {
+func upPostgres(dir string, env ...string) (url string, err error) {
 	up := exec.Command("testdata/postgres-up.sh", dir)
+	up.Env = append(os.Environ(), env...)
 	log := new(strings.Builder)
 	up.Stderr = log
 	out, err := up.Output()
@@ -81,6 +82,17 @@ func needPostgres(t testing.TB) testPostgres {
 	if err != nil {
 		t.Skip(err)
 	}
+	return server
+}
+
+// ownPostgres starts a server that stops at the end of the test. env are variables of testdata/postgres-up.sh.
+func ownPostgres(t testing.TB, env ...string) testPostgres {
+	t.Helper()
+	server, err := startPostgres(env...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.running.Close() })
 	return server
 }
 

@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -27,7 +28,7 @@ type databaseError struct {
 	// The class that telemetry reports: one of the constants below, or an SQLSTATE.
 	class string
 	err   error
-	// For the caller: errUnavailable, errDiskFull, context.Canceled or nil.
+	// For the caller: errUnavailable, errDiskFull, context.Canceled or nil. If err is errStandby, that.
 	kind error
 }
 
@@ -63,6 +64,10 @@ func (e *databaseError) errorType() string {
 // classify returns the error of a transaction that began at began as a databaseError, and tells the
 // breaker what it says about the database. It does not wrap an error that isAnswer accepts.
 func (p *postgres) classify(ctx context.Context, name queryName, began time.Time, err error) error {
+	if errors.Is(err, errStandby) {
+		p.breaker.answered()
+		return unavailable(string(pq.As(err).Code), err)
+	}
 	if isAnswer(err) {
 		p.breaker.answered()
 		return err
@@ -82,9 +87,6 @@ func (p *postgres) classify(ctx context.Context, name queryName, began time.Time
 		spanAttrs(ctx, slog.String("db.response.status_code", code))
 	}
 	switch {
-	case errors.Is(err, errStandby):
-		p.breaker.answered()
-		return unavailable(string(state.Code), err)
 	case ctx.Err() != nil:
 		// Before the other cases: a statement that reaches its deadline fails in many ways.
 		return p.timedOut(began, classTimeout, err)
@@ -157,10 +159,12 @@ var writersClasses = []pqerror.Class{
 }
 
 // errStandby says that a write was begun on a server that only reads.
-var errStandby = errors.New(
-	"the database is a standby, which only reads: " +
+var errStandby = userError{
+	http.StatusServiceUnavailable,
+	"the database is a read-only standby: " +
 		"wait until it is promoted, " +
-		"or name the primary in DATABASE_URL")
+		"or name the primary in DATABASE_URL",
+}
 
 // standbyError returns err, with errStandby if it says that the server only reads.
 func standbyError(err error) error {

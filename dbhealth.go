@@ -48,8 +48,9 @@ func (p *postgres) status() storeStatus {
 // even if the breaker is open.
 func (p *postgres) size(ctx context.Context) (found storeStatus, err error) {
 	err = p.attempt(ctx, querySize, func(tx *transaction) error {
-		return tx.row(ctx, []any{&found.documents, &found.chunks, &found.cut}, `
-			SELECT documents, chunks, (SELECT count(*) FROM documents WHERE indexed > 0) FROM settings`)
+		return tx.row(ctx, []any{&found.documents, &found.chunks, &found.cut, &found.isStandby}, `
+			SELECT documents, chunks, (SELECT count(*) FROM documents WHERE indexed > 0), pg_is_in_recovery()
+			FROM settings`)
 	})
 	return found, err
 }

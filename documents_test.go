@@ -81,6 +81,7 @@ func TestEveryQueryHasASeriesFromTheStart(t *testing.T) {
 		"put":      "INSERT",
 		"sync":     "INSERT",
 		"remove":   "DELETE",
+		"notify":   "NOTIFY",
 		"embed":    "UPDATE",
 		"maintain": "UPDATE",
 	} {

@@ -119,6 +119,9 @@ func checkStore(status storeStatus) check {
 		stored.detail += fmt.Sprintf(", slow: %d ms for an answer",
 			status.took.Milliseconds())
 	}
+	if status.isStandby {
+		stored.detail += ", read-only: the database is a standby"
+	}
 	return stored
 }
 

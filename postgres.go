@@ -17,8 +17,6 @@ import (
 	"log/slog"
 	"math"
 	"net"
-	"net/http"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,10 +48,11 @@ type postgres struct {
 	checked     atomic.Pointer[storeStatus] // what checkHealth found last
 	checking    atomic.Int64                // when the running check began, in Unix milliseconds; 0: none runs
 	frequencies atomic.Pointer[frequencies]
+	recent      *recentDocuments
 
 	users      atomic.Int64 // callers that hold a connection or wait for one
 	timeouts   atomic.Int64 // callers that timed out while they waited for one
-	changes    atomic.Int64 // the value of settings.changes that the watchers know
+	changes    changeCount  // those that the watchers know
 	modified   atomic.Int64 // chunks written here since the last ANALYZE
 	incomplete atomic.Bool  // chunks were stored here without their vectors
 }
@@ -72,6 +71,7 @@ func newPostgres(cfg *settings, e embedder, o *observer) (*postgres, error) {
 		exactChunks:  exactChunks,
 		observe:      o,
 		replica:      rand.Text(),
+		recent:       newRecentDocuments(),
 		writers:      newAdmission(max(1, cfg.dbMaxConns/2)),
 	}
 	p.writers.maxWaiting = math.MaxInt // they wait for as long as their request may
@@ -143,7 +143,7 @@ func (p *postgres) attempt(
 	ctx context.Context,
 	name queryName,
 	do func(tx *transaction) error,
-) (err error) {
+) error {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, timeLeft(ctx))
 	defer cancel()
@@ -157,29 +157,49 @@ func (p *postgres) attempt(
 		}
 		defer leave()
 	}
+	tx, err := p.perform(ctx, name, do)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.conn.Close() }() // gives the connection back
+	p.committed(ctx, tx)
+	return nil
+}
+
+// perform runs do in a transaction, in a stage of its own, and commits. The caller must close the connection of the
+// transaction that it returns.
+func (p *postgres) perform(
+	ctx context.Context,
+	name queryName,
+	do func(tx *transaction) error,
+) (_ *transaction, err error) {
+	began := time.Now()
 	conn, err := p.connection(ctx)
-	attrs := append(name.attrs(), slog.String("db.system.name", "postgresql"))
-	ctx, end := stage(ctx, stageDB, attrs...)
+	ctx, end := stage(ctx, stageDB, name.databaseAttrs()...)
 	defer end(&err)
 	if err != nil {
-		return p.classify(ctx, name, began, err)
+		return nil, p.classify(ctx, name, began, err)
 	}
 
 	tx, err := p.begin(ctx, conn, name)
 	if err != nil {
-		return p.classify(ctx, name, began, err)
+		return nil, p.classify(ctx, name, began, err)
 	}
-	defer func() { _ = tx.conn.Close() }() // gives the connection back
 
 	err = tx.run(ctx, do)
 	spanAttrs(ctx, slog.Int("db.response.returned_rows", tx.rows))
 	if err != nil {
-		return p.classify(ctx, name, began, err)
+		_ = tx.conn.Close()
+		return nil, p.classify(ctx, name, began, err)
 	}
 
 	p.breaker.answered()
-	p.committed(tx)
-	return nil
+	return tx, nil
+}
+
+// databaseAttrs returns the attributes of a query to PostgreSQL.
+func (q queryName) databaseAttrs() []slog.Attr {
+	return append(q.attrs(), slog.String("db.system.name", "postgresql"))
 }
 
 // connection waits for a connection of the pool, in a stage of its own. The caller must close it.
@@ -225,8 +245,8 @@ func (p *postgres) begin(ctx context.Context, conn *sql.Conn, name queryName) (*
 	}, nil
 }
 
-// committed counts the chunks that tx has written and notifies the watchers.
-func (p *postgres) committed(tx *transaction) {
+// committed counts the chunks that tx has written, and notifies the watchers of all replicas.
+func (p *postgres) committed(ctx context.Context, tx *transaction) {
 	if len(tx.changed) == 0 {
 		return
 	}
@@ -235,84 +255,28 @@ func (p *postgres) committed(tx *transaction) {
 	if tx.missing {
 		p.incomplete.Store(true)
 	}
+	p.changes.hear(tx.change)
 	p.notify(tx.changed)
+	p.announce(ctx, tx)
 }
 
-// transaction runs the statements of one operation. Each statement begins with a comment that names the
-// request. The comment comes first because pg_stat_activity cuts statements off at 1 kB.
-type transaction struct {
-	*sql.Tx
-	name    queryName
-	conn    *sql.Conn // on which it runs
-	comment string    // see sqlComment
-	replica string
-	rows    int      // number of rows returned so far
-	stored  int      // number of chunks written so far
-	missing bool     // at least one of these chunks has no vector
-	changed []string // ids of changed documents, for the watchers
-}
+// maxAnnounceTime is how long a write waits for its notification to be sent.
+const maxAnnounceTime = time.Second
 
-// run calls do and commits, or rolls back after the first error.
-func (tx *transaction) run(ctx context.Context, do func(*transaction) error) error {
-	defer func() { _ = tx.Rollback() }() // does nothing after Commit
+// announce sends the notification of a change, in a stage of its own. If that fails, the other replicas find the change
+// when they recheck.
+func (p *postgres) announce(ctx context.Context, tx *transaction) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), maxAnnounceTime)
+	defer cancel()
+	ctx, end := stage(ctx, stageDB, queryNotify.databaseAttrs()...)
 
-	if err := tx.setLocal(ctx); err != nil {
-		return err
-	}
-	if err := do(tx); err != nil {
-		return err
-	}
-	return tx.Commit()
-}
-
-// setLocal sets parameters of the server for this transaction, because the store uses no session state.
-// statement_timeout ends a statement on the server before its caller gives up. With hnsw.ef_search, an
-// approximate index scan returns the 100 rows asked for instead of 40. It finds 98 % of the ten best
-// documents of real questions. A value of 200 finds 99 % and takes a third longer.
-func (tx *transaction) setLocal(ctx context.Context) error {
-	deadline, _ := ctx.Deadline()
-	timeout := max(time.Until(deadline)*9/10, time.Millisecond)
-	timeout = min(timeout, statementTimeout)
-
-	return tx.exec(ctx, `
-		SELECT
-			set_config('statement_timeout', $1, true),
-			set_config('lock_timeout', $2, true),
-			set_config('jit', 'off', true),
-			set_config('hnsw.ef_search', '100', true),
-			set_config('hnsw.iterative_scan', 'relaxed_order', true)`,
-		strconv.FormatInt(timeout.Milliseconds(), 10),
-		strconv.FormatInt(tx.lockTimeout().Milliseconds(), 10))
-}
-
-// isWriterWaiting reports whether somebody waits for what the query writes.
-func (q queryName) isWriterWaiting() bool { return q == queryPut || q == queryRemove }
-
-// maxLockWait is how long a write of a request waits for a lock. A lock that is held for longer, such as that of a
-// person at psql, would otherwise take one connection after the other.
-const maxLockWait = time.Second
-
-// lockTimeout returns the lock_timeout of this transaction, 0 for none.
-func (tx *transaction) lockTimeout() time.Duration {
-	if tx.name.isWriterWaiting() {
-		return maxLockWait
-	}
-	return 0
-}
-
-func (tx *transaction) exec(ctx context.Context, statement string, args ...any) error {
-	_, err := tx.ExecContext(ctx, tx.comment+statement, args...)
-	return err
-}
-
-// row scans the only row of the answer into to, or returns sql.ErrNoRows.
-func (tx *transaction) row(ctx context.Context, to []any, statement string, args ...any) error {
-	err := tx.QueryRowContext(ctx, tx.comment+statement, args...).Scan(to...)
+	began := time.Now()
+	err := tx.announce(ctx)
 	if err != nil {
-		return err
+		err = p.classify(ctx, queryNotify, began, err)
+		logAttrs(ctx, slog.String("notify_error", err.Error()))
 	}
-	tx.rows++
-	return nil
+	end(&err)
 }
 
 // exec runs one statement in a transaction of its own.
@@ -354,45 +318,6 @@ func rows[T any](
 		return err
 	})
 	return all, err
-}
-
-// txRows returns all rows of one statement. columns returns the addresses in row that the statement's
-// columns are scanned into. The slice is not nil, so JSON has [] for no rows.
-func txRows[T any](
-	ctx context.Context,
-	tx *transaction,
-	columns func(row *T) []any,
-	statement string,
-	args ...any,
-) ([]T, error) {
-	all := []T{}
-	found, err := tx.QueryContext(ctx, tx.comment+statement, args...)
-	if err != nil {
-		return all, err
-	}
-	defer found.Close()
-
-	for found.Next() {
-		var row T
-		if err := found.Scan(columns(&row)...); err != nil {
-			return all, err
-		}
-		all = append(all, row)
-	}
-	tx.rows += len(all)
-	return all, found.Err()
-}
-
-// sqlComment returns a comment that names the request of ctx (google.github.io/sqlcommenter). Its values
-// need no escaping: see isCorrelationID.
-func sqlComment(ctx context.Context) string {
-	h := make(http.Header)
-	propagate(ctx, h)
-	if len(h) == 0 {
-		return ""
-	}
-	return "/*correlation_id='" + h.Get("X-Correlation-Id") + "'," +
-		"traceparent='" + h.Get("Traceparent") + "'*/ "
 }
 
 // execLong runs statements without a deadline, on a connection of their own. Behind a transaction

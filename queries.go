@@ -13,7 +13,39 @@ import (
 	"github.com/lib/pq"
 )
 
+// document reads the text of a small document at once. That of a large one is read only if it is not the one that was
+// read last, and by one reader at a time: the others then share it.
 func (p *postgres) document(ctx context.Context, id string) (*document, error) {
+	var text sql.NullString // NULL: it is large
+	var etag string
+	var updated time.Time
+	err := p.row(ctx, queryDocument, []any{&text, &etag, &updated}, `
+		SELECT CASE WHEN bytes < $2 THEN text END, etag, updated FROM documents WHERE id = $1`,
+		id,
+		minRecentBytes)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, errNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	if text.Valid {
+		return newDocument(id, text.String, updated)
+	}
+
+	leave, err := p.recent.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	if d := p.recent.get(id, etag, updated); d != nil {
+		return d, nil
+	}
+	return p.readLarge(ctx, id)
+}
+
+// readLarge reads a document and keeps it for others.
+func (p *postgres) readLarge(ctx context.Context, id string) (*document, error) {
 	var text string
 	var updated time.Time
 	err := p.row(ctx, queryDocument, []any{&text, &updated}, `
@@ -25,7 +57,12 @@ func (p *postgres) document(ctx context.Context, id string) (*document, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newDocument(id, text, updated)
+	d, err := newDocument(id, text, updated)
+	if err != nil {
+		return nil, err
+	}
+	p.recent.keep(d)
+	return d, nil
 }
 
 // list reads a range of the primary key. The key has COLLATE "C", so LIKE 'guide/%' is a range of it.
@@ -225,7 +262,21 @@ func (p *postgres) folderIDs(ctx context.Context) (ids []string, err error) {
 		return tx.row(ctx, []any{pq.Array(&ids)}, `
 			SELECT array_agg(id) FROM documents WHERE source = 'folder'`)
 	})
+	if errors.Is(err, errStandby) {
+		return nil, p.standbyFolder(ctx, err)
+	}
 	return ids, err
+}
+
+// standbyFolder returns errElsewhere if a replica of the primary has scanned the folder, else err.
+func (p *postgres) standbyFolder(ctx context.Context, err error) error {
+	var finished bool
+	readErr := p.row(ctx, queryKnown, []any{&finished}, `
+		SELECT EXISTS (SELECT FROM leases WHERE name = 'folder' AND finished)`)
+	if readErr != nil || !finished {
+		return err
+	}
+	return errElsewhere
 }
 
 // errFirstScan keeps a replica from being ready before the first scan of the folder has ended: searches

@@ -3,8 +3,8 @@ package main
 // What the replicas of one database share: the schema, leases, and notifications of changes.
 //
 // A lease is a row for a job. It holds the replica that does the job, and a time of expiry.
-// Notifications are sent with NOTIFY. They may be lost, so every replica also compares the count of
-// changes.
+// Notifications are sent with NOTIFY. They may be lost, so every replica also compares the number of
+// changes with the number of notifications.
 
 import (
 	"context"
@@ -199,8 +199,9 @@ var startupAdvice = map[pqerror.Code]string{
 	pqerror.InvalidCatalogName:                createAdvice,
 }
 
-// reload reads what this process caches: the count of changes and the terms' frequencies. If the stored
-// rows do not fit this program, it returns an error and the store answers errUnavailable from then on.
+// reload reads what this process caches: the count of changes and the terms' frequencies. It tells the watchers
+// about changes whose notifications were lost, without their ids. If the stored rows do not fit this
+// program, it returns an error and the store answers errUnavailable from then on.
 func (p *postgres) reload(ctx context.Context) error {
 	var stored fingerprint
 	var changes int64
@@ -237,8 +238,10 @@ func (p *postgres) reload(ctx context.Context) error {
 		p.checkHealth(ctx) // an open store knows its counts
 	}
 	p.unavailable.Store(nil)
-	p.changes.Store(changes)
 	p.frequencies.Store(f)
+	if p.changes.catchUp(changes) {
+		p.notify(nil)
+	}
 	return nil
 }
 
@@ -281,8 +284,10 @@ func (p *postgres) listen(ctx context.Context) {
 	listener := pq.NewListener(p.dsn, time.Second, recheckInterval, nil)
 	var connecting sync.WaitGroup
 	connecting.Go(func() {
-		if listener.Listen("vitrine") != nil {
-			return
+		for listener.Listen("vitrine") != nil { // a standby refuses until it is promoted
+			if !pause(ctx, recheckInterval) {
+				return
+			}
 		}
 		p.recheck(ctx) // for changes before the connection
 	})
@@ -309,39 +314,33 @@ func (p *postgres) listen(ctx context.Context) {
 }
 
 // notified handles the payload of a notification: "REPLICA CHANGES ID" after a change of one document,
-// "REPLICA CHANGES" after a change of several, "REPLICA" after ANALYZE. recordChange and analyze send
+// "REPLICA CHANGES" after a change of several, "REPLICA" after ANALYZE. announce and analyze send
 // them.
 func (p *postgres) notified(ctx context.Context, payload string) {
 	replica, rest, _ := strings.Cut(payload, " ")
 	count, id, _ := strings.Cut(rest, " ")
 	changes, _ := strconv.ParseInt(count, 10, 64)
-	p.changes.Store(max(changes, p.changes.Load()))
-
-	switch {
-	case replica == p.replica: // its watchers were told on commit
-	case changes == 0:
-		_ = p.reload(ctx) // recheck tries again
-	case id != "":
-		p.notify([]string{id})
-	default:
-		p.notify(nil)
-	}
-}
-
-// recheck tells the watchers about changes whose notifications were lost, without their ids.
-func (p *postgres) recheck(ctx context.Context) {
-	ctx, end := p.observe.job(ctx, "recheck")
-	var err error
-	defer end(&err)
-
-	before := p.changes.Load()
-	err = p.reload(ctx)
-	if err != nil {
+	if replica == p.replica { // its watchers were told on commit
 		return
 	}
-	if p.changes.Load() != before {
-		p.notify(nil)
+	if changes == 0 {
+		_ = p.reload(ctx) // recheck tries again
+		return
 	}
+
+	p.changes.hear(changes)
+	if id == "" {
+		p.notify(nil)
+		return
+	}
+	p.notify([]string{id})
+}
+
+// recheck reloads, for changes whose notifications were lost.
+func (p *postgres) recheck(ctx context.Context) {
+	ctx, end := p.observe.job(ctx, "recheck")
+	err := p.reload(ctx)
+	end(&err)
 }
 
 // claim takes or renews the lease with this name, unless another replica holds it. mine reports whether

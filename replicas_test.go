@@ -1,10 +1,16 @@
 package main
 
 import (
+	"database/sql"
 	"errors"
+	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+
+	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
 )
 
 func TestSchemaIsCreatedOnceByReplicasThatStartTogether(t *testing.T) {
@@ -90,5 +96,113 @@ func TestStartSaysWhatToRun(t *testing.T) {
 	err := unopenedPostgres(t, url).open(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "createdb") {
 		t.Errorf("without database: %v", err)
+	}
+}
+
+func TestFullNotifyQueueFailsNoWrite(t *testing.T) {
+	t.Parallel()
+	if count(t, needPostgres(t).url, "SELECT current_setting('server_version_num')::int") < 170_000 {
+		t.Skip("PostgreSQL 17 is the first whose queue can be made small")
+	}
+	server := ownPostgres(t, "OPTIONS=-c max_notify_queue_pages=64")
+	ts := newTestServer(t, "DOCS_DIR=", "DATABASE_URL="+server.url)
+	ts.put("old.md", "# Old lantern")
+	other := openPostgres(t, server.url)
+	var told atomic.Int64
+	defer other.watch(func([]string) { told.Add(1) })()
+	fillNotifyQueue(t, server.url)
+
+	for _, ask := range []struct {
+		method, path, body string
+		want               int
+	}{
+		{"PUT", "/documents/new.md", "# New lantern", http.StatusCreated},
+		{"PUT", "/documents/old.md", "# Another lantern", http.StatusNoContent},
+		{"POST", "/documents", `{"id":"bulk.md","text":"# Bulk lantern"}`, http.StatusOK},
+		{"DELETE", "/documents/new.md", "", http.StatusNoContent},
+		{"GET", "/search?q=lantern", "", http.StatusOK},
+	} {
+		a := ts.do(ask.method, ask.path, ask.body)
+		if a.status != ask.want || strings.Contains(a.body, `"error"`) {
+			t.Errorf("%s %s: %d %s", ask.method, ask.path, a.status, a.body)
+		}
+	}
+
+	const failed = `db_client_operation_duration_seconds_count{db_operation_name="NOTIFY",db_query_summary="notify",` +
+		`db_system_name="postgresql",error_type="54000"}`
+	if n := ts.metric(failed); n != 4 {
+		t.Errorf("%v failures are counted, want 4", n)
+	}
+	if !strings.Contains(ts.lines.String(), `"notify_error":"database: 54000: `) {
+		t.Error("the failure is not logged")
+	}
+
+	other.recheck(t.Context())
+	if told.Load() != 1 {
+		t.Errorf("another replica is told %d times after its check, want once", told.Load())
+	}
+	hits, err := other.search(t.Context(), query{text: "bulk lantern", limit: 10})
+	if err != nil || len(hits.hits) != 2 {
+		t.Errorf("another replica finds %v, %v", hits.hits, err)
+	}
+}
+
+// fillNotifyQueue fills the queue of a server until the test ends. A listener in an open transaction keeps it full.
+func fillNotifyQueue(t *testing.T, url string) {
+	t.Helper()
+	db, err := sql.Open("postgres", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	listener, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, statement := range []string{"LISTEN other", "BEGIN"} {
+		if _, err := listener.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	for size := 7000; size > 0; size /= 2 { // smaller ones find room where larger ones do not
+		for err = nil; err == nil; {
+			_, err = db.ExecContext(t.Context(), "SELECT pg_notify('other', repeat('x', $1))", size)
+		}
+		if pq.As(err, pqerror.ProgramLimitExceeded) == nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestChangesWithoutNotificationAreMissed(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		heard []int64
+		last  int64
+		want  bool
+	}{
+		{"nothing changed", nil, 10, false},
+		{"all heard", []int64{11, 12, 13}, 13, false},
+		{"in another order", []int64{13, 11, 12}, 13, false},
+		{"none heard", nil, 11, true},
+		{"the last is lost", []int64{11}, 12, true},
+		{"the first is lost", []int64{12}, 12, true},
+		{"one of many is lost", []int64{11, 13, 14}, 14, true},
+		{"old ones come late", []int64{9, 10}, 12, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var c changeCount
+			c.catchUp(10)
+			for _, number := range test.heard {
+				c.hear(number)
+			}
+			if got := c.catchUp(test.last); got != test.want {
+				t.Errorf("missed: %v", got)
+			}
+			if c.catchUp(test.last) {
+				t.Error("missed for a second time")
+			}
+		})
 	}
 }

@@ -70,6 +70,8 @@ type storeStatus struct {
 	chunks    int
 	cut       int // documents that are indexed by their beginning
 
+	isStandby bool // the database only reads
+
 	// How long the last answer took, or how long the running check has waited, if that is longer.
 	took time.Duration
 }
@@ -190,6 +192,7 @@ const (
 	queryPut
 	querySync
 	queryRemove
+	queryNotify
 	queryEmbed
 	queryMaintain
 	queryReload
@@ -205,6 +208,7 @@ var queryAttrs = [...][]slog.Attr{
 	queryPut:      newQueryAttrs("INSERT", "put"),
 	querySync:     newQueryAttrs("INSERT", "sync"),
 	queryRemove:   newQueryAttrs("DELETE", "remove"),
+	queryNotify:   newQueryAttrs("NOTIFY", "notify"),
 	queryEmbed:    newQueryAttrs("UPDATE", "embed"),
 	queryMaintain: newQueryAttrs("UPDATE", "maintain"),
 	queryReload:   newQueryAttrs("SELECT", "reload"),

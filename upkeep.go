@@ -96,7 +96,7 @@ func (p *postgres) maintain(ctx context.Context) {
 			p.withLease(ctx, "analyze", p.analyze)
 		}
 
-		changes := p.changes.Load()
+		changes := p.changes.total()
 		isLoading := changes-lastChanges > loadingChanges
 		lastChanges = changes
 		isLarge := p.frequencies.Load().chunks > p.exactChunks

@@ -317,11 +317,11 @@ func (tx *transaction) insertRows(ctx context.Context, d *document, cc *chunkCol
 		pq.Array(cc.slugs))
 }
 
-// recordChange counts a change and notifies the other replicas: see postgres.notified. It adds
-// documents and chunks, which may be negative, to the stored counts.
+// recordChange counts a change, of which announce notifies the other replicas after the commit. It adds documents and
+// chunks, which may be negative, to the stored counts.
 //
-// It must be the last statement of a write: it locks the only row of settings, which every write
-// updates. That costs little, because transactions with NOTIFY commit one after the other anyway.
+// It must be the last statement of a write: it locks the only row of settings, which every write updates. Writers then
+// wait for each other only while they commit.
 func (tx *transaction) recordChange(
 	ctx context.Context,
 	documents int,
@@ -330,19 +330,12 @@ func (tx *transaction) recordChange(
 ) error {
 	tx.changed = ids
 
-	return tx.exec(ctx, `
-		WITH counted AS (
-			UPDATE settings
-			SET changes = changes + 1, documents = documents + $1::int, chunks = chunks + $2::int
-			RETURNING changes
-		)
-		SELECT pg_notify('vitrine', concat_ws(' ', $3::text, changes,
-			CASE cardinality($4::text[]) WHEN 1 THEN ($4::text[])[1] END
-		)) FROM counted`,
+	return tx.row(ctx, []any{&tx.change}, `
+		UPDATE settings
+		SET changes = changes + 1, documents = documents + $1::int, chunks = chunks + $2::int
+		RETURNING changes`,
 		documents,
-		chunks,
-		tx.replica,
-		pq.Array(ids))
+		chunks)
 }
 
 // maxQuickChunks is how many chunks a database of usual speed stores in a second or two.

@@ -7,6 +7,7 @@
 # It takes Docker where there is an engine; else a server that is installed with pgvector; else, on Debian for amd64, it
 # unpacks Debian 13's packages into a cache folder and runs them with the loader and libraries they came with. The cache
 # also gets pgbouncer and pgbench. Nothing is installed. CACHE names the folder, OPTIONS are more server options.
+# PRIMARY is the folder of a server that this script has started, without Docker: the new one becomes its standby.
 set -euo pipefail
 umask 022
 mkdir -p "${1:?usage: postgres-up.sh DIR}"
@@ -18,6 +19,7 @@ fail() { echo "postgres-up: $*" >&2; exit 1; }
 options="-c fsync=off -c full_page_writes=off -c jit=off -c max_connections=200 -c max_wal_size=4GB ${OPTIONS:-}"
 
 if docker info > "$dir/docker.log" 2>&1; then
+  [[ -z ${PRIMARY:-} ]] || fail "no standby in a container"
   if [[ -s $dir/container ]]; then
     docker start "$(cat "$dir/container")" > "$dir/docker.log"
   else
@@ -60,18 +62,18 @@ unpack() {
   rm -rf "$work"
 }
 
-# wrap puts a script in front of each program: the kernel would start it with this machine's libraries.
+# wrap puts a script in front of each program that has none yet: the kernel would start it with this machine's libraries.
 wrap() {
   local program libraries=$cache/root/usr/lib/x86_64-linux-gnu
-  mkdir -p "$cache/bin.new"
-  for program in "$cache"/root/usr/lib/postgresql/17/bin/{postgres,initdb,pg_ctl,psql,pgbench} "$cache/root/usr/sbin/pgbouncer"; do
+  mkdir -p "$cache/bin"
+  for program in "$cache"/root/usr/lib/postgresql/17/bin/{postgres,initdb,pg_ctl,pg_basebackup,psql,pgbench} "$cache/root/usr/sbin/pgbouncer"; do
+    [[ ! -e $program.elf ]] || continue
     mv "$program" "$program.elf"
     printf '#!/bin/sh\nexec %q --library-path %q --argv0 "$0" %q "$@"\n' \
       "$libraries/ld-linux-x86-64.so.2" "$libraries" "$program.elf" > "$program"
     chmod 755 "$program"
-    ln -s "$program" "$cache/bin.new/"
+    ln -sf "$program" "$cache/bin/"
   done
-  mv "$cache/bin.new" "$cache/bin"
 }
 
 bin=
@@ -81,7 +83,7 @@ for control in /usr/share/postgresql/*/extension/vector.control; do
 done
 if [[ -z $bin ]]; then
   mkdir -p "$cache"
-  (flock 9 && { [[ -d $cache/bin ]] || { unpack && wrap; }; }) 9> "$cache/lock" || fail "unpacking Debian's packages failed"
+  (flock 9 && { [[ -d $cache/root ]] || unpack; } && wrap) 9> "$cache/lock" || fail "unpacking Debian's packages failed"
   bin=$cache/root/usr/lib/postgresql/17/bin
 fi
 
@@ -91,6 +93,11 @@ if [[ $(id -u) = 0 ]]; then # PostgreSQL refuses to run as root
   chown nobody "$dir"
 fi
 cd "$dir"
+if [[ ! -d $dir/data && -n ${PRIMARY:-} ]]; then
+  "${as[@]}" "$bin/pg_basebackup" -D "$dir/data" -h 127.0.0.1 -p "$(cat "$PRIMARY/port")" -U postgres \
+    --write-recovery-conf --checkpoint=fast --no-sync > "$dir/basebackup.log" 2>&1 ||
+    fail "pg_basebackup: $(tail -3 "$dir/basebackup.log")"
+fi
 if [[ ! -d $dir/data ]]; then
   "${as[@]}" "$bin/initdb" -D "$dir/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync > "$dir/initdb.log" 2>&1 ||
     fail "initdb: $(tail -3 "$dir/initdb.log")"
