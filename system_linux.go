@@ -23,7 +23,7 @@ func deviceOf(info fs.FileInfo) uint64 {
 	if !ok {
 		return 0
 	}
-	return uint64(stat.Dev)
+	return stat.Dev
 }
 
 // threadCPUTime returns the CPU time that the calling thread has used.
