@@ -31,10 +31,10 @@ type layer struct {
 var layers = []layer{
 	{"foundation", []string{"system_linux", "cost", "openfiles_unix", "limits", "breaker", "build", "cgroup", "parsers", "otlp_settings", "settings", "misnamed", "settings_read", "answers", "escape", "admission"}, nil},
 	{"record", []string{"bounds", "record", "attributes", "propagate"}, []string{"foundation"}},
-	{"views", []string{"console", "log", "outcomes", "families", "metrics", "spans", "collector", "traces", "gauges", "waterfall", "recorder"}, []string{"foundation", "record"}},
+	{"views", []string{"console", "log", "outcomes", "families", "metrics", "scrape", "spans", "collector", "traces", "gauges", "waterfall", "recorder"}, []string{"foundation", "record"}},
 	{"observability", []string{"connections", "response", "observe", "slowtrace", "pprof"}, []string{"foundation", "record", "views"}},
 	{"text", []string{"stem", "fold", "runs", "words", "terms", "spelling", "question", "correction", "embed", "embed_api", "embed_remote"}, []string{"foundation", "record"}},
-	{"documents", []string{"lines", "fields", "yaml", "toml", "frontmatter", "tree", "callouts", "leaves", "blocks", "tags", "inline", "inlines", "emphasis", "brackets", "autolinks", "phrases", "budget", "headings", "pieces", "markdown", "documents", "store", "leftout", "durable", "notify_linux", "scan", "folder"}, []string{"foundation", "record", "observability", "text"}},
+	{"documents", []string{"lines", "fields", "yaml", "toml", "frontmatter", "tree", "callouts", "tags", "leaves", "blocks", "inline", "inlines", "emphasis", "brackets", "autolinks", "phrases", "budget", "headings", "pieces", "markdown", "documents", "store", "leftout", "notify_linux", "progress", "durable", "scan", "mounts", "folder"}, []string{"foundation", "record", "observability", "text"}},
 	{"memory", []string{"index", "vectors", "corpus", "ranking", "fusion", "memory"}, []string{"foundation", "record", "observability", "text", "documents"}},
 	{"database", []string{"frequencies", "dberrors", "transaction", "changes", "recent", "postgres", "dbhealth", "replicas", "writes", "rank_sql", "search", "queries", "upkeep"}, []string{"foundation", "record", "observability", "text", "documents"}},
 	{"rendering", []string{"markup", "targets", "render_inlines", "render_leaves", "render", "links", "linktargets", "contents"}, []string{"text", "documents"}},

@@ -104,3 +104,112 @@ func TestManyDocumentsFitASmallContainer(t *testing.T) {
 		t.Errorf("a container of %d MiB would have been killed", container>>20)
 	}
 }
+
+// TestUnmountedFolderKeepsItsDocuments unmounts DOCS_DIR, or a folder in it. Something is written onto the bare mount point
+// before or after the next scan.
+func TestUnmountedFolderKeepsItsDocuments(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, mountPoint string
+		bare             []string // files on the bare mount point
+		isEarly          bool     // before the scan that notices
+	}{
+		{"the root, empty", ".", nil, false},
+		{"the root, then one document", ".", []string{"new.md"}, false},
+		{"the root, one document at once", ".", []string{"new.md"}, true},
+		{"the root, one of those that it had", ".", []string{"sub/1.md"}, true},
+		{"a folder, empty", "sub", nil, false},
+		{"a folder, one document at once", "sub", []string{"sub/new.md"}, true},
+		{"a folder, two of five", "sub", []string{"sub/1.md", "sub/2.md"}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			mountPoint := filepath.Join(dir, test.mountPoint)
+			if err := os.MkdirAll(mountPoint, 0o777); err != nil {
+				t.Fatal(err)
+			}
+			if err := syscall.Mount("vitrine-test", mountPoint, "tmpfs", 0, "size=1m"); err != nil {
+				t.Skipf("needs the right to mount: %v", err)
+			}
+			isMounted := true
+			unmount := func() {
+				if isMounted {
+					_ = syscall.Unmount(mountPoint, syscall.MNT_DETACH)
+				}
+				isMounted = false
+			}
+			t.Cleanup(unmount)
+			files := &testServer{t: t, dir: dir}
+			want := []string{"sub/1.md", "sub/2.md", "sub/3.md", "sub/4.md", "sub/5.md"}
+			for _, id := range want {
+				files.writeFile(id, "# "+id)
+			}
+			s := newScanned(t, dir)
+			s.want(want...)
+
+			unmount()
+			for _, isEarly := range []bool{true, false} {
+				if isEarly == test.isEarly {
+					for _, id := range test.bare {
+						files.writeFile(id, "# On the mount point")
+					}
+				}
+				for range 2 {
+					if err := s.folder.scan(t.Context(), s.store); err == nil {
+						t.Error("the scan succeeded")
+					}
+				}
+				for _, id := range want {
+					if _, err := s.store.document(t.Context(), id); err != nil {
+						t.Errorf("%s: %v", id, err)
+					}
+				}
+			}
+			if test.mountPoint == "." {
+				err := s.folder.write(t.Context(), "put.md", "hidden after the next mount")
+				if p := publicError(err); p.status != 503 || !strings.Contains(p.message, "no longer mounted") {
+					t.Errorf("a write answered %+v", p)
+				}
+			}
+
+			restarted := newScanned(t, dir)
+			restarted.want(test.bare...)
+		})
+	}
+}
+
+// TestRemountedFolderIsFollowed mounts another file system with most of the documents, as a new volume.
+func TestRemountedFolderIsFollowed(t *testing.T) {
+	t.Parallel()
+	volumes := []string{mountSmall(t), mountSmall(t)}
+	link := filepath.Join(t.TempDir(), "current")
+	names := []string{"a.md", "b.md", "c.md"}
+	for i, volume := range volumes {
+		files := &testServer{t: t, dir: volume}
+		for _, id := range names[i:] {
+			files.writeFile(id, "# "+id)
+		}
+	}
+	if err := os.Symlink(volumes[0], link); err != nil {
+		t.Fatal(err)
+	}
+	s := newScanned(t, link)
+	s.want("a.md", "b.md", "c.md")
+
+	_ = os.Remove(link)
+	if err := os.Symlink(volumes[1], link); err != nil {
+		t.Fatal(err)
+	}
+	s.scan()
+	s.want("b.md", "c.md")
+	if err := s.folder.write(t.Context(), "d.md", "# d"); err != nil {
+		t.Error(err)
+	}
+
+	// Somebody removes them all but one, which is no reason to keep them.
+	for _, id := range []string{"b.md", "c.md"} {
+		_ = os.Remove(filepath.Join(link, id))
+	}
+	s.scan()
+	s.want("d.md")
+}

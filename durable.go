@@ -126,9 +126,12 @@ func (f *folder) inRoot(
 	}
 	root, err := os.OpenRoot(in.dir)
 	if err != nil {
-		return fmt.Errorf("opening DOCS_DIR: %w", err)
+		return folderGone(err)
 	}
 	defer root.Close()
+	if err := f.mounted().check(in.prefix, root); err != nil {
+		return err
+	}
 
 	err = do(root, name)
 	_, isUserError := errors.AsType[userError](err)
@@ -142,6 +145,8 @@ func (f *folder) inRoot(
 		}
 	case isAny(err, syscall.ENOSPC, syscall.EDQUOT):
 		return fmt.Errorf("%w (%s %s: %w)", errDiskFull, operation, id, err)
+	case isAny(err, os.ErrNotExist, syscall.EIO, syscall.ESTALE, syscall.ENOTCONN):
+		return folderGone(err)
 	case isAny(err, syscall.ENOTDIR, syscall.EISDIR, os.ErrExist, errNotRegular):
 		return userError{
 			http.StatusConflict,
@@ -151,10 +156,55 @@ func (f *folder) inRoot(
 	return fmt.Errorf("%s %s: %w", operation, id, err)
 }
 
+// rootDevices are the file systems of the roots of DOCS_DIR, by prefix, as the last scan accepted them.
+type rootDevices map[string]uint64
+
+// mounted returns the file systems of the roots, none before the first scan.
+func (f *folder) mounted() rootDevices {
+	devices := f.devices.Load()
+	if devices == nil {
+		return nil
+	}
+	return *devices
+}
+
+// check returns an error if the folder is on another file system than the one that the last scan accepted. What is
+// written there would be hidden as soon as the missing one is mounted again.
+func (d rootDevices) check(prefix string, folder *os.Root) error {
+	info, err := folder.Stat(".")
+	if err != nil {
+		return folderGone(err)
+	}
+	device, isKnown := d[prefix]
+	if isKnown && device != deviceOf(info) {
+		return folderGone(errUnmounted)
+	}
+	return nil
+}
+
 // isAny reports whether err is one of the targets.
 func isAny(err error, targets ...error) bool {
 	return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
 }
+
+// folderGone returns the error of a write while the folder is away. The caller learns the class of the cause, the log all
+// of it.
+func folderGone(err error) error {
+	reason := "it cannot be opened"
+	cause, isOfPath := errors.AsType[*os.PathError](err)
+	switch {
+	case isOfPath:
+		reason = cause.Err.Error() // without the path
+	case errors.Is(err, errUnmounted):
+		reason = err.Error()
+	}
+	return fmt.Errorf("%w (opening DOCS_DIR: %w)", userErrorf(http.StatusServiceUnavailable,
+		"the documents folder is away (%s): "+
+			"documents in the index are still served, writes go on when it is back", reason), err)
+}
+
+// errUnmounted means that a root of DOCS_DIR is on another file system than before.
+var errUnmounted = errors.New("its file system is no longer mounted")
 
 var errNotRegular = errors.New("not a regular file")
 

@@ -38,6 +38,8 @@ type folder struct {
 	leftOut atomic.Pointer[leftOut] // by the last scan, nil before it
 	done    atomic.Int64            // files that the running scan has read
 	total   atomic.Int64            // files that the running scan has to read
+	steps   scanSteps               // of the running scan
+	devices atomic.Pointer[rootDevices]
 }
 
 // settleTime is how long after a change a scan waits for more of them.
@@ -107,11 +109,16 @@ func (f *folder) watchAndWarn(ctx context.Context, changed chan<- struct{}, inte
 }
 
 // status describes the folder for /readyz. problem is "" once a scan has succeeded. detail is "", or
-// begins with ": " and says that the last scan failed, with the cause, or how far the running one is.
+// begins with ": " and says that the running scan is stuck, that the last one failed, or how far the running one
+// is.
 func (f *folder) status() (problem, detail, cause string) {
 	done, total := f.progress()
 	failure := f.failure.Load()
+	stuck := f.steps.stuck()
 	switch {
+	case stuck != nil:
+		detail = ": scan stuck since " + stuck.began.UTC().Format(time.RFC3339)
+		cause = "at " + displayable(stuck.file, maxIDBytes)
 	case failure != nil:
 		detail = ": last scan failed"
 		cause = *failure
@@ -173,6 +180,8 @@ func (f *folder) scan(ctx context.Context, st store) (err error) {
 		began:   time.Now(),
 		files:   make(map[string]*fileState),
 		leftOut: make(leftOut),
+		devices: make(map[string]uint64),
+		steps:   &f.steps,
 	}
 	defer s.close()
 	if err := s.open(f.roots); err != nil {
@@ -199,6 +208,7 @@ func (f *folder) scan(ctx context.Context, st store) (err error) {
 // the store has from the folder.
 func (f *folder) apply(ctx context.Context, st store, s *folderScan, stored []string) error {
 	changed := s.compare(f.files)
+	s.keepUnseen(f.files, stored)
 	if err := f.load(ctx, st, s, changed); err != nil {
 		return err
 	}
@@ -212,6 +222,7 @@ func (f *folder) apply(ctx context.Context, st store, s *folderScan, stored []st
 		return err
 	}
 
+	f.devices.Store(new(f.mounted().accept(s)))
 	counts := s.countLeftOut()
 	isFirst := f.leftOut.Swap(&counts) == nil
 	f.warnSkipped(ctx, s.files)
@@ -285,7 +296,9 @@ func (f *folder) load(ctx context.Context, st store, s *folderScan, changed []st
 				return nil // sync would take nil for the end of the scan
 			}
 
+			end := s.steps.begin(documents[0].id)
 			err := st.sync(ctx, s.began, documents, nil)
+			end()
 			if err != nil {
 				failed.Store(true)
 			}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -593,4 +594,135 @@ func TestReplicasOfSeveralFoldersKeepWhatIsEmpty(t *testing.T) {
 	wantList("api/a.md", "api/b.md", "guide/a.md", "guide/new.md")
 	(&testServer{t: t, dir: api}).writeFile("b.md", "# Zeta")
 	wantList("api/b.md", "guide/a.md", "guide/new.md")
+}
+
+// TestWritesIntoAFolderThatHasGoneSayWhy takes the folder away while it is served.
+func TestWritesIntoAFolderThatHasGoneSayWhy(t *testing.T) {
+	dir := filepath.Join(folderOf(t, "docs/a.md", "# Lantern"), "docs")
+	ts := openTestServer(t, dir)
+	ts.serve()
+	for name, take := range map[string]func() error{
+		"no such file or directory": func() error { return os.Rename(dir, dir+"-away") },
+		"not a directory":           func() error { return os.WriteFile(dir, nil, 0o666) },
+		"too many levels":           func() error { _ = os.Remove(dir); return os.Symlink(dir, dir) },
+	} {
+		_ = os.Remove(dir) // unless it is the folder
+		_ = os.Rename(dir, dir+"-away")
+		if err := take(); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		for _, request := range [][]string{
+			{"PUT", "/documents/new.md", "# New"},
+			{"PUT", "/documents/a.md", "# Other"},
+			{"PUT", "/documents/a.md", "# Other", "If-None-Match: *"},
+			{"DELETE", "/documents/a.md", ""},
+		} {
+			a := ts.do(request[0], request[1], request[2], request[3:]...)
+			isTold := a.status == 503 && strings.Contains(a.body, name) && a.header.Get("Retry-After") != ""
+			if !isTold || strings.Contains(a.body, dir) {
+				t.Errorf("%s: %v: %d %s", name, request, a.status, a.body)
+			}
+		}
+		line := mustJSON(map[string]string{"id": "new.md", "text": "# New"})
+		if a := ts.do("POST", "/documents", line); !strings.Contains(a.body, `"status":503`) {
+			t.Errorf("%s: bulk: %s", name, a.body)
+		}
+		if a := ts.get("/documents/a.md"); a.body != "# Lantern" {
+			t.Errorf("%s: reading: %d %s", name, a.status, a.body)
+		}
+		if ids := ts.search("q=lantern"); len(ids) != 1 {
+			t.Errorf("%s: found %v", name, ids)
+		}
+		waitFor(t, "what /readyz says", func() bool {
+			a := ts.get("/readyz?verbose", "Authorization: Bearer "+testAdminToken)
+			return a.status == 200 && strings.Contains(a.body, "last scan failed") && strings.Contains(a.body, name)
+		})
+	}
+
+	_ = os.Remove(dir)
+	if err := os.Rename(dir+"-away", dir); err != nil {
+		t.Fatal(err)
+	}
+	if a := ts.put("new.md", "# New"); a.status != 201 {
+		t.Errorf("back again: %d %s", a.status, a.body)
+	}
+}
+
+// TestScanThatIsStuckIsNamed lets a clock go on while steps of a scan have not ended.
+func TestScanThatIsStuckIsNamed(t *testing.T) {
+	began := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, test := range []struct {
+		name           string
+		after          time.Duration
+		begin          []string // a second apart; "-" ends the first that runs
+		detail, atFile string
+	}{
+		{"nothing runs", time.Hour, nil, "", ""},
+		{"a folder, for a while", 59 * time.Second, []string{"a"}, "", ""},
+		{"a folder, for a minute", 60 * time.Second, []string{"guide/a"}, ": scan stuck since 2026-01-02T03:04:05Z", "at guide/a"},
+		{"the first of two files", 2 * time.Minute, []string{"a.md", "b.md"}, ": scan stuck since 2026-01-02T03:04:05Z", "at a.md"},
+		{"the second of two files", 2 * time.Minute, []string{"a.md", "b.md", "-"}, ": scan stuck since 2026-01-02T03:04:06Z", "at b.md"},
+		{"both have ended", 2 * time.Minute, []string{"a.md", "-", "b.md", "-"}, "", ""},
+		{"a new one beside", 61 * time.Second, []string{"a.md", "b.md", "-"}, ": scan stuck since 2026-01-02T03:04:06Z", "at b.md"},
+		{"control characters", time.Hour, []string{"a\x1b\u202e.md"}, ": scan stuck since 2026-01-02T03:04:05Z", `at a\u001b\u202e.md`},
+	} {
+		now := began
+		f := &folder{steps: scanSteps{clock: func() time.Time { return now }}}
+		f.synced.Store(1)
+		var ends []func()
+		for _, file := range test.begin {
+			if file == "-" {
+				ends[0]()
+				ends = ends[1:]
+				continue
+			}
+			ends = append(ends, f.steps.begin(file))
+			now = now.Add(time.Second)
+		}
+		now = began.Add(test.after)
+		if _, detail, cause := f.status(); detail != test.detail || cause != test.atFile {
+			t.Errorf("%s: %q, %q", test.name, detail, cause)
+		}
+		for _, end := range ends {
+			end()
+		}
+		if _, detail, _ := f.status(); detail != "" {
+			t.Errorf("%s: %q after the end", test.name, detail)
+		}
+	}
+}
+
+// hangingStore is a store whose sync waits.
+type hangingStore struct {
+	store
+	released chan struct{}
+}
+
+func (s hangingStore) sync(ctx context.Context, began time.Time, documents []*document, gone []string) error {
+	<-s.released
+	return s.store.sync(ctx, began, documents, gone)
+}
+
+// TestStuckScanNamesTheDocumentThatIsStored lets the store hang during a scan.
+func TestStuckScanNamesTheDocumentThatIsStored(t *testing.T) {
+	s := newScanned(t, t.TempDir())
+	var ahead atomic.Int64
+	s.folder.steps.clock = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	(&testServer{t: t, dir: s.folder.roots[0].dir}).writeFile("b.md", "beta")
+
+	released := make(chan struct{})
+	scanned := make(chan error, 1)
+	go func() { scanned <- s.folder.scan(t.Context(), hangingStore{s.store, released}) }()
+	waitFor(t, "the stuck scan", func() bool {
+		ahead.Add(int64(time.Second))
+		_, detail, cause := s.folder.status()
+		return strings.HasPrefix(detail, ": scan stuck since 20") && cause == "at b.md"
+	})
+	close(released)
+	if err := <-scanned; err != nil {
+		t.Error(err)
+	}
+	if n := len(s.folder.steps.running); n != 0 {
+		t.Errorf("%d steps are left after a scan", n)
+	}
 }

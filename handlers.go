@@ -282,15 +282,14 @@ func (s *server) handleDelete(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// handleMetrics reports the finished records first, so that the metrics include all of them.
+// handleMetrics answers with metrics that include the records which had finished when they were collected.
 func (s *server) handleMetrics(w http.ResponseWriter, r *http.Request) error {
-	s.observe.report()
-	s.scrape.ServeHTTP(w, r)
+	s.scrapes.ServeHTTP(w, r)
 	return nil
 }
 
-// handleRequests lists the requests that the recorder remembers. It reports first, as handleMetrics
-// does.
+// handleRequests lists the requests that the recorder remembers. It reports the finished ones
+// first, as scrapes do.
 func (s *server) handleRequests(w http.ResponseWriter, r *http.Request) error {
 	s.observe.report()
 	lists := s.observe.recent.lists()

@@ -35,21 +35,25 @@ var invisible = [][2]string{
 	{"{%", "%}"},
 }
 
-// placeholder is what manuals write for a value, such as <file> and <PATH>. It is text that can be found, unless it is
-// an element of HTML.
-var placeholder = regexp.MustCompile(`^<(?:[a-z][\w.-]*|[A-Z][A-Z0-9_-]+)>$`)
+// isPlaceholder reports whether a tag is what manuals write for a value, such as <file> and <PATH>. It is text that can be
+// found, unless it is an element of HTML.
+func isPlaceholder(tag string) bool {
+	name := strings.TrimSuffix(strings.TrimPrefix(tag, "<"), ">")
+	if len(name)+2 != len(tag) || name == "" || runIn(name, isNameByte) != len(name) {
+		return false
+	}
+	if c := name[0]; c >= 'a' && c <= 'z' {
+		return true
+	}
+	isUpper := strings.ToUpper(name) == name && !strings.Contains(name, ".")
+	return isUpper && isLetter(name[0]) && len(name) > 1
+}
 
 // inlineTags are the elements of HTML within text.
-var inlineTags = func() map[string]bool {
-	set := make(map[string]bool)
-	for name := range strings.FieldsSeq(`
-		a abbr audio b bdi bdo big br button canvas cite code data del dfn em font i img input ins kbd label mark math
-		meter nobr object output picture pre progress q ruby rp rt s samp script select small span strike strong style
-		sub sup svg template textarea time tt u var video wbr`) {
-		set[name] = true
-	}
-	return set
-}()
+var inlineTags = setOfWords(`
+	a abbr audio b bdi bdo big br button canvas cite code data del dfn em font i img input ins kbd label mark math
+	meter nobr object output picture pre progress q ruby rp rt s samp script select small span strike strong style
+	sub sup svg template textarea time tt u var video wbr`)
 
 // imageAlt is a tag of a picture with its description.
 var imageAlt = regexp.MustCompile(
@@ -198,9 +202,7 @@ func invisibleLength(text string, unclosed map[string]bool) int {
 	switch text[0] {
 	case '<':
 		tag := text[:tagLength(firstBytes(text, maxTagBytes))]
-		name := strings.ToLower(strings.Trim(tag, "<>"))
-		isHTML := inlineTags[name] || blockTags.MatchString(tag)
-		if placeholder.MatchString(tag) && !isHTML {
+		if isPlaceholder(tag) && !inlineTags[strings.ToLower(strings.Trim(tag, "<>"))] && !isBlockTag(tag) {
 			return 0
 		}
 		return len(tag)
@@ -214,6 +216,9 @@ func invisibleLength(text string, unclosed map[string]bool) int {
 func visible(tag string) string {
 	ends := strings.Repeat("\n", strings.Count(tag, "\n"))
 	if len(tag) > maxTagBytes {
+		return ends
+	}
+	if name, _ := elementName(tag); name != "img" {
 		return ends
 	}
 	if alt := imageAlt.FindStringSubmatch(tag); alt != nil {

@@ -255,63 +255,6 @@ func (p *blockParser) startItem(begin func(*block) *block, container *block) boo
 	return true
 }
 
-// rawTags are the elements whose content is no Markdown, up to their end tag.
-var rawTags = regexp.MustCompile(`(?i)^<(?:script|pre|style|textarea)(?:[\s>]|$)`)
-
-// rawScript are those of rawTags that have no text for readers.
-var rawScript = regexp.MustCompile(`(?i)^\s*<(?:script|style)\b`)
-
-var rawTagEnds = regexp.MustCompile(`(?i)</(?:script|pre|style|textarea)>`)
-
-// blockTags are the elements that interrupt a paragraph.
-var blockTags = regexp.MustCompile(`(?i)^</?(?:address|article|aside|base|basefont|blockquote|body|caption|` +
-	`center|col|colgroup|dd|details|dialog|dir|div|dl|dt|fieldset|figcaption|figure|footer|form|frame|frameset|` +
-	`h[1-6]|head|header|hr|html|iframe|legend|li|link|main|menu|menuitem|nav|noframes|ol|optgroup|option|p|param|` +
-	`search|section|summary|table|tbody|td|tfoot|th|thead|title|tr|track|ul)(?:\s|/?>|$)`)
-
-// anyTag is a whole tag on a line of its own. Values in braces are those of JSX.
-var anyTag = regexp.MustCompile(`^<(?:/[A-Za-z][\w.-]*\s*|[A-Za-z][\w.-]*` +
-	`(?:\s+(?:[A-Za-z_:][\w.:-]*(?:\s*=\s*(?:[^\s"'=<>` + "`" + `{}]+|'[^']*'|"[^"]*"|\{.*\}))?|\{.*\}))*\s*/?)>\s*$`)
-
-// fragmentTag is a tag of JSX without a name.
-var fragmentTag = regexp.MustCompile(`^</?>\s*$`)
-
-// htmlKind returns the kind of HTML block that a line begins: 1 to 7, as CommonMark numbers them, or 0.
-func htmlKind(line string) uint8 {
-	switch {
-	case rawTags.MatchString(line):
-		return 1
-	case strings.HasPrefix(line, "<!--"):
-		return 2
-	case strings.HasPrefix(line, "<?"):
-		return 3
-	case strings.HasPrefix(line, "<![CDATA["):
-		return 5
-	case len(line) > 2 && line[1] == '!' && (line[2]|0x20) >= 'a' && (line[2]|0x20) <= 'z':
-		return 4
-	case blockTags.MatchString(line):
-		return 6
-	case anyTag.MatchString(line), fragmentTag.MatchString(line):
-		return 7
-	}
-	return 0
-}
-
-// endsHTML reports whether a line ends an HTML block of a kind from 1 to 5.
-func endsHTML(kind uint8, line string) bool {
-	switch kind {
-	case 1:
-		return rawTagEnds.MatchString(line)
-	case 2:
-		return strings.Contains(line, "-->")
-	case 3:
-		return strings.Contains(line, "?>")
-	case 4:
-		return strings.Contains(line, ">")
-	}
-	return strings.Contains(line, "]]>")
-}
-
 // isHidden reports whether a block of HTML has nothing to read: code, a declaration or data.
 func (b *block) isHidden(source string) bool {
 	switch b.level {

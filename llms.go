@@ -80,7 +80,8 @@ var markdownMarks = strings.NewReplacer(
 	"_", `\_`,
 )
 
-// markdownText returns a line of Markdown that renders as text.
+// markdownText returns a line of Markdown that renders as text. It is read by people too, so control and format
+// characters are escaped. The backslashes of these escapes are escaped as Markdown.
 func markdownText(text string) string {
-	return markdownMarks.Replace(oneLine(text))
+	return markdownMarks.Replace(wholeDisplayable(oneLine(text)))
 }

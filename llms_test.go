@@ -49,6 +49,53 @@ func TestLinksForModelsAreByFolder(t *testing.T) {
 	}
 }
 
+// TestLinksForModelsShowNoControlCharacters has characters in titles and names that change how a terminal shows the text.
+func TestLinksForModelsShowNoControlCharacters(t *testing.T) {
+	t.Parallel()
+	titles := map[string]string{
+		"override.md":  "gpj\u202e.exe",
+		"isolate.md":   "a\u2066b\u2069",
+		"c1.md":        "a\u009b31mb",
+		"escape.md":    "a\x1b[31mb",
+		"zero.md":      "pay\u200bpal",
+		"bom.md":       "a\ufeffb",
+		"tag.md":       "a\U000e0041b",
+		"separator.md": "a\u2028b",
+		"private.md":   "a\ue000b",
+		"plain.md":     "Ärger 一 🙂",
+	}
+	documents := make(map[string]string)
+	for id, title := range titles {
+		documents["fol\u202eder/"+id] = "# " + title + "\n"
+	}
+	dir := datedFolder(t, documents)
+	ts := openTestServer(t, dir, "DOCS_TITLE=Docs\u202e", "DOCS_DESCRIPTION=Says\u2066 hello")
+	ts.serve()
+
+	text := ts.get("/llms.txt").body
+	for _, r := range text {
+		if r != '\n' && isUnsafe(r) {
+			t.Errorf("%U in\n%q", r, text)
+		}
+	}
+	for _, want := range []string{
+		"# Docs\\\\u202e\n",
+		"> Says\\\\u2066 hello\n",
+		"[gpj\\\\u202e.exe]",
+		"[pay\\\\u200bpal]",
+		"[Ärger 一 🙂]",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+
+	// JSON has the title as it is.
+	if list := ts.get("/documents").body; !strings.Contains(list, "gpj\u202e.exe") && !strings.Contains(list, `gpj\u202e.exe`) {
+		t.Errorf("the title is changed in JSON: %s", list)
+	}
+}
+
 func TestLinksForModelsAreBounded(t *testing.T) {
 	t.Parallel()
 	documents := make(map[string]string)

@@ -8,11 +8,9 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // metrics holds the families that records are counted in. All families exist from the start, with either store.
@@ -266,18 +264,4 @@ func knownMethod(method string) string {
 		return method
 	}
 	return "_OTHER"
-}
-
-// handler answers GET /metrics. Scrapes that come together share one collection.
-func (m *metrics) handler(log *slog.Logger) http.Handler {
-	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelWarn)
-	opts := promhttp.HandlerOpts{
-		ErrorLog:            errorLog,
-		ErrorHandling:       promhttp.ContinueOnError,
-		EnableOpenMetrics:   true,
-		MaxRequestsInFlight: 8,
-		Timeout:             5 * time.Second,
-		CoalesceGather:      true,
-	}
-	return promhttp.HandlerFor(m.registry, opts)
 }

@@ -367,10 +367,12 @@ func (r *renderer) footnotes() {
 		number := strconv.Itoa(written)
 		r.begin("li", "id", "fn-"+number)
 		r.children(r.notes.footnotes[label])
-		r.element("a", "↩",
-			"class", "back",
-			"href", "#fnref-"+number,
-			"aria-label", "Back to reference "+number)
+		if written <= maxBackReferences {
+			r.element("a", "↩",
+				"class", "back",
+				"href", "#fnref-"+number,
+				"aria-label", "Back to reference "+number)
+		}
 		r.end()
 		r.newline()
 	}

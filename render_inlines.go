@@ -237,18 +237,27 @@ func (w *inlineWriter) endImage() {
 		"rel", "noreferrer")
 }
 
+// maxBackReferences is how many footnotes have a link back to their reference, and labels for screen readers. These are
+// twenty times as long as a short footnote, so that a page of them would be many times as long as its text.
+const maxBackReferences = 1000
+
 // noteReference writes the number of a footnote as a link to it.
 func (w *inlineWriter) noteReference(label string) {
 	isFirst := w.notes.numbers[label] == 0
-	number := strconv.Itoa(w.notes.footnote(label))
+	n := w.notes.footnote(label)
+	number := strconv.Itoa(n)
 	id := ""
-	if isFirst {
+	ariaLabel := ""
+	if n <= maxBackReferences {
+		ariaLabel = "Footnote " + number
+	}
+	if isFirst && n <= maxBackReferences {
 		id = "fnref-" + number
 	}
 	w.begin("sup", "class", "footnote", "id", id)
 	w.element("a", number,
 		"href", "#fn-"+number,
-		"aria-label", "Footnote "+number)
+		"aria-label", ariaLabel)
 	w.end()
 }
 

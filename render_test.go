@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -237,6 +238,7 @@ var hostileMarkup = map[string]func(n int) string{
 	"callouts":               func(n int) string { return strings.Repeat("::: a\n", n/6) + ":::\n" },
 	"indented callouts":      nestedCallouts,
 	"footnotes":              func(n int) string { return strings.Repeat("[^a]: b[^a]\n", n/12) },
+	"many footnotes":         manyFootnotes,
 	"footnotes in footnotes": func(n int) string { return "[^a]\n\n" + strings.Repeat("[^a]: ", n/6) },
 	"definitions":            func(n int) string { return strings.Repeat("[a]: b\n", n/7) },
 	"open definitions":       func(n int) string { return strings.Repeat("[a]: b '\n", n/9) },
@@ -246,6 +248,32 @@ var hostileMarkup = map[string]func(n int) string{
 	"elements":               func(n int) string { return strings.Repeat("<sub>", n/5) },
 	"headings":               func(n int) string { return strings.Repeat("# a\n", n/4) },
 	"setext headings":        func(n int) string { return strings.Repeat("a\n=\n", n/4) },
+}
+
+// manyFootnotes has short footnotes, all referred to.
+func manyFootnotes(n int) string {
+	var references, notes strings.Builder
+	for i := 0; references.Len()+notes.Len() < n; i++ {
+		fmt.Fprintf(&references, "[^%d]", i)
+		fmt.Fprintf(&notes, "[^%d]: a\n\n", i)
+	}
+	return references.String() + "\n\n" + notes.String()
+}
+
+// TestPageOfFootnotesIsBounded has all footnotes on the page, and the first of them with links back.
+func TestPageOfFootnotesIsBounded(t *testing.T) {
+	source := manyFootnotes(900_000)
+	notes := strings.Count(source, ": a")
+	html := renderMarkdown(renderInput{text: source}, 0, pageTargets{root: "./"}).html
+	if n := strings.Count(html, "<li id="); n != notes {
+		t.Errorf("%d footnotes, want %d", n, notes)
+	}
+	if n := strings.Count(html, `class="back"`); n != maxBackReferences {
+		t.Errorf("%d links back", n)
+	}
+	if len(html) > 6*len(source) {
+		t.Errorf("%d bytes become %d", len(source), len(html))
+	}
 }
 
 func growingBackticks(n int) string {

@@ -48,7 +48,7 @@ func TestImportsKeepTheWalls(t *testing.T) {
 			path := strings.Trim(spec.Path.Value, `"`)
 			allowed, walled := rooms[path]
 			if strings.Contains(path, "prometheus") {
-				allowed, walled = []string{"families.go", "gauges.go", "metrics.go", "outcomes.go"}, true
+				allowed, walled = []string{"families.go", "gauges.go", "metrics.go", "outcomes.go", "scrape.go"}, true
 			}
 			if strings.Contains(path, "opentelemetry") && !walled {
 				allowed, walled = []string{"spans.go", "traces.go"}, true

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -31,7 +32,10 @@ type folderScan struct {
 	files      map[string]*fileState // by id
 	leftOut    leftOut               // by name; those left out for their text are in files
 	unreadable []string              // beginnings of the ids below folders that could not be listed
-	failures   []error               // one for each root that could not be scanned
+	devices    map[string]uint64     // the file system of each folder, see enter
+	lost       map[uint64]int        // file systems that are no longer mounted, see unmounted
+	failures   []error               // one for each root or file system that could not be scanned
+	steps      *scanSteps
 }
 
 // openRoot is a root of DOCS_DIR that is open.
@@ -47,6 +51,7 @@ type fileState struct {
 	problem string      // why the file is skipped, "" if it is not
 	reason  string      // see leftOut, "" if the file is served
 	indexed int         // see metadata
+	device  uint64      // the file system of the folder that the file is in
 }
 
 // skip records that the file is skipped. Its document, if there is one, stays as it is.
@@ -123,14 +128,21 @@ func (s *folderScan) walk(ctx context.Context, stored []string) {
 // walkRoot lists the files of a root. It follows links to files, but not out of the root, and no links
 // to folders. On its way it removes stale temporary files.
 func (s *folderScan) walkRoot(ctx context.Context, root openRoot) error {
+	end := s.steps.begin(root.prefix + ".")
+	defer func() { end() }()
 	return fs.WalkDir(root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
+		id := root.prefix + name
+		end()
+		end = s.steps.begin(id)
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if entry != nil && entry.IsDir() {
+			s.enter(id, entry)
 		}
 		if name == "." {
 			return err
 		}
-		id := root.prefix + name
 		if len(id) > maxIDBytes && entry != nil && entry.IsDir() {
 			s.leftOut[leftOutDeep]++
 			return fs.SkipDir // opening a folder takes a step for each one above it
@@ -157,6 +169,14 @@ func (s *folderScan) walkRoot(ctx context.Context, root openRoot) error {
 	})
 }
 
+// enter records the file system of a folder. dir is the path that the ids below it begin with, without its slash.
+func (s *folderScan) enter(dir string, entry fs.DirEntry) {
+	info, err := entry.Info()
+	if err == nil {
+		s.devices[dir] = deviceOf(info)
+	}
+}
+
 // inspect records the state of a file. It does not if name is a link to a folder, or if the file was
 // removed after the folder was listed.
 func (s *folderScan) inspect(root openRoot, name string, entry fs.DirEntry) {
@@ -168,7 +188,11 @@ func (s *folderScan) inspect(root openRoot, name string, entry fs.DirEntry) {
 	}
 
 	info, err := stat()
-	state := &fileState{info: info, seen: s.began}
+	state := &fileState{
+		info:   info,
+		seen:   s.began,
+		device: s.devices[root.prefix+path.Dir(name)],
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !isLink:
 		return
@@ -212,7 +236,9 @@ func (s *folderScan) read(ids []string) []*document {
 	var documents []*document
 	for _, id := range ids {
 		state := s.files[id]
+		end := s.steps.begin(id)
 		d, err := s.readDocument(id, state)
+		end()
 		user, isText := errors.AsType[userError](err)
 		switch {
 		case isText && user.status == http.StatusBadRequest:
@@ -252,14 +278,19 @@ func (s *folderScan) readDocument(id string, state *fileState) (*document, error
 func (s *folderScan) gone(stored []string) []string {
 	var ids []string
 	for _, id := range stored {
-		isBelow := func(dir string) bool { return strings.HasPrefix(id, dir) }
 		state, exists := s.files[id]
 		isServed := exists && !state.isDraft()
-		if !isServed && !slices.ContainsFunc(s.unreadable, isBelow) {
+		if !isServed && !s.isUnreadable(id) {
 			ids = append(ids, id)
 		}
 	}
 	return ids
+}
+
+// isUnreadable reports whether a document is below a folder that could not be listed.
+func (s *folderScan) isUnreadable(id string) bool {
+	isBelow := func(dir string) bool { return strings.HasPrefix(id, dir) }
+	return slices.ContainsFunc(s.unreadable, isBelow)
 }
 
 // countLeftOut returns how many files are left out, by their names or by what is in them.

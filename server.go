@@ -41,7 +41,7 @@ type server struct {
 	authFailures atomic.Int64
 	admission    *admission // of searches
 
-	scrape   http.Handler  // answers GET /metrics
+	scrapes  *scrapes      // answers GET /metrics
 	ready    atomic.Bool   // false until the store is open, and again during a drain
 	stopping chan struct{} // closed when streams must end
 }
@@ -78,7 +78,7 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 	if cfg.observability {
 		s.expectRoutes()
 	}
-	s.scrape = s.observe.metrics.handler(log)
+	s.scrapes = s.observe.metrics.scrapes(log, s.observe.report)
 
 	var err error
 	s.observe.traces, err = newTraceExport(context.Background(), cfg, log)

@@ -17,6 +17,15 @@ func changeTime(info fs.FileInfo) time.Time {
 	return time.Unix(stat.Ctim.Unix())
 }
 
+// deviceOf returns the number of the file system that the file is on.
+func deviceOf(info fs.FileInfo) uint64 {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0
+	}
+	return stat.Dev
+}
+
 // threadCPUTime returns the CPU time that the calling thread has used.
 func threadCPUTime() time.Duration {
 	var usage syscall.Rusage

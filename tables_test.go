@@ -25,7 +25,7 @@ const metricsIntro = `# Metrics
 
 ` + "`GET /metrics`" + ` answers in the Prometheus text format, in OpenMetrics with exemplars, or in protobuf, as the scraper asks. All families exist from
 the start, with either store. Label values come from closed sets: there are fewer than 2,000 series, whatever clients send. Names follow
-OpenTelemetry's semantic conventions where they have one. This page is made from a scrape of the program. The collectors of Go (` + "`go_*`" + `) and
+OpenTelemetry's semantic conventions where they have one. An answer may be a second old. This page is made from a scrape of the program. The collectors of Go (` + "`go_*`" + `) and
 of the process (` + "`process_*`" + `) come on top.
 
 | metric | type | labels | meaning |

@@ -1,8 +1,11 @@
 package main
 
-// Tags of HTML and JSX within text.
+// Tags of HTML and JSX: within text, and as the lines that begin a block of HTML.
 
-import "strings"
+import (
+	"regexp"
+	"strings"
+)
 
 // tagLength returns the length of the tag that text begins with, or 0. Values in braces are those of JSX. Each byte is
 // read once, because a text may have a "<" at each of its bytes.
@@ -32,6 +35,33 @@ func tagLength(text string) int {
 		return 0
 	}
 	return at + 1
+}
+
+// elementName returns the name, in lower case, of the element whose start or end tag text begins with, and what follows
+// it. The name is that of an element of HTML: others are "".
+func elementName(text string) (name, rest string) {
+	rest, isTag := strings.CutPrefix(text, "<")
+	if !isTag {
+		return "", text
+	}
+	rest = strings.TrimPrefix(rest, "/")
+	n := runIn(firstBytes(rest, maxElementName+1), isNameByte)
+	if n == 0 || n > maxElementName {
+		return "", rest
+	}
+	return strings.ToLower(rest[:n]), rest[n:]
+}
+
+// maxElementName is longer than the name of any element of HTML.
+const maxElementName = 12
+
+// setOfWords returns the words of list.
+func setOfWords(list string) map[string]bool {
+	set := make(map[string]bool)
+	for word := range strings.FieldsSeq(list) {
+		set[word] = true
+	}
+	return set
 }
 
 // attributeLength returns the length of the attribute that text begins with, or 0.
@@ -84,6 +114,97 @@ func bracesLength(text string) int {
 		}
 	}
 	return 1 + strings.IndexByte(text, '}')
+}
+
+// isRawTag reports whether a line begins with an element whose content is no Markdown, up to its end tag.
+func isRawTag(line string) bool {
+	name, rest := elementName(line)
+	switch name {
+	case "script", "pre", "style", "textarea":
+		isStart := line[1] != '/'
+		return isStart && (rest == "" || rest[0] == '>' || isSpaceByte(rest[0]))
+	}
+	return false
+}
+
+// rawScript are those of isRawTag that have no text for readers.
+var rawScript = regexp.MustCompile(`(?i)^\s*<(?:script|style)\b`)
+
+var rawTagEnds = regexp.MustCompile(`(?i)</(?:script|pre|style|textarea)>`)
+
+// isBlockTag reports whether a line begins with a tag that interrupts a paragraph.
+func isBlockTag(line string) bool {
+	name, rest := elementName(line)
+	if !blockElements[name] {
+		return false
+	}
+	return rest == "" || isSpaceByte(rest[0]) || strings.HasPrefix(rest, ">") || strings.HasPrefix(rest, "/>")
+}
+
+// blockElements are the elements of isBlockTag.
+var blockElements = setOfWords(`
+	address article aside base basefont blockquote body caption center col colgroup dd details dialog dir div dl dt
+	fieldset figcaption figure footer form frame frameset h1 h2 h3 h4 h5 h6 head header hr html iframe legend li link
+	main menu menuitem nav noframes ol optgroup option p param search section summary table tbody td tfoot th thead
+	title tr track ul`)
+
+// isTagLine reports whether a line is one whole tag, also one of JSX. It reads the line once or twice, however long it is.
+func isTagLine(line string) bool {
+	line = strings.TrimRight(line, " \t\r")
+	if !strings.HasSuffix(line, ">") {
+		return false
+	}
+	if strings.HasPrefix(line, "</") {
+		name := strings.TrimRight(line[2:len(line)-1], " \t")
+		return name == "" || isLetter(name[0]) && runIn(name, isNameByte) == len(name)
+	}
+	if tagLength(line) == len(line) {
+		return true
+	}
+
+	// The braces of a value may have others in them: what stands between the first and the last is no matter.
+	first := strings.IndexByte(line, '{')
+	last := strings.LastIndexByte(line, '}')
+	if first < 0 || last <= first+1 {
+		return false
+	}
+	return tagLength(line[:first+1]+line[last:]) == len(line)-(last-first-1)
+}
+
+// htmlKind returns the kind of HTML block that a line begins: 1 to 7, as CommonMark numbers them, or 0.
+func htmlKind(line string) uint8 {
+	switch {
+	case isRawTag(line):
+		return 1
+	case strings.HasPrefix(line, "<!--"):
+		return 2
+	case strings.HasPrefix(line, "<?"):
+		return 3
+	case strings.HasPrefix(line, "<![CDATA["):
+		return 5
+	case len(line) > 2 && line[1] == '!' && (line[2]|0x20) >= 'a' && (line[2]|0x20) <= 'z':
+		return 4
+	case isBlockTag(line):
+		return 6
+	case isTagLine(line):
+		return 7
+	}
+	return 0
+}
+
+// endsHTML reports whether a line ends an HTML block of a kind from 1 to 5.
+func endsHTML(kind uint8, line string) bool {
+	switch kind {
+	case 1:
+		return rawTagEnds.MatchString(line)
+	case 2:
+		return strings.Contains(line, "-->")
+	case 3:
+		return strings.Contains(line, "?>")
+	case 4:
+		return strings.Contains(line, ">")
+	}
+	return strings.Contains(line, "]]>")
 }
 
 // runLength returns how many bytes c text begins with.

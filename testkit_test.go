@@ -104,6 +104,7 @@ func newServerOf(t testing.TB, vars map[string]string, stdout io.Writer) *server
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.scrapes.lifetime = 0 // a test sees at once what it has done
 	return s
 }
 

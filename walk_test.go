@@ -31,7 +31,7 @@ func TestWalkObeysItsContextAndEntersNoDeepFolder(t *testing.T) {
 	s.scan()
 	s.want("a.md", "d/d/b.md")
 
-	scan := &folderScan{files: make(map[string]*fileState), leftOut: make(leftOut)}
+	scan := &folderScan{files: make(map[string]*fileState), leftOut: make(leftOut), devices: make(map[string]uint64), steps: new(scanSteps)}
 	if err := scan.open([]docsRoot{{dir: filepath.Clean(dir)}}); err != nil {
 		t.Fatal(err)
 	}
