@@ -201,7 +201,7 @@ func TestRoundTripsAreFew(t *testing.T) {
 		run      func() error
 		maxTrips int
 	}{
-		{"put", put, 14}, // the last one notifies the other replicas, after the commit
+		{"put", put, 14},      // the last one notifies the other replicas, after the commit
 		{"search", search, 5}, // one asks which words exist
 	} {
 		if err := test.run(); err != nil { // opens the connection
