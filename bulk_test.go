@@ -68,7 +68,6 @@ func TestBulkAnswersEachLineWhileItReads(t *testing.T) {
 }
 
 func TestBulkTakesTheLongestDocumentAndRefusesALongerLine(t *testing.T) {
-	t.Parallel()
 	ts := newTestServer(t)
 	longest := strings.Repeat("word ", maxDocumentBytes/5)
 	tooLong := strings.Repeat("a", maxBulkLineBytes)
