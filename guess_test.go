@@ -11,8 +11,7 @@ import (
 )
 
 // TestWrongTokensShareOneBudgetPerAddress guesses on one route after the other.
-func TestWrongTokensShareOneBudgetPerAddress(t *testing.T) {
-	t.Parallel()
+func TestWrongTokensShareOneBudgetPerAddress(t *testing.T) { // not parallel: a process has one flight recorder
 	ts := newTestServer(t, "API_TOKEN=the-api-token", "ENABLE_PROFILING=true", "TRUSTED_PROXIES=127.0.0.0/8")
 	const wrong = "Authorization: Bearer wrong"
 	const from = "X-Forwarded-For: 203.0.113.7"

@@ -174,8 +174,7 @@ func TestMissingRoutesSayWhereTheyAre(t *testing.T) {
 }
 
 // TestSlowRequestKeepsItsExecutionTrace finds the trace from the waterfall, and lets go tool trace read it.
-func TestSlowRequestKeepsItsExecutionTrace(t *testing.T) {
-	t.Parallel()
+func TestSlowRequestKeepsItsExecutionTrace(t *testing.T) { // not parallel: a process has one flight recorder
 	ts := newTestServer(t, "ENABLE_PROFILING=true", "SLOW_REQUEST=1ns")
 	first := ts.get("/search?q=alpha", "X-Correlation-ID: slow-1").header.Get("X-Correlation-ID")
 	ts.lines.find(t, "execution trace kept", first)
