@@ -65,11 +65,13 @@ func appendFolded(word []rune, r rune) []rune {
 }
 
 // foldCase maps all runes that differ only in case to one of them (Unicode simple case folding): ς, σ and
-// Σ become the same letter, and the kelvin sign becomes k.
+// Σ become the same letter, and the kelvin sign becomes k. The accent U+0345 is a case of ι; it is no letter.
 func foldCase(r rune) rune {
 	smallest := r
 	for other := unicode.SimpleFold(r); other != r; other = unicode.SimpleFold(other) {
-		smallest = min(smallest, other)
+		if !isAccent(other) {
+			smallest = min(smallest, other)
+		}
 	}
 	return unicode.ToLower(smallest)
 }

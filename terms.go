@@ -12,7 +12,7 @@ import (
 
 const (
 	// analyzerVersion is the version of everything that is derived from a text: chunks, terms, weights, hashed vectors.
-	analyzerVersion = 2
+	analyzerVersion = 3
 
 	// headingBoost is how many times each term of the title or heading counts.
 	headingBoost = 3

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -87,6 +88,7 @@ func TestFold(t *testing.T) {
 		{"İstanbul", "istanbul"},
 		{"tiếng Việt", "tieng viet"},
 		{"άλφα ΆΛΦΑ", "αλφα αλφα"},
+		{"ίριδα ΙΡΙΔΑ ᾳ", "ιριδα ιριδα α"},
 		{"æther œuvre þing", "aether oeuvre thing"},
 		{"أحمد مُحَمَّد", "احمد محمد"},
 	} {
@@ -99,6 +101,16 @@ func TestFold(t *testing.T) {
 	for _, pair := range [][2]string{{"мой", "мои"}, {"กา", "กิ"}, {"はん", "ばん"}} {
 		if slices.Equal(sequence(pair[0]), sequence(pair[1])) {
 			t.Errorf("%q and %q are the same word", pair[0], pair[1])
+		}
+	}
+}
+
+// TestFoldedLettersStayFolded folds every letter twice.
+func TestFoldedLettersStayFolded(t *testing.T) {
+	for r := range unicode.MaxRune + 1 {
+		folded := foldWord(string(r))
+		if again := foldWord(folded); again != folded {
+			t.Errorf("%U: %q, then %q", r, folded, again)
 		}
 	}
 }
