@@ -11,15 +11,23 @@ import (
 
 // corpus is safe for concurrent use.
 type corpus struct {
-	mu    sync.RWMutex
-	words map[string]int32 // number of documents that contain a word
-	texts map[string]*twins
+	mu          sync.RWMutex
+	words       map[string]knownWord
+	frequencies map[term]int32 // number of chunks that contain a term
+	texts       map[string]*twins
+}
+
+// knownWord is a word that documents contain.
+type knownWord struct {
+	documents int32
+	shape     wordShape
 }
 
 func newCorpus() *corpus {
 	return &corpus{
-		words: make(map[string]int32),
-		texts: make(map[string]*twins),
+		words:       make(map[string]knownWord),
+		frequencies: make(map[term]int32),
+		texts:       make(map[string]*twins),
 	}
 }
 
@@ -29,12 +37,16 @@ func (c *corpus) add(e *entry) {
 	defer c.mu.Unlock()
 
 	for w := range e.words {
-		if _, isKnown := c.words[w]; !isKnown {
+		known, isKnown := c.words[w]
+		if !isKnown {
 			w = strings.Clone(w) // w may be a part of the document's text
+			known.shape = newWordShape(w)
 		}
-		c.words[w]++
+		known.documents++
+		c.words[w] = known
 	}
 	e.words = nil
+	c.count(e, 1)
 
 	e.twins = c.texts[e.etag]
 	if e.twins == nil {
@@ -51,14 +63,36 @@ func (c *corpus) remove(e *entry) {
 	defer c.mu.Unlock()
 
 	for w := range words {
-		c.words[w]--
-		if c.words[w] <= 0 {
+		known := c.words[w]
+		known.documents--
+		c.words[w] = known
+		if known.documents <= 0 {
 			delete(c.words, w)
 		}
 	}
+	c.count(e, -1)
+
 	if e.twins.count.Add(-1) == 0 {
 		delete(c.texts, e.etag)
 	}
+}
+
+// count adds the postings of e to the frequencies, or takes them out if sign is -1.
+func (c *corpus) count(e *entry, sign int32) {
+	for i, t := range e.terms[:len(e.terms)-1] { // without the sentinel
+		c.frequencies[t.term] += sign * int32(e.terms[i+1].from-t.from)
+		if c.frequencies[t.term] <= 0 {
+			delete(c.frequencies, t.term)
+		}
+	}
+}
+
+// frequency returns how many chunks contain a term.
+func (c *corpus) frequency(t term) int {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+
+	return int(c.frequencies[t])
 }
 
 // has reports whether a document contains the word.
@@ -66,7 +100,8 @@ func (c *corpus) has(word string) bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 
-	return c.words[word] > 0
+	_, isKnown := c.words[word]
+	return isKnown
 }
 
 // nearest returns the words that are nearest to a misspelt one.
@@ -75,8 +110,8 @@ func (c *corpus) nearest(word string) []string {
 	defer c.mu.RUnlock()
 
 	s := newSpeller(word)
-	for w := range c.words {
-		s.add(w)
+	for w, known := range c.words {
+		s.add(w, known.shape)
 	}
 	slices.Sort(s.nearest)
 	return s.nearest

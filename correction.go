@@ -114,7 +114,10 @@ func bestRespacing(all []respacing, known []string) respacing {
 	return best
 }
 
-// unknown returns the words that no chunk contains, not even in part: see corrected.
+// maxCorrections is how many words of a query are corrected. For each, the words of all documents are looked through.
+const maxCorrections = 16
+
+// unknown returns the first maxCorrections words that no chunk contains, not even in part: see corrected.
 func (q *question) unknown(df func(term) int) []string {
 	var unknown []string
 	for _, w := range q.words {
@@ -123,8 +126,11 @@ func (q *question) unknown(df func(term) int) []string {
 		if w.kind == joinedWord || isCompleted || df(w.term) > 0 || slices.ContainsFunc(w.inner, isInner) {
 			continue
 		}
-		if isCorrectable(w.text) {
+		if isCorrectable(w.text) && !slices.Contains(unknown, w.text) {
 			unknown = append(unknown, w.text)
+		}
+		if len(unknown) == maxCorrections {
+			break
 		}
 	}
 	return unknown

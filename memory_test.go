@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // newFilled returns a store with one document.
@@ -84,5 +86,38 @@ func TestSearchEndsWithItsContext(t *testing.T) {
 	_, err := m.search(ctx, query{text: "alpha", limit: 1})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestFrequenciesFollowTheDocuments compares the frequencies that the corpus counts with those of the index.
+func TestFrequenciesFollowTheDocuments(t *testing.T) {
+	t.Parallel()
+	m := newMemory(nil, hashedEmbedder{}, 0.5, quietObserver())
+	documents := syntheticDocuments(20)
+	steps := []struct {
+		changed []*document
+		gone    []string
+	}{
+		{documents[:10], nil},
+		{documents[5:], nil},
+		{[]*document{mustDocument(t, documents[0].id, "# Lantern\n\nA brass lantern.\n\n## Wick\n\nA lantern.")}, nil},
+		{nil, []string{documents[1].id, documents[2].id}},
+	}
+	for i, step := range steps {
+		if err := m.sync(t.Context(), time.Now(), step.changed, step.gone); err != nil {
+			t.Fatal(err)
+		}
+		want := make(map[term]int32)
+		for _, e := range m.current.Load().entries {
+			for _, found := range e.terms[:len(e.terms)-1] {
+				want[found.term] += int32(len(e.find(found.term)))
+			}
+		}
+		if !maps.Equal(m.corpus.frequencies, want) {
+			t.Errorf("step %d: the corpus has %d frequencies, the index %d", i, len(m.corpus.frequencies), len(want))
+		}
+	}
+	if n := m.corpus.frequency(newTerm("lantern")); n != 2 {
+		t.Errorf("lantern is in %d chunks", n)
 	}
 }

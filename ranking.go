@@ -81,31 +81,18 @@ func (s searcher) complete(q *question) {
 		return
 	}
 	all := s.corpus.completions(q.partial)
-	mostFrequent(all, s.frequency)
-	q.complete(all)
+	q.complete(mostFrequent(all, s.corpus.frequency, 1))
 }
 
 // frequent and nearest make searcher a dictionary.
 func (s searcher) frequent(words []string) ([]string, error) {
-	isRare := func(w string) bool {
-		return !s.corpus.has(w) || s.frequency(newTerm(w)) < minFrequency(s.chunks)
-	}
-	words = slices.DeleteFunc(words, isRare)
-	mostFrequent(words, s.frequency)
-	return words, nil
+	isUnknown := func(w string) bool { return !s.corpus.has(w) }
+	words = slices.DeleteFunc(words, isUnknown)
+	return mostFrequent(words, s.corpus.frequency, minFrequency(s.chunks)), nil
 }
 
 func (s searcher) nearest(misspelt string) ([]string, error) {
 	return s.frequent(s.corpus.nearest(misspelt))
-}
-
-// frequency counts the chunks that contain t.
-func (s *snapshot) frequency(t term) int {
-	n := 0
-	for _, e := range s.entries {
-		n += len(e.find(t))
-	}
-	return n
 }
 
 // candidate is a chunk that a leg found.

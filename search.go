@@ -176,7 +176,7 @@ func (v storedWords) nearest(misspelt string) ([]string, error) {
 
 	s := newSpeller(misspelt)
 	for w := range strings.SplitSeq(joined.String, " ") {
-		s.add(w)
+		s.add(w, newWordShape(w))
 	}
 	return v.tx.mostFrequent(v.ctx, s.nearest, v.minFrequency)
 }
@@ -210,9 +210,7 @@ func (tx *transaction) mostFrequent(ctx context.Context, words []string, minimum
 		counts[term(c.term)] = c.count
 	}
 	frequency := func(t term) int { return counts[t] }
-	words = slices.DeleteFunc(words, func(w string) bool { return counts[newTerm(w)] < minimum })
-	mostFrequent(words, frequency)
-	return words, nil
+	return mostFrequent(words, frequency, minimum), nil
 }
 
 // isZero reports whether v is the zero vector, as of a text without words, or nil.

@@ -39,20 +39,27 @@ func minFrequency(n int) int { return min(1+n/500, 3) }
 // maxCompletedWords is how many words the beginning of a word stands for.
 const maxCompletedWords = 32
 
-// mostFrequent sorts words by descending frequency, then by length, then alphabetically.
-func mostFrequent(words []string, frequency func(term) int) {
+// mostFrequent returns those of words that at least minimum chunks contain, by descending frequency, then by
+// length, then alphabetically. It changes words.
+func mostFrequent(words []string, frequency func(term) int, minimum int) []string {
+	counts := make(map[string]int, len(words))
+	words = slices.DeleteFunc(words, func(w string) bool {
+		counts[w] = frequency(newTerm(w))
+		return counts[w] < minimum
+	})
 	slices.SortFunc(words, func(a, b string) int {
 		return cmp.Or(
-			cmp.Compare(frequency(newTerm(b)), frequency(newTerm(a))),
+			cmp.Compare(counts[b], counts[a]),
 			cmp.Compare(len(a), len(b)),
 			strings.Compare(a, b))
 	})
+	return words
 }
 
 // speller collects the words that are nearest to a misspelt one.
 type speller struct {
 	word    []rune
-	letters uint64   // see letterSet
+	shape   wordShape
 	edits   int      // distance of nearest from word; greater than allowed while there is none
 	nearest []string // all at the same distance
 	rows    [3][]int
@@ -60,9 +67,9 @@ type speller struct {
 
 func newSpeller(word string) *speller {
 	s := &speller{
-		word:    []rune(word),
-		letters: letterSet(word),
-		edits:   maxEdits(word),
+		word:  []rune(word),
+		shape: newWordShape(word),
+		edits: maxEdits(word),
 	}
 	for i := range s.rows {
 		s.rows[i] = make([]int, len(s.word)+1)
@@ -70,15 +77,9 @@ func newSpeller(word string) *speller {
 	return s
 }
 
-// add looks at a word of the vocabulary.
-func (s *speller) add(candidate string) {
-	// Most words fail these tests, which are far cheaper than the distance: an edit changes the length by
-	// one at most, and adds or removes at most two letters of the set.
-	longer := utf8.RuneCountInString(candidate) - len(s.word)
-	if longer > s.edits || longer < -s.edits {
-		return
-	}
-	if bits.OnesCount64(letterSet(candidate)^s.letters) > 2*s.edits {
+// add looks at a word of the vocabulary, whose shape the caller may know already.
+func (s *speller) add(candidate string, shape wordShape) {
+	if !s.mayBeNear(shape) {
 		return
 	}
 
@@ -86,7 +87,8 @@ func (s *speller) add(candidate string) {
 	if edits > s.edits || edits == 0 {
 		return
 	}
-	if len(s.word) < minAnyEditRunes && longer != 1 && !isAnagram(candidate, s.word) {
+	isLonger := shape.runes == s.shape.runes+1
+	if len(s.word) < minAnyEditRunes && !isLonger && !isAnagram(candidate, s.word) {
 		return
 	}
 	if edits > 1 && !strings.HasPrefix(candidate, string(s.word[:1])) {
@@ -99,13 +101,29 @@ func (s *speller) add(candidate string) {
 	s.nearest = append(s.nearest, candidate)
 }
 
-// letterSet returns the letters of word as a set of 64 classes.
-func letterSet(word string) uint64 {
-	var set uint64
-	for _, r := range word {
-		set |= 1 << (r & 63)
+// mayBeNear reports false only if a word of this shape is too far from the misspelt one. An edit changes the length by
+// one at most, and adds or removes at most two letters of the set.
+func (s *speller) mayBeNear(shape wordShape) bool {
+	longer := int(shape.runes - s.shape.runes)
+	if longer > s.edits || longer < -s.edits {
+		return false
 	}
-	return set
+	return bits.OnesCount32(shape.letters^s.shape.letters) <= 2*s.edits
+}
+
+// wordShape tells most words that are far from each other apart, far faster than their distance does.
+type wordShape struct {
+	runes   int32
+	letters uint32 // a set of 32 classes: neither a to z nor а to я share one
+}
+
+func newWordShape(word string) wordShape {
+	var shape wordShape
+	for _, r := range word {
+		shape.runes++
+		shape.letters |= 1 << (r & 31)
+	}
+	return shape
 }
 
 // isAnagram reports whether candidate has the letters of word in another order.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -151,11 +152,47 @@ func TestSpeller(t *testing.T) {
 	for misspelt, want := range tests {
 		s := newSpeller(misspelt)
 		for _, w := range known {
-			s.add(w)
+			s.add(w, newWordShape(w))
 		}
 		if got := strings.Join(s.nearest, " "); got != want {
 			t.Errorf("nearest to %q: %q, want %q", misspelt, got, want)
 		}
+	}
+}
+
+func TestMostFrequentWordsAreCountedOnce(t *testing.T) {
+	counts := map[string]int{"lantern": 3, "wick": 3, "brass": 1, "copper": 2, "flame": 9}
+	byTerm := make(map[term]int)
+	for w, n := range counts {
+		byTerm[newTerm(w)] = n
+	}
+	asked := 0
+	frequency := func(t term) int {
+		asked++
+		return byTerm[t]
+	}
+
+	got := mostFrequent(slices.Collect(maps.Keys(counts)), frequency, 2)
+	if want := []string{"flame", "wick", "lantern", "copper"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if asked != len(counts) {
+		t.Errorf("the frequencies of %d words were looked up %d times", len(counts), asked)
+	}
+}
+
+func TestOnlyTheFirstUnknownWordsAreCorrected(t *testing.T) {
+	text := ""
+	var words []string
+	for i := range uint64(maxCorrections + 5) {
+		word := syntheticWord(100_000 + i)
+		words = append(words, word)
+		text += word + " " + word + " "
+	}
+	q := newQuestion(text, false)
+	got := q.unknown(func(term) int { return 0 })
+	if want := words[:maxCorrections]; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
