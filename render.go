@@ -39,7 +39,7 @@ func renderMarkdown(d renderInput, line int, to targets) rendered {
 		line:     line,
 	}
 	if line > 0 {
-		r.marked = blockAt(root, int32(line))
+		r.marked = blockAt(root, line)
 	}
 
 	// Before the headings are written: it changes the level of one.
@@ -76,11 +76,11 @@ func (r *renderer) raiseTitle(root *block, title string) bool {
 }
 
 // blockAt returns the innermost block that has a line, or the last one before it.
-func blockAt(b *block, line int32) *block {
+func blockAt(b *block, line int) *block {
 	for {
 		var inner *block
 		for _, child := range b.children {
-			if child.line <= line {
+			if int(child.line) <= line {
 				inner = child
 			}
 		}
