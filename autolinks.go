@@ -136,6 +136,3 @@ func (p *inlineParser) bareEmail() bool {
 	p.at = begin
 	return p.takeAddress(len(address), "mailto:"+address, address)
 }
-
-// runOf returns how many of the first bytes of s are among set.
-func runOf(s, set string) int { return len(s) - len(strings.TrimLeft(s, set)) }

@@ -17,7 +17,7 @@ const (
 
 // markRun parses a run of marks. The characters around it decide whether it can open, close, or do both.
 func (p *inlineParser) markRun(mark byte) bool {
-	length := runLength(p.text[p.at:], mark)
+	length := runOf(p.text[p.at:], string(mark))
 	before, _ := utf8.DecodeLastRuneInString(p.text[:p.at])
 	after, _ := utf8.DecodeRuneInString(p.text[p.at+length:])
 	isLeft := !isSpaceRune(after) && (!isMarkRune(after) || isSpaceRune(before) || isMarkRune(before))

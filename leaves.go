@@ -259,7 +259,7 @@ func (p *blockParser) startItem(begin func(*block) *block, container *block) boo
 func (b *block) isHidden(source string) bool {
 	switch b.level {
 	case 1:
-		return rawScript.MatchString(source)
+		return isScript(source)
 	case 3, 4, 5:
 		return true
 	}
