@@ -47,17 +47,11 @@ func renderMarkdown(d renderInput, line int, to targets) rendered {
 	r.children(root)
 	r.footnotes()
 
-	result := rendered{
+	return rendered{
 		html:     r.out.String(),
+		headings: topHeadings(root, r.headings),
 		hasTitle: hasTitle,
 	}
-
-	for _, b := range root.children {
-		if h, isHeading := r.headings[b]; isHeading {
-			result.headings = append(result.headings, h)
-		}
-	}
-	return result
 }
 
 // raiseTitle sets the level of the first heading with the words of the title to 1, so that the page has one heading of
