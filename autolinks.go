@@ -11,12 +11,25 @@ import (
 )
 
 var (
-	angleURL   = regexp.MustCompile(`^<([A-Za-z][A-Za-z0-9+.-]{1,31}:[^<>\x00-\x20]*)>`)
-	angleEmail = regexp.MustCompile("^<([a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?" +
-		`(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*)>`)
-	bareDomain  = regexp.MustCompile(`^(?:[\pL\pN_-]+\.)*[\pL\pN_-]+(?::\d+)?`)
-	emailDomain = regexp.MustCompile(`^(?:[A-Za-z0-9_-]+\.)+[A-Za-z0-9_-]*[A-Za-z0-9]`)
+	// angleURL is an address of any scheme in angle brackets.
+	angleURL = regexp.MustCompile(
+		`^<([A-Za-z][A-Za-z0-9+.-]{1,31}:[^<>\x00-\x20]*)>`)
+
+	// angleEmail is an email address in angle brackets, as HTML defines it for forms.
+	angleEmail = regexp.MustCompile(
+		"^<([a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]+@" + hostLabel + `(?:\.` + hostLabel + `)*)>`)
+
+	// bareDomain is the beginning of an address behind its scheme: a name, which may have no dot, and a port.
+	bareDomain = regexp.MustCompile(
+		`^(?:[\pL\pN_-]+\.)*[\pL\pN_-]+(?::\d+)?`)
+
+	// emailDomain is what follows the "@" of an email address without brackets: a name with a dot.
+	emailDomain = regexp.MustCompile(
+		`^(?:[A-Za-z0-9_-]+\.)+[A-Za-z0-9_-]*[A-Za-z0-9]`)
 )
+
+// hostLabel is a part of a domain name between dots.
+const hostLabel = `[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?`
 
 // maxAddressBytes bounds the search for the end of an address, because a text may have a "<" at each of its bytes.
 const maxAddressBytes = 2000
@@ -56,7 +69,8 @@ func (p *inlineParser) bareURL(schemes ...string) bool {
 
 	for _, scheme := range schemes {
 		begin := p.at - len(scheme)
-		if begin < p.pending || !strings.EqualFold(p.text[begin:p.at], scheme) || !p.mayBeginAddress(begin) {
+		isScheme := begin >= p.pending && strings.EqualFold(p.text[begin:p.at], scheme)
+		if !isScheme || !p.mayBeginAddress(begin) {
 			continue
 		}
 		mark := "."
@@ -101,11 +115,12 @@ func bareURLLength(s string) int {
 		end = len(s)
 	}
 
+	// How many parentheses are those of the sentence around the address: "(see https://a.b/c)".
 	unopened := strings.Count(s[:end], ")") - strings.Count(s[:end], "(")
 	for end > 0 {
 		switch c := s[end-1]; {
 		case strings.IndexByte("?!.,:;*_~'\"", c) >= 0:
-			// Punctuation of the sentence around the address.
+			// Punctuation of the sentence, too.
 		case c == ')' && unopened > 0:
 			unopened--
 		default:
@@ -122,7 +137,7 @@ func (p *inlineParser) bareEmail() bool {
 		return false
 	}
 	isLocal := func(r rune) bool {
-		return r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("._+-", r))
+		return r < utf8.RuneSelf && (isWordByte[r] || strings.ContainsRune("._+-", r))
 	}
 	before := p.text[p.pending:p.at]
 	local := len(before) - len(strings.TrimRightFunc(before, isLocal))
@@ -136,6 +151,3 @@ func (p *inlineParser) bareEmail() bool {
 	p.at = begin
 	return p.takeAddress(len(address), "mailto:"+address, address)
 }
-
-// runOf returns how many of the first bytes of s are among set.
-func runOf(s, set string) int { return len(s) - len(strings.TrimLeft(s, set)) }

@@ -222,10 +222,13 @@ func linkLabel(s string) (label string, n int) {
 	return "", 0
 }
 
+// linkSpaces may separate the parts of an inline link.
+const linkSpaces = " \t\n"
+
 // inlineLinkTail returns the destination and title in parentheses that s begins with, and their length; 0 if there
 // are none.
 func inlineLinkTail(s string) (found link, n int) {
-	at := 1 + spaceLength(s[1:])
+	at := 1 + runOf(s[1:], linkSpaces)
 	target, length, ok := linkTarget(s[at:])
 	if !ok {
 		return link{}, 0
@@ -233,11 +236,11 @@ func inlineLinkTail(s string) (found link, n int) {
 	isTemplate := strings.HasPrefix(s[at:], "{") && !strings.HasPrefix(target, "{")
 	at += length
 	title := ""
-	if spaces := spaceLength(s[at:]); spaces > 0 {
+	if spaces := runOf(s[at:], linkSpaces); spaces > 0 {
 		text, length := linkTitle(s[at+spaces:])
 		title = text
 		at += spaces + length
-		at += spaceLength(s[at:])
+		at += runOf(s[at:], linkSpaces)
 	}
 	if !strings.HasPrefix(s[at:], ")") {
 		return link{}, 0
@@ -253,8 +256,6 @@ func inlineLinkTail(s string) (found link, n int) {
 // templateTarget is a tag of Hugo or Jekyll that stands for the address of a document.
 var templateTarget = regexp.MustCompile(`^(?:\{\{[<%]\s*(?:rel)?ref\s+["` + "`" + `]([^"` + "`" + `{}]+)["` + "`" + `]\s*[>%]\}\}` +
 	`|\{%\s*link\s+(\S+)\s*%\})`)
-
-func spaceLength(s string) int { return len(s) - len(strings.TrimLeft(s, " \t\n")) }
 
 // linkTarget returns the destination that s begins with, which may be empty. ok is false if s begins with none.
 func linkTarget(s string) (target string, n int, ok bool) {

@@ -216,6 +216,7 @@ func (c *checker) targets() *linkTargets {
 		folders: map[string]bool{".": true},
 		site:    c.cfg.docsURL,
 		exists:  c.exists,
+		prefix:  c.rootPrefix,
 	}
 
 	for _, d := range c.documents {
@@ -231,14 +232,6 @@ func (c *checker) targets() *linkTargets {
 		return known[id]
 	}
 
-	t.prefix = func(id string) string {
-		for _, root := range c.cfg.docsDirs {
-			if strings.HasPrefix(id, root.prefix) {
-				return root.prefix
-			}
-		}
-		return ""
-	}
 	return t
 }
 

@@ -127,11 +127,12 @@ func (t *documentTree) sort(node *treeNode) {
 
 // compareNatural compares names in lower case, and numbers in them by their value: 2 is before 10.
 func compareNatural(a, b string) int {
+	const digits = "0123456789"
 	a = strings.ToLower(a)
 	b = strings.ToLower(b)
 	for a != "" && b != "" {
-		n := digitsLength(a)
-		m := digitsLength(b)
+		n := runOf(a, digits)
+		m := runOf(b, digits)
 		if n > 0 && m > 0 {
 			x := strings.TrimLeft(a[:n], "0")
 			y := strings.TrimLeft(b[:m], "0")
@@ -150,8 +151,6 @@ func compareNatural(a, b string) int {
 	}
 	return len(a) - len(b)
 }
-
-func digitsLength(s string) int { return len(s) - len(strings.TrimLeft(s, "0123456789")) }
 
 // neighbours returns the nodes before and after the document with that id, nil at the ends.
 func (t *documentTree) neighbours(id string) (previous, next *treeNode) {

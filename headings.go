@@ -27,8 +27,11 @@ func sectionHeadings(text string) []heading {
 	text = beginning(text, maxDocumentLines)
 	_, start := frontMatter(text)
 	root := parseBlocks(text, min(start, len(text)))
-	found := headings(root, text)
+	return topHeadings(root, headings(root, text))
+}
 
+// topHeadings returns those of the headings found that are in no list, quote or callout, in their order.
+func topHeadings(root *block, found map[*block]heading) []heading {
 	var list []heading
 	for _, b := range root.children {
 		if h, isHeading := found[b]; isHeading {

@@ -35,31 +35,6 @@ var invisible = [][2]string{
 	{"{%", "%}"},
 }
 
-// isPlaceholder reports whether a tag is what manuals write for a value, such as <file> and <PATH>. It is text that can be
-// found, unless it is an element of HTML.
-func isPlaceholder(tag string) bool {
-	name := strings.TrimSuffix(strings.TrimPrefix(tag, "<"), ">")
-	if len(name)+2 != len(tag) || name == "" || runIn(name, isNameByte) != len(name) {
-		return false
-	}
-	if c := name[0]; c >= 'a' && c <= 'z' {
-		return true
-	}
-	isUpper := strings.ToUpper(name) == name && !strings.Contains(name, ".")
-	return isUpper && isLetter(name[0]) && len(name) > 1
-}
-
-// inlineTags are the elements of HTML within text.
-var inlineTags = setOfWords(`
-	a abbr audio b bdi bdo big br button canvas cite code data del dfn em font i img input ins kbd label mark math
-	meter nobr object output picture pre progress q ruby rp rt s samp script select small span strike strong style
-	sub sup svg template textarea time tt u var video wbr`)
-
-// imageAlt is a tag of a picture with its description.
-var imageAlt = regexp.MustCompile(
-	`^<(?i:img)\b[^>]*\balt\s*=\s*` +
-		`(?:"([^"]*)"|'([^']*)')`)
-
 // attributes are the ids and classes after a heading or paragraph: {#id}, { #id .class }, {: .class }.
 var attributes = regexp.MustCompile(`^\{:?[ \t]*[.#][\w.:#=" \t-]*\}`)
 
@@ -137,22 +112,6 @@ func (w *visibleWriter) write(part string) {
 // leaveOut notes that a tag is left out here.
 func (w *visibleWriter) leaveOut(tag string) { w.hasGap = w.hasGap || separatesWords(tag) }
 
-// separatesWords reports whether tag is that of an element between words, such as a cell of a table.
-func separatesWords(tag string) bool {
-	isNameRune := func(r rune) bool {
-		return unicode.IsLetter(r) || unicode.IsDigit(r)
-	}
-	name := strings.TrimPrefix(tag, "<")
-	name = strings.TrimPrefix(name, "/")
-	rest := strings.TrimLeftFunc(name, isNameRune)
-	name = name[:len(name)-len(rest)]
-	if name == "" || tag[0] != '<' {
-		return false
-	}
-	name = strings.ToLower(name)
-	return name == "br" || !inlineTags[name]
-}
-
 // endsInWord reports whether the last rune of text belongs to a word.
 func endsInWord(text string) bool {
 	r, _ := utf8.DecodeLastRuneInString(text)
@@ -167,8 +126,7 @@ func beginsWithWord(text string) bool {
 
 // codeLength returns the length of the code span, or of its unmatched marks, that text begins with, or 0.
 func codeLength(text string, unclosed map[string]bool) int {
-	afterMark := strings.TrimLeft(text, "`")
-	mark := text[:len(text)-len(afterMark)]
+	mark := text[:runOf(text, "`")]
 	if len(mark) == 0 || len(mark) > maxCodeMarks || unclosed[mark] {
 		return len(mark)
 	}
@@ -178,7 +136,7 @@ func codeLength(text string, unclosed map[string]bool) int {
 			break
 		}
 		at += next
-		length := len(text[at:]) - len(strings.TrimLeft(text[at:], "`"))
+		length := runOf(text[at:], "`")
 		at += length
 		if length == len(mark) {
 			return at
@@ -202,7 +160,7 @@ func invisibleLength(text string, unclosed map[string]bool) int {
 	switch text[0] {
 	case '<':
 		tag := text[:tagLength(firstBytes(text, maxTagBytes))]
-		if isPlaceholder(tag) && !inlineTags[strings.ToLower(strings.Trim(tag, "<>"))] && !isBlockTag(tag) {
+		if isPlaceholder(tag) {
 			return 0
 		}
 		return len(tag)
@@ -214,17 +172,8 @@ func invisibleLength(text string, unclosed map[string]bool) int {
 
 // visible returns what stays of a comment or tag: the line ends, and the description of a picture.
 func visible(tag string) string {
-	ends := strings.Repeat("\n", strings.Count(tag, "\n"))
-	if len(tag) > maxTagBytes {
-		return ends
-	}
-	if name, _ := elementName(tag); name != "img" {
-		return ends
-	}
-	if alt := imageAlt.FindStringSubmatch(tag); alt != nil {
-		return strings.ReplaceAll(alt[1]+alt[2], "\n", " ") + ends
-	}
-	return ends
+	alt := strings.ReplaceAll(altText(tag), "\n", " ")
+	return alt + strings.Repeat("\n", strings.Count(tag, "\n"))
 }
 
 // withoutData returns a line with "[image]" for the data of pictures, or "" if the line is other data.
@@ -233,7 +182,7 @@ func withoutData(line string) string {
 	if len(line) <= maxUnspacedRunes || strings.ContainsAny(strings.TrimSpace(line), " \t") {
 		return line
 	}
-	isSpacelessText := strings.ContainsFunc(line, isWithoutSpaces)
+	isSpacelessText := strings.ContainsFunc(line, isSpaceless)
 	if utf8.RuneCountInString(line) > maxUnspacedRunes && !isSpacelessText {
 		return ""
 	}
@@ -269,23 +218,6 @@ func withoutDataURIs(line string) string {
 		out.WriteString(before)
 		out.WriteString("[image]")
 	}
-}
-
-// isWithoutSpaces reports whether r is of a script that is written without spaces between words.
-func isWithoutSpaces(r rune) bool {
-	const thai = 0x0e00 // the first of these scripts, which saves the search for most runes
-	return r >= thai && unicode.In(r, unspacedScripts...)
-}
-
-var unspacedScripts = []*unicode.RangeTable{
-	unicode.Han,
-	unicode.Hiragana,
-	unicode.Katakana,
-	unicode.Hangul,
-	unicode.Thai,
-	unicode.Lao,
-	unicode.Khmer,
-	unicode.Myanmar,
 }
 
 // hasWords reports whether text has something to read: a letter, a digit or a symbol.

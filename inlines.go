@@ -158,7 +158,7 @@ func (p *inlineParser) endLine(isHard bool) {
 	}
 	p.add(tokenText, "\n", 0)
 	rest := p.text[p.at+1:]
-	p.skip(1 + len(rest) - len(strings.TrimLeft(rest, " \t")))
+	p.skip(1 + runOf(rest, " \t"))
 }
 
 // escape adds the character after a backslash as text. A newline after a backslash is a hard break.
@@ -183,7 +183,7 @@ func (p *inlineParser) code() bool {
 	if p.codeEnds == nil {
 		p.codeEnds = codeEnds(p.text)
 	}
-	length := runLength(p.text[p.at:], '`')
+	length := runOf(p.text[p.at:], "`")
 	if p.codeEnds[length] <= p.at {
 		p.at += length
 		return true
@@ -193,7 +193,7 @@ func (p *inlineParser) code() bool {
 	end := begin
 	for {
 		end += strings.IndexByte(p.text[end:], '`')
-		n := runLength(p.text[end:], '`')
+		n := runOf(p.text[end:], "`")
 		if n == length {
 			break
 		}
@@ -215,7 +215,7 @@ func codeEnds(text string) map[int]int {
 			return ends
 		}
 		at += next
-		n := runLength(text[at:], '`')
+		n := runOf(text[at:], "`")
 		ends[n] = at
 		at += n
 	}
@@ -290,9 +290,8 @@ func (p *inlineParser) tag() bool {
 	return p.take(len(tag[0]), tokenTag, name, 0)
 }
 
-func isTagByte(c byte) bool {
-	return c == '/' || c == '!' || c == '?' || c == '>' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
-}
+// isTagByte reports whether c may follow the "<" of a tag, comment or declaration.
+func isTagByte(c byte) bool { return isLetterByte(c) || strings.IndexByte("/!?>", c) >= 0 }
 
 // invisible drops what the passages of a document drop too: tags, comments and attributes.
 func (p *inlineParser) invisible() bool {
@@ -309,9 +308,8 @@ func (p *inlineParser) invisible() bool {
 		return false
 	}
 	p.take(n, tokenHidden, rest[:n], 0)
-	alt := imageAlt.FindStringSubmatch(firstBytes(rest[:n], maxTagBytes))
-	if alt != nil {
-		p.add(tokenText, html.UnescapeString(alt[1]+alt[2]), 0)
+	if alt := altText(rest[:n]); alt != "" {
+		p.add(tokenText, html.UnescapeString(alt), 0)
 	}
 	return true
 }

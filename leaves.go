@@ -1,6 +1,11 @@
 package main
 
-// How blocks begin, and the blocks without children: headings, code, HTML, tables, and what MDX, Jekyll and Hugo add to Markdown.
+// How blocks begin, and the blocks without children: headings, code, HTML, tables, and what MDX, Jekyll and Hugo add to
+// Markdown. The rules are those of CommonMark 0.31 (https://spec.commonmark.org), those of tables GitHub's.
+//
+// A start function looks at the current line from its first character that is no space. It gets begin, which closes the
+// blocks that the line does not continue and opens a new one. It reports whether a block has begun, and whether the
+// line is consumed: if it is not, its rest may begin a block inside the new one.
 
 import (
 	"regexp"
@@ -8,8 +13,8 @@ import (
 	"strings"
 )
 
-// startBlock begins a block at the place of the current line, after the first *matched open blocks. It
-// reports whether it did, and whether it has consumed the line.
+// startBlock begins a block at the place of the current line. The line belongs to the first *matched open blocks; a new one
+// is added to the number. It returns false for indented code, too, because no other block begins inside.
 func (p *blockParser) startBlock(matched *int) (started, isDone bool) {
 	tip := p.open[len(p.open)-1]
 	container := p.open[*matched-1]
@@ -17,6 +22,7 @@ func (p *blockParser) startBlock(matched *int) (started, isDone bool) {
 		return false, false
 	}
 	if p.indentation() >= 4 {
+		// Indented code does not interrupt a paragraph: the line continues it.
 		canStart := tip.kind != blockParagraph && container.kind != blockTable
 		if canStart {
 			p.closeTo(*matched)
@@ -65,11 +71,13 @@ func (p *blockParser) startNew(matched *int, container *block) (started, isDone 
 		isStarted := !isDeep && p.startCallout(begin)
 		return isStarted, isStarted
 	case 'i', 'e':
+		// MDX has imports and exports outside of other blocks only.
 		isTop := *matched == 1 && container.kind == blockDocument
 		if isTop && p.startModule(begin) {
 			return true, true
 		}
 	}
+	// Before the items of lists: "* * *" is a rule.
 	if isRule(rest) {
 		begin(&block{kind: blockRule})
 		p.closeTo(len(p.open) - 1)
@@ -146,7 +154,7 @@ func (p *blockParser) startHeading(begin func(*block) *block) (started, isDone b
 	return true, true
 }
 
-// underline turns a paragraph into a setext heading if the line underlines it.
+// underline turns a paragraph into a setext heading if the line underlines it: with "=" for level 1, "-" for level 2.
 func (p *blockParser) underline(paragraph *block) bool {
 	rest := strings.TrimRight(p.rest(), " \t")
 	level := uint8(1)
@@ -179,6 +187,7 @@ func (p *blockParser) startFence(begin func(*block) *block) (started, isDone boo
 	if length < 3 || rest[0] == '`' && strings.Contains(info, "`") {
 		return false, false
 	}
+	// As much indentation is removed from the lines of the code.
 	indent := p.indentation()
 	begin(&block{
 		kind:   blockFence,
@@ -205,7 +214,7 @@ func (p *blockParser) continueFence(b *block) bool {
 	return true
 }
 
-// isRule reports whether a line is a thematic break.
+// isRule reports whether a line is a thematic break: three or more of one mark, with spaces between them or without.
 func isRule(line string) bool {
 	if strings.IndexByte("*-_", line[0]) < 0 || strings.Trim(line, line[:1]+" \t") != "" {
 		return false
@@ -213,13 +222,17 @@ func isRule(line string) bool {
 	return strings.Count(line, line[:1]) >= 3
 }
 
+// listMark is the mark of an item. Longer numbers are text, because some browsers overflow on them.
 var listMark = regexp.MustCompile(`^(?:[-+*]|(\d{1,9})[.)])(?:[ \t]|$)`)
+
+// maxListMark is longer than any listMark, so that a match of its beginning is one of the line.
+const maxListMark = 12
 
 // startItem begins an item, and a list if there is none with its mark.
 func (p *blockParser) startItem(begin func(*block) *block, container *block) bool {
 	rest := p.rest()
-	found := listMark.FindStringSubmatch(rest[:min(len(rest), 12)])
-	if found == nil || len(rest) > 12 && len(found[0]) == 12 {
+	found := listMark.FindStringSubmatch(firstBytes(rest, maxListMark))
+	if found == nil {
 		return false
 	}
 
@@ -227,6 +240,7 @@ func (p *blockParser) startItem(begin func(*block) *block, container *block) boo
 	isOrdered := found[1] != ""
 	width := max(len(found[1])+1, 1)
 	isEmpty := isBlankText(rest[width:])
+	// A line of a paragraph that happens to begin with "14." is no item.
 	if container.kind == blockParagraph && (isEmpty || isOrdered && number != 1) {
 		return false
 	}
@@ -259,7 +273,7 @@ func (p *blockParser) startItem(begin func(*block) *block, container *block) boo
 func (b *block) isHidden(source string) bool {
 	switch b.level {
 	case 1:
-		return rawScript.MatchString(source)
+		return isScript(source)
 	case 3, 4, 5:
 		return true
 	}
@@ -269,6 +283,7 @@ func (b *block) isHidden(source string) bool {
 // startHTML begins an HTML block.
 func (p *blockParser) startHTML(begin func(*block) *block, container *block) (started, isDone bool) {
 	kind := htmlKind(p.rest())
+	// A line of any one tag does not interrupt a paragraph, because the tag may be within its text.
 	isParagraph := container.kind == blockParagraph || p.open[len(p.open)-1].kind == blockParagraph
 	if kind == 0 || kind == 7 && isParagraph {
 		return false, false
@@ -342,17 +357,18 @@ func (p *blockParser) tableHead(paragraph *block) bool {
 
 	n := len(paragraph.lines)
 	head := paragraph.lines[n-1]
+	// Without a "|", a line of dashes is the underline of a heading.
 	cells := len(tableCells(p.text[head.start:head.end]))
 	if cells != len(tableCells(row)) || strings.IndexByte(p.text[head.start:head.end]+row, '|') < 0 {
 		return false
 	}
 
 	delimiter := p.textSpan()
-	if n > 1 {
+	if n > 1 { // the lines before the head stay a paragraph
 		paragraph.lines = paragraph.lines[:n-1]
 		paragraph.end = head.start
 		table := p.push(&block{kind: blockTable})
-		table.line--
+		table.line-- // its head is on the line before this one
 		table.start = head.start
 		table.lines = []span{head, delimiter}
 		return true
@@ -364,7 +380,7 @@ func (p *blockParser) tableHead(paragraph *block) bool {
 	return true
 }
 
-// isDelimiterRow reports whether a line is like "|:--|--:|".
+// isDelimiterRow reports whether a line is like "|:--|--:|". Its colons align the columns.
 func isDelimiterRow(line string) bool {
 	if strings.Trim(line, "|:- \t") != "" {
 		return false
@@ -396,4 +412,5 @@ func tableCells(row string) []string {
 	return cells
 }
 
+// cellText returns the Markdown of a cell.
 func cellText(cell string) string { return strings.ReplaceAll(strings.TrimSpace(cell), `\|`, "|") }

@@ -34,7 +34,7 @@ func (s *server) document(ctx context.Context, id string) (*document, error) {
 		"no document %.80q: did you mean %s?", id, strings.Join(near, ", "))
 }
 
-// nearbyIDs returns the ids that share most words of their path with id, the nearest first.
+// nearbyIDs returns the ids that share most words of their path with id, the nearest first. See alikeness.
 func (s *server) nearbyIDs(ctx context.Context, id string) ([]string, error) {
 	page, err := s.store.list(ctx, "", "", maxNearbyIDs)
 	if err != nil {
@@ -72,22 +72,34 @@ func pathWords(id string) []string {
 	})
 }
 
-// alikeness returns the share of words that two ids have in common. A word that begins with the other one, such as
-// deployment and deploy, counts half.
+// alikeness returns the share of words that two ids have in common.
 func alikeness(a, b []string) float64 {
 	shared := 0.0
 	for _, word := range a {
 		best := 0.0
 		for _, other := range b {
-			switch {
-			case word == other:
-				best = 1
-			case len(word) >= 3 && strings.HasPrefix(other, word),
-				len(other) >= 3 && strings.HasPrefix(word, other):
-				best = max(best, 0.5)
-			}
+			best = max(best, wordAlikeness(word, other))
 		}
 		shared += best
 	}
 	return 2 * shared / float64(max(1, len(a)+len(b)))
+}
+
+// wordAlikeness returns 1 for equal words. It returns 0.5 if one is the beginning of the other, such as deploy and
+// deployment, or misspelt by one letter, such as kitchn and kitchen. In shorter words a letter may be all the difference.
+func wordAlikeness(a, b string) float64 {
+	const (
+		minBeginning = 3
+		minMisspelt  = 4
+	)
+	shorter := min(len(a), len(b))
+	isBeginning := strings.HasPrefix(a, b) || strings.HasPrefix(b, a)
+	switch {
+	case a == b:
+		return 1
+	case shorter >= minBeginning && isBeginning,
+		shorter >= minMisspelt && isOneEditAway(a, b):
+		return 0.5
+	}
+	return 0
 }

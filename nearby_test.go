@@ -9,6 +9,7 @@ import (
 func TestUnknownIDNamesTheNearest(t *testing.T) {
 	ts := newMCPServer(t, map[string]string{
 		"team/deploy.md": "# D", "team/rollback.md": "# R", "api/auth.md": "# A", "api/auth-tokens.md": "# T", "readme.md": "# M",
+		"kitchen.md": "# K",
 	}, nil)
 	c := &mcpClient{testServer: ts, version: modernVersion}
 	for id, want := range map[string]string{
@@ -18,6 +19,12 @@ func TestUnknownIDNamesTheNearest(t *testing.T) {
 		"api/authenticate.md":  "did you mean api/auth.md, api/auth-tokens.md?",
 		"guide/auth_tokens.md": "did you mean api/auth-tokens.md, api/auth.md?",
 		"README2.md":           "did you mean readme.md?",
+		"kitchn.md":            "did you mean kitchen.md?",
+		"kitchens.md":          "did you mean kitchen.md?",
+		"Ktichen.md":           "did you mean kitchen.md?",
+		"team/rolback.md":      "did you mean team/rollback.md, team/deploy.md?",
+		"auto.md":              "did you mean api/auth.md, api/auth-tokens.md?",
+		"kitten.md":            "no",
 		"zzz.md":               "no",
 	} {
 		if a := ts.get("/documents/" + id); a.status != 404 || !strings.Contains(a.body, want) || want == "no" && strings.Contains(a.body, "did you mean") {

@@ -12,7 +12,7 @@ var specialBytes = func() (special [256]bool) {
 	return special
 }()
 
-// parseInlines returns the tokens of text.
+// parseInlines parses the text of a block. The tokens of the result are complete: no open bracket or mark is left.
 func parseInlines(text string, notes *linkNotes) *inlineParser {
 	p := &inlineParser{
 		notes:    notes,
@@ -27,11 +27,12 @@ func parseInlines(text string, notes *linkNotes) *inlineParser {
 		}
 	}
 	p.flush(len(text))
-	p.matchRuns(-1)
+	p.matchRuns(-1) // those that are in no link
 	return p
 }
 
-// special parses the token that begins at p.at. It returns false if c is text.
+// special parses the token that begins at p.at, where c stands, and moves p.at behind it. It returns false if c is text:
+// then p.at stays. The methods that it calls do the same.
 func (p *inlineParser) special(c byte) bool {
 	switch c {
 	case '\n':
@@ -43,6 +44,7 @@ func (p *inlineParser) special(c byte) bool {
 	case '*', '_', '~':
 		return p.markRun(c)
 	case '[':
+		// A reference to a footnote is like the text of a link.
 		return p.footnote() || p.openBracket("[")
 	case '!':
 		return strings.HasPrefix(p.text[p.at:], "![") && p.openBracket("![")
@@ -55,6 +57,7 @@ func (p *inlineParser) special(c byte) bool {
 	case '&':
 		return p.entity()
 	case ':':
+		// The scheme has been passed as text: see bareURL.
 		return p.bareURL("http", "https") || p.icon()
 	case '.':
 		return p.bareURL("www")

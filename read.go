@@ -126,14 +126,12 @@ func (p *readPage) showText(d *document, line int, to pageTargets) {
 	p.Body = template.HTML(sourceHTML(d.text, line)) //nolint:gosec // markup has escaped it
 }
 
-// sourceHTML returns a text as it was written, with one line marked.
+// sourceHTML returns a text as it was written, with one line marked. The line is what the client asks for: it may be any
+// number.
 func sourceHTML(text string, line int) string {
 	m := new(markup)
 	m.begin("pre", "class", "source", "tabindex", "0")
-	begin := 0
-	for range line - 1 {
-		begin = lineEnd(text, begin)
-	}
+	begin := len(beginning(text, line-1))
 	if line > 0 && begin < len(text) {
 		end := lineEnd(text, begin)
 		m.text(text[:begin])

@@ -188,6 +188,23 @@ func TestReadOfALargeDocumentShowsItsSource(t *testing.T) {
 	}
 }
 
+// TestReadOfALineThatADocumentDoesNotHave: the line is a number of the client's choice, so no work may depend on it.
+func TestReadOfALineThatADocumentDoesNotHave(t *testing.T) {
+	ts := newTestServer(t)
+	ts.put("source.txt", "One\n\nTwo.\n")
+	ts.put("page.md", "# One\n\nTwo.\n")
+	for _, line := range []string{"4", "4294967297", "9223372036854775807", "99999999999999999999"} {
+		a := ts.get("/read/source.txt?line="+line, browserAccept)
+		if a.status != http.StatusOK || strings.Contains(a.body, "data-marked") {
+			t.Errorf("source, line %s: %d %.300s", line, a.status, a.body)
+		}
+		a = ts.get("/read/page.md?line="+line, browserAccept)
+		if a.status != http.StatusOK || !strings.Contains(a.body, `<p data-line="3" data-marked="`) {
+			t.Errorf("page, line %s: %d %.300s", line, a.status, a.body)
+		}
+	}
+}
+
 func TestFilesBesideDocuments(t *testing.T) {
 	ts := newReadServer(t)
 	if err := os.Symlink("/etc/hostname", filepath.Join(ts.dir, "guide", "link.png")); err != nil {

@@ -39,7 +39,7 @@ func renderMarkdown(d renderInput, line int, to targets) rendered {
 		line:     line,
 	}
 	if line > 0 {
-		r.marked = blockAt(root, int32(line))
+		r.marked = blockAt(root, line)
 	}
 
 	// Before the headings are written: it changes the level of one.
@@ -47,17 +47,11 @@ func renderMarkdown(d renderInput, line int, to targets) rendered {
 	r.children(root)
 	r.footnotes()
 
-	result := rendered{
+	return rendered{
 		html:     r.out.String(),
+		headings: topHeadings(root, r.headings),
 		hasTitle: hasTitle,
 	}
-
-	for _, b := range root.children {
-		if h, isHeading := r.headings[b]; isHeading {
-			result.headings = append(result.headings, h)
-		}
-	}
-	return result
 }
 
 // raiseTitle sets the level of the first heading with the words of the title to 1, so that the page has one heading of
@@ -76,11 +70,11 @@ func (r *renderer) raiseTitle(root *block, title string) bool {
 }
 
 // blockAt returns the innermost block that has a line, or the last one before it.
-func blockAt(b *block, line int32) *block {
+func blockAt(b *block, line int) *block {
 	for {
 		var inner *block
 		for _, child := range b.children {
-			if child.line <= line {
+			if int(child.line) <= line {
 				inner = child
 			}
 		}

@@ -267,9 +267,7 @@ func escapeAddress(address string) string {
 	var out strings.Builder
 	for i := range len(address) {
 		c := address[i]
-		isPlain := c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' ||
-			strings.IndexByte(allowed, c) >= 0
-		if isPlain {
+		if isWordByte[c] || strings.IndexByte(allowed, c) >= 0 {
 			out.WriteByte(c)
 			continue
 		}

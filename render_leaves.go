@@ -4,7 +4,6 @@ package main
 
 import (
 	"html"
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -185,9 +184,6 @@ func (r *renderer) row(b *block, i int, name string, alignments []string) {
 
 func (r *renderer) lineText(s span) string { return r.source[s.start:s.end] }
 
-// htmlTagName is the beginning of a tag of HTML.
-var htmlTagName = regexp.MustCompile(`^</?[A-Za-z][\w.-]*`)
-
 // rawHTML writes what is left of a block of HTML: its text, as Markdown, and the elements that fold.
 func (r *renderer) rawHTML(b *block) {
 	source := b.content(r.source)
@@ -226,17 +222,13 @@ func htmlPieces(source string) []htmlPiece {
 		at += next
 		n := max(1, invisibleLength(source[at:], unclosed))
 		tag := source[at : at+n]
-		if n > 1 && separatesWords(tag) && strings.Trim(tagName(tag), "/") != "br" {
+		name, _ := elementName(tag)
+		if n > 1 && separatesWords(tag) && name != "br" {
 			pieces = append(pieces, htmlPiece{source[begin:at], tag})
 			begin = at + n
 		}
 		at += n
 	}
-}
-
-// tagName returns the name of a tag in lower case, with "/" before that of an end tag.
-func tagName(tag string) string {
-	return strings.ToLower(strings.TrimPrefix(htmlTagName.FindString(tag), "<"))
 }
 
 // htmlText writes text between tags.
@@ -255,7 +247,8 @@ func (r *renderer) htmlText(b *block, text string) {
 
 // fold begins or ends the element of a tag, if it folds. An end tag without a beginning is left out.
 func (r *renderer) fold(b *block, tag string) {
-	name, isEnd := strings.CutPrefix(tagName(tag), "/")
+	name, _ := elementName(tag)
+	isEnd := strings.HasPrefix(tag, "</")
 	if name != "details" && name != "summary" {
 		return
 	}

@@ -15,7 +15,7 @@ func tagLength(text string) int {
 		at++
 	}
 	name := runIn(text[at:], isNameByte)
-	if name > 0 && !isLetter(text[at]) {
+	if name > 0 && !isLetterByte(text[at]) {
 		return 0
 	}
 	at += name
@@ -38,22 +38,16 @@ func tagLength(text string) int {
 }
 
 // elementName returns the name, in lower case, of the element whose start or end tag text begins with, and what follows
-// it. The name is that of an element of HTML: others are "".
+// the name. The name is "" if text begins with no tag of an element: with a comment or "<>", for instance.
 func elementName(text string) (name, rest string) {
 	rest, isTag := strings.CutPrefix(text, "<")
 	if !isTag {
 		return "", text
 	}
 	rest = strings.TrimPrefix(rest, "/")
-	n := runIn(firstBytes(rest, maxElementName+1), isNameByte)
-	if n == 0 || n > maxElementName {
-		return "", rest
-	}
+	n := runIn(rest, isNameByte)
 	return strings.ToLower(rest[:n]), rest[n:]
 }
-
-// maxElementName is longer than the name of any element of HTML.
-const maxElementName = 12
 
 // setOfWords returns the words of list.
 func setOfWords(list string) map[string]bool {
@@ -70,7 +64,7 @@ func attributeLength(text string) int {
 		return bracesLength(text)
 	}
 	name := runIn(text, isAttributeByte)
-	if name == 0 || !isLetter(text[0]) && strings.IndexByte("_:@", text[0]) < 0 {
+	if name == 0 || !isLetterByte(text[0]) && strings.IndexByte("_:@", text[0]) < 0 {
 		return 0
 	}
 	at := name + runIn(text[name:], isSpaceByte)
@@ -110,7 +104,7 @@ func bracesLength(text string) int {
 		line, _, _ := strings.Cut(text, "\n")
 		end := strings.Index(line, "}}")
 		if end > 0 {
-			return end + runLength(line[end:], '}')
+			return end + runOf(line[end:], "}")
 		}
 	}
 	return 1 + strings.IndexByte(text, '}')
@@ -127,8 +121,11 @@ func isRawTag(line string) bool {
 	return false
 }
 
-// rawScript are those of isRawTag that have no text for readers.
-var rawScript = regexp.MustCompile(`(?i)^\s*<(?:script|style)\b`)
+// isScript reports whether HTML begins with an element of isRawTag that has no text for readers.
+func isScript(source string) bool {
+	name, _ := elementName(strings.TrimLeft(source, " \t"))
+	return name == "script" || name == "style"
+}
 
 var rawTagEnds = regexp.MustCompile(`(?i)</(?:script|pre|style|textarea)>`)
 
@@ -156,7 +153,7 @@ func isTagLine(line string) bool {
 	}
 	if strings.HasPrefix(line, "</") {
 		name := strings.TrimRight(line[2:len(line)-1], " \t")
-		return name == "" || isLetter(name[0]) && runIn(name, isNameByte) == len(name)
+		return name == "" || isLetterByte(name[0]) && runIn(name, isNameByte) == len(name)
 	}
 	if tagLength(line) == len(line) {
 		return true
@@ -171,6 +168,52 @@ func isTagLine(line string) bool {
 	return tagLength(line[:first+1]+line[last:]) == len(line)-(last-first-1)
 }
 
+// isPlaceholder reports whether a tag is what manuals write for a value, such as <file> and <PATH>. It is text, so it can
+// be found.
+func isPlaceholder(tag string) bool {
+	name := strings.TrimSuffix(strings.TrimPrefix(tag, "<"), ">")
+	if len(name)+2 != len(tag) || name == "" || runIn(name, isNameByte) != len(name) {
+		return false
+	}
+	if inlineTags[strings.ToLower(name)] || isBlockTag(tag) {
+		return false
+	}
+	if c := name[0]; c >= 'a' && c <= 'z' {
+		return true
+	}
+	isUpper := strings.ToUpper(name) == name && !strings.Contains(name, ".")
+	return isUpper && isLetterByte(name[0]) && len(name) > 1
+}
+
+// inlineTags are the elements of HTML within text.
+var inlineTags = setOfWords(`
+	a abbr audio b bdi bdo big br button canvas cite code data del dfn em font i img input ins kbd label mark math
+	meter nobr object output picture pre progress q ruby rp rt s samp script select small span strike strong style
+	sub sup svg template textarea time tt u var video wbr`)
+
+// separatesWords reports whether tag is that of an element between words, such as a cell of a table.
+func separatesWords(tag string) bool {
+	name, _ := elementName(tag)
+	return name == "br" || name != "" && !inlineTags[name]
+}
+
+// imageAlt is a tag of a picture with its description.
+var imageAlt = regexp.MustCompile(
+	`^<(?i:img)\b[^>]*\balt\s*=\s*` +
+		`(?:"([^"]*)"|'([^']*)')`)
+
+// altText returns the description in the tag of a picture as the author wrote it, with its entities.
+func altText(tag string) string {
+	if name, _ := elementName(tag); name != "img" {
+		return ""
+	}
+	alt := imageAlt.FindStringSubmatch(tag)
+	if alt == nil {
+		return ""
+	}
+	return alt[1] + alt[2]
+}
+
 // htmlKind returns the kind of HTML block that a line begins: 1 to 7, as CommonMark numbers them, or 0.
 func htmlKind(line string) uint8 {
 	switch {
@@ -182,7 +225,7 @@ func htmlKind(line string) uint8 {
 		return 3
 	case strings.HasPrefix(line, "<![CDATA["):
 		return 5
-	case len(line) > 2 && line[1] == '!' && (line[2]|0x20) >= 'a' && (line[2]|0x20) <= 'z':
+	case len(line) > 2 && line[1] == '!' && isLetterByte(line[2]):
 		return 4
 	case isBlockTag(line):
 		return 6
@@ -207,8 +250,8 @@ func endsHTML(kind uint8, line string) bool {
 	return strings.Contains(line, "]]>")
 }
 
-// runLength returns how many bytes c text begins with.
-func runLength(text string, c byte) int { return len(text) - len(strings.TrimLeft(text, string(c))) }
+// runOf returns how many of the first bytes of text are among those of set.
+func runOf(text, set string) int { return len(text) - len(strings.TrimLeft(text, set)) }
 
 // runIn returns how many of the first bytes of text are of a kind.
 func runIn(text string, is func(byte) bool) int {
@@ -219,10 +262,8 @@ func runIn(text string, is func(byte) bool) int {
 	return n
 }
 
-func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
-
 func isNameByte(c byte) bool {
-	return isLetter(c) || c >= '0' && c <= '9' || strings.IndexByte("_.-", c) >= 0
+	return isWordByte[c] || strings.IndexByte("_.-", c) >= 0
 }
 
 func isAttributeByte(c byte) bool { return isNameByte(c) || c == ':' || c == '@' }

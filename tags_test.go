@@ -113,3 +113,26 @@ func TestKindsOfHTMLBlocks(t *testing.T) {
 		}
 	}
 }
+
+func TestWhichTagsSeparateWords(t *testing.T) {
+	for tag, want := range map[string]bool{
+		"<td>":                 true,
+		"</TD>":                true,
+		"<br/>":                true,
+		"<Tabs a={b}>":         true,
+		"<my-element>":         true,
+		"<b-button>":           true,
+		"<AVeryLongComponent>": true,
+		"<b>":                  false,
+		"</B>":                 false,
+		"<kbd class=a>":        false,
+		"<>":                   false,
+		"<!-- a -->":           false,
+		"{/* a */}":            false,
+		"<!DOCTYPE html>":      false,
+	} {
+		if got := separatesWords(tag); got != want {
+			t.Errorf("%s: %v", tag, got)
+		}
+	}
+}
