@@ -102,7 +102,7 @@ func (s *server) search(ctx context.Context, q query, urls addresses) (answer se
 
 // checkQuery returns an error with status 400 for a query that cannot be searched.
 func checkQuery(q query) error {
-	if strings.TrimSpace(q.text) == "" {
+	if isBlank(q.text) {
 		return userError{http.StatusBadRequest, "missing q: try /search?q=install"}
 	}
 	if chars := utf8.RuneCountInString(q.text); chars > maxQueryChars {

@@ -118,8 +118,8 @@ var tools = []tool{
 	},
 }
 
-// notBlank is a pattern of JSON Schema for text with a visible character. In it, \\s lacks U+0085, which Go takes for
-// space.
+// notBlank is a pattern of JSON Schema for text that is not all white space. In it, \\s lacks U+0085, which Go takes for
+// space. It has no class for the other invisible characters: arguments.query refuses a text of them.
 const notBlank = `[^\\s\\u0085]`
 
 // schema returns a JSON Schema: format with limits for its verbs.
