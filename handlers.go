@@ -167,7 +167,7 @@ func cursorAfter(id string) string { return base64.RawURLEncoding.EncodeToString
 // handleGet answers GET /documents/{id} with the text as it was written.
 func (s *server) handleGet(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
-	if err := checkID(id); err != nil {
+	if err := s.checkReadID(r.Context(), id); err != nil {
 		return err
 	}
 	d, err := s.document(r.Context(), id)

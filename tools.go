@@ -319,9 +319,9 @@ func (s *server) nothingListed(ctx context.Context, prefix string, page listAnsw
 		return ""
 	}
 	next := fmt.Sprintf("no id begins with %.200q: leave prefix out", prefix)
-	near, err := s.nearbyIDs(ctx, prefix)
-	if err == nil && len(near) > 0 {
-		next += ", or did you mean " + strings.Join(near, ", ") + "?"
+	hint := s.didYouMean(ctx, prefix)
+	if hint != "" {
+		next += ", or " + hint
 	}
 	return next
 }
