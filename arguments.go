@@ -86,7 +86,7 @@ func (a *arguments) integer(name string, defaultValue, maxValue int) int {
 func (a *arguments) query(name string, maxChars int) string {
 	text := a.text(name)
 	switch {
-	case strings.TrimSpace(text) == "":
+	case isBlank(text):
 		a.fail("%s is missing: pass a question or a few words, "+
 			`for example {"%s":"how to install"}`,
 			name, name)

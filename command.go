@@ -181,7 +181,7 @@ func settingArgument(arg string) (v *variable, value string, hasValue bool) {
 		}
 	}
 
-	v = findVariable(settingNamed(flag))
+	v = findVariable(settingNamed(settingNames(), flag))
 	return v, value, hasValue
 }
 

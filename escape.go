@@ -59,6 +59,12 @@ func isUnsafe(r rune) bool {
 	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co)
 }
 
+// isBlank reports whether s has no visible character. A character is visible if it is printable and no space.
+func isBlank(s string) bool {
+	isVisible := func(r rune) bool { return unicode.IsPrint(r) && r != ' ' }
+	return !strings.ContainsFunc(s, isVisible)
+}
+
 // truncate cuts s to at most n bytes without splitting a character.
 func truncate(s string, n int) string {
 	if len(s) <= n {

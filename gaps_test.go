@@ -150,12 +150,16 @@ func TestReportGapRefusesWrongArguments(t *testing.T) {
 	}{
 		{map[string]any{"problem": "wrong"}, "question is missing"},
 		{map[string]any{"question": " \n", "problem": "wrong"}, "question is missing"},
+		{map[string]any{"question": "\u200b\u202e\ufeff\u00a0", "problem": "wrong"}, "question is missing"},
 		{map[string]any{"question": strings.Repeat("ä", 501), "problem": "wrong"}, "at most 500 characters"},
 		{map[string]any{"question": "q"}, "problem must be one of missing, wrong, outdated, unclear"},
 		{map[string]any{"question": "q", "problem": "Wrong"}, "problem must be one of"},
 		{map[string]any{"question": "q", "problem": "praise"}, "problem must be one of"},
 		{map[string]any{"question": "q", "problem": 5}, "problem must be a string"},
 		{map[string]any{"question": "q", "problem": "wrong", "document": strings.Repeat("a", 513)}, "at most 512 characters"},
+		{map[string]any{"question": "q", "problem": "wrong", "document": "guide/install"}, "did you mean guide/install.md?"},
+		{map[string]any{"question": "q", "problem": "wrong", "document": "install.md"}, "did you mean guide/install.md?"},
+		{map[string]any{"question": "q", "problem": "wrong", "document": "zzz.md"}, `no document "zzz.md": look for it with search_docs`},
 		{map[string]any{"question": "q", "problem": "wrong", "praise": "much"}, "unknown argument"},
 	} {
 		if text, isError := ts.callTool("report_gap", test.arguments); !isError || !strings.Contains(text, test.want) {
@@ -211,7 +215,10 @@ func TestGapsAreBounded(t *testing.T) {
 func TestGapsShowNoControlCharacters(t *testing.T) {
 	ts := newGapServer(t)
 	hostile := "zq\x1b[31mred\x07\u202egnirts\u200b\u0085\u009b2J\u2066\u2028x\U000e0041\ufeff\u00ad\r\nlast: forged\tx\x7f"
-	ts.callTool("report_gap", map[string]any{"question": hostile, "problem": "wrong", "document": hostile})
+	ts.callTool("report_gap", map[string]any{"question": hostile, "problem": "wrong"})
+	if text, isError := ts.callTool("report_gap", map[string]any{"question": hostile, "problem": "wrong", "document": hostile}); !isError {
+		t.Error("a document of that name does not exist:", text)
+	}
 	ts.rpc("tools/call", map[string]any{"name": "search_docs", "arguments": map[string]any{"query": hostile, "prefix": hostile}})
 	ts.do("GET", "/search?q=%1B%5B2J%E2%80%AEzq", "", "User-Agent: evil\u202e\u009b")
 	if gaps := ts.listGaps(); len(gaps) != 3 {

@@ -102,7 +102,7 @@ func (s *server) search(ctx context.Context, q query, urls addresses) (answer se
 
 // checkQuery returns an error with status 400 for a query that cannot be searched.
 func checkQuery(q query) error {
-	if strings.TrimSpace(q.text) == "" {
+	if isBlank(q.text) {
 		return userError{http.StatusBadRequest, "missing q: try /search?q=install"}
 	}
 	if chars := utf8.RuneCountInString(q.text); chars > maxQueryChars {
@@ -167,7 +167,7 @@ func cursorAfter(id string) string { return base64.RawURLEncoding.EncodeToString
 // handleGet answers GET /documents/{id} with the text as it was written.
 func (s *server) handleGet(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
-	if err := checkID(id); err != nil {
+	if err := s.checkReadID(r.Context(), id); err != nil {
 		return err
 	}
 	d, err := s.document(r.Context(), id)

@@ -1,6 +1,7 @@
 package main
 
-// Names that are nearly those of settings: environment variables that nobody reads, and flags.
+// Names that are nearly those of settings: environment variables that nobody reads, and flags. A name is compared with
+// the settings, then with otherNames, and last with one wrong letter. The first match is what was meant.
 
 import (
 	"fmt"
@@ -10,86 +11,109 @@ import (
 	"strings"
 )
 
-// otherNames are names that other programs use for a setting, as plainName writes them.
+// otherNames are names that other programs use for a setting, as plainName writes them. A name with one wrong letter in
+// the setting's own name needs no line here.
 var otherNames = map[string]string{ //nolint:gosec // names of tokens, no tokens
-	"PORT":                 "ADDR",
-	"HTTPPORT":             "ADDR",
-	"SERVERPORT":           "ADDR",
-	"LISTEN":               "ADDR",
-	"LISTENADDR":           "ADDR",
-	"LISTENADDRESS":        "ADDR",
-	"HOST":                 "ADDR",
-	"BIND":                 "ADDR",
-	"BINDADDR":             "ADDR",
-	"BINDADDRESS":          "ADDR",
-	"HTTPADDR":             "ADDR",
-	"ADDRESS":              "ADDR",
-	"ADMINADDRESS":         "ADMIN_ADDR",
-	"ADMINPORT":            "ADMIN_ADDR",
-	"ADMINLISTEN":          "ADMIN_ADDR",
-	"METRICSADDR":          "ADMIN_ADDR",
-	"METRICSPORT":          "ADMIN_ADDR",
-	"DBURL":                "DATABASE_URL",
-	"DBDSN":                "DATABASE_URL",
-	"DATABASEDSN":          "DATABASE_URL",
-	"PGURL":                "DATABASE_URL",
-	"POSTGRESDSN":          "DATABASE_URL",
-	"POSTGRESURI":          "DATABASE_URL",
-	"POSTGRESURL":          "DATABASE_URL",
-	"POSTGRESQLURL":        "DATABASE_URL",
-	"DBMAXCONNECTIONS":     "DB_MAX_CONNS",
-	"DOCS":                 "DOCS_DIR",
-	"DOCSDIRECTORY":        "DOCS_DIR",
-	"DOCSFOLDER":           "DOCS_DIR",
-	"DOCSFOLDERS":          "DOCS_DIR",
-	"DOCSPATH":             "DOCS_DIR",
-	"DOCSROOT":             "DOCS_DIR",
-	"DOCUMENTDIR":          "DOCS_DIR",
-	"DOCUMENTSDIR":         "DOCS_DIR",
-	"DOCSINTERVAL":         "DOCS_SYNC_INTERVAL",
-	"SYNCINTERVAL":         "DOCS_SYNC_INTERVAL",
-	"EMBEDURL":             "EMBEDDING_URL",
-	"EMBEDMODEL":           "EMBEDDING_MODEL",
-	"EMBEDDINGKEY":         "EMBEDDING_API_KEY",
-	"EMBEDDINGTOKEN":       "EMBEDDING_API_KEY",
-	"ADMINPASSWORD":        "ADMIN_TOKEN",
-	"CORSORIGINS":          "ALLOWED_ORIGINS",
-	"CORSALLOWEDORIGINS":   "ALLOWED_ORIGINS",
-	"TRUSTEDPROXY":         "TRUSTED_PROXIES",
-	"RATELIMITRPS":         "RATE_LIMIT",
-	"PROFILING":            "ENABLE_PROFILING",
-	"PPROF":                "ENABLE_PROFILING",
-	"ENABLEPPROF":          "ENABLE_PROFILING",
-	"SAMPLERATE":           "OTEL_TRACE_SAMPLE_RATE",
-	"TRACESAMPLERATE":      "OTEL_TRACE_SAMPLE_RATE",
-	"OTELENDPOINT":         "OTEL_EXPORTER_OTLP_ENDPOINT",
-	"OTLPENDPOINT":         "OTEL_EXPORTER_OTLP_ENDPOINT",
-	"OTELSAMPLERATE":       "OTEL_TRACE_SAMPLE_RATE",
-	"LOGFMT":               "LOG_FORMAT",
-	"LOGLVL":               "LOG_LEVEL",
-	"LOGGINGLEVEL":         "LOG_LEVEL",
+	"PORT":          "ADDR",
+	"HTTPPORT":      "ADDR",
+	"SERVERPORT":    "ADDR",
+	"LISTEN":        "ADDR",
+	"LISTENADDR":    "ADDR",
+	"LISTENADDRESS": "ADDR",
+	"HOST":          "ADDR",
+	"BIND":          "ADDR",
+	"BINDADDR":      "ADDR",
+	"BINDADDRESS":   "ADDR",
+	"HTTPADDR":      "ADDR",
+	"ADDRESS":       "ADDR",
+
+	"ADMINADDRESS": "ADMIN_ADDR",
+	"ADMINPORT":    "ADMIN_ADDR",
+	"ADMINLISTEN":  "ADMIN_ADDR",
+	"METRICSADDR":  "ADMIN_ADDR",
+	"METRICSPORT":  "ADMIN_ADDR",
+
+	"DBURL":         "DATABASE_URL",
+	"DBDSN":         "DATABASE_URL",
+	"DATABASEDSN":   "DATABASE_URL",
+	"PGURL":         "DATABASE_URL",
+	"POSTGRESDSN":   "DATABASE_URL",
+	"POSTGRESURI":   "DATABASE_URL",
+	"POSTGRESURL":   "DATABASE_URL",
+	"POSTGRESQLURL": "DATABASE_URL",
+
+	"DBMAXCONNECTIONS": "DB_MAX_CONNS",
+
+	"DOCS":          "DOCS_DIR",
+	"DOCSDIRECTORY": "DOCS_DIR",
+	"DOCSFOLDER":    "DOCS_DIR",
+	"DOCSFOLDERS":   "DOCS_DIR",
+	"DOCSPATH":      "DOCS_DIR",
+	"DOCSROOT":      "DOCS_DIR",
+	"DOCUMENTDIR":   "DOCS_DIR",
+	"DOCUMENTSDIR":  "DOCS_DIR",
+
+	"DOCSINTERVAL": "DOCS_SYNC_INTERVAL",
+	"SYNCINTERVAL": "DOCS_SYNC_INTERVAL",
+
+	"EMBEDURL": "EMBEDDING_URL",
+
+	"EMBEDMODEL": "EMBEDDING_MODEL",
+
+	"EMBEDDINGKEY":   "EMBEDDING_API_KEY",
+	"EMBEDDINGTOKEN": "EMBEDDING_API_KEY",
+
+	"ADMINPASSWORD": "ADMIN_TOKEN",
+
+	"CORSORIGINS":        "ALLOWED_ORIGINS",
+	"CORSALLOWEDORIGINS": "ALLOWED_ORIGINS",
+
+	"TRUSTEDPROXY": "TRUSTED_PROXIES",
+
+	"RATELIMITRPS": "RATE_LIMIT",
+
+	"PROFILING":   "ENABLE_PROFILING",
+	"PPROF":       "ENABLE_PROFILING",
+	"ENABLEPPROF": "ENABLE_PROFILING",
+
+	"SAMPLERATE":      "OTEL_TRACE_SAMPLE_RATE",
+	"TRACESAMPLERATE": "OTEL_TRACE_SAMPLE_RATE",
+	"OTELSAMPLERATE":  "OTEL_TRACE_SAMPLE_RATE",
+
+	"OTELENDPOINT": "OTEL_EXPORTER_OTLP_ENDPOINT",
+	"OTLPENDPOINT": "OTEL_EXPORTER_OTLP_ENDPOINT",
+
+	"LOGFMT": "LOG_FORMAT",
+
+	"LOGLVL":       "LOG_LEVEL",
+	"LOGGINGLEVEL": "LOG_LEVEL",
+
 	"SLOWREQUESTTHRESHOLD": "SLOW_REQUEST",
 }
 
-// minFuzzyLength is the length from which a name with one wrong letter is taken for a setting.
+// minFuzzyLength is the length from which a name with one wrong letter is taken for a setting. A shorter name is one edit
+// away from too much.
 const minFuzzyLength = 4
 
 // misnamedVariables returns a hint for each variable in env that looks like a setting but is none, sorted by name. If
 // the setting itself is set too, the variable belongs to another program.
 func misnamedVariables(env map[string]string) []string {
+	settings := settingNames()
 	var hints []string
 	for _, name := range slices.Sorted(maps.Keys(env)) {
-		if slices.Contains(settingNames(), name) || isForeign(name, env[name]) {
+		if slices.Contains(settings, name) || isForeign(name, env[name]) {
 			continue
 		}
 
-		meant := settingNamed(name)
+		meant := settingNamed(settings, name)
 		isOurs := strings.HasPrefix(name, "VITRINE_")
 		switch {
 		case meant != "" && (isOurs || env[meant] == ""):
-			hints = append(hints, fmt.Sprintf("%s is not a setting: did you mean %s?", name, meant))
+			hints = append(hints, fmt.Sprintf(
+				"%s is not a setting: did you mean %s?", name, meant))
 		case meant == "" && isOurs:
-			hints = append(hints, fmt.Sprintf("%s is not a setting: vitrine -h lists them", name))
+			hints = append(hints, fmt.Sprintf(
+				"%s is not a setting: vitrine -h lists them", name))
 		}
 	}
 	return hints
@@ -99,28 +123,31 @@ func misnamedVariables(env map[string]string) []string {
 // vitrine, the databases of the tests, and HOST, where shells and Conda keep other names.
 func isForeign(name, value string) bool {
 	_, notIP := netip.ParseAddr(value)
-	return name == "HOST" && notIP != nil && value != "localhost" ||
+	isAddress := notIP == nil || value == "localhost"
+	return name == "HOST" && !isAddress ||
 		strings.HasPrefix(name, "VITRINE_SERVICE_") ||
 		strings.HasPrefix(name, "VITRINE_PORT_") ||
 		strings.HasPrefix(name, "VITRINE_TEST_") ||
 		strings.HasPrefix(value, "tcp://")
 }
 
-// settingNamed returns the setting that name stands for: the same letters, another program's word for it, or one letter
-// wrong. It returns "" if there is none.
-func settingNamed(name string) string {
+// settingNamed returns the one of settings that name stands for: the same letters, another program's word for it, or one
+// letter wrong. It returns "" if there is none.
+func settingNamed(settings []string, name string) string {
 	plain := plainName(name)
-	for _, setting := range settingNames() {
+	for _, setting := range settings {
 		if plainName(setting) == plain {
 			return setting
 		}
 	}
+
 	if other := otherNames[plain]; other != "" {
 		return other
 	}
 
-	for _, setting := range settingNames() {
-		if len(plain) >= minFuzzyLength && isOneEditAway(plain, plainName(setting)) {
+	for _, setting := range settings {
+		isLong := len(plain) >= minFuzzyLength
+		if isLong && isOneEditAway(plain, plainName(setting)) {
 			return setting
 		}
 	}
@@ -133,13 +160,7 @@ func settingNames() []string {
 	for _, v := range variables(new(settings)) {
 		names = append(names, v.name)
 	}
-	for _, prefix := range otlpPrefixes {
-		for _, c := range otlpChecks {
-			names = append(names, prefix+c.suffix)
-		}
-		names = append(names, prefix+"PROTOCOL")
-	}
-	return names
+	return append(names, otlpNames()...)
 }
 
 // findVariable returns the setting with exactly this name, or nil.
@@ -160,7 +181,7 @@ func plainName(name string) string {
 }
 
 // isOneEditAway reports whether a becomes b if one letter is added, removed or replaced, or if two neighbours are
-// swapped.
+// swapped. Equal texts are not one edit away. It is enough for names; speller finds the nearest of a vocabulary.
 func isOneEditAway(a, b string) bool {
 	if len(a) > len(b) {
 		a, b = b, a

@@ -26,12 +26,34 @@ func (s *server) document(ctx context.Context, id string) (*document, error) {
 	if !errors.Is(err, errNotFound) {
 		return d, err
 	}
-	near, listErr := s.nearbyIDs(ctx, id)
-	if listErr != nil || len(near) == 0 {
-		return nil, errNotFound // without a hint: that there is no such document is known
+	hint := s.didYouMean(ctx, id)
+	if hint == "" {
+		return nil, errNotFound
 	}
-	return nil, userErrorf(http.StatusNotFound,
-		"no document %.80q: did you mean %s?", id, strings.Join(near, ", "))
+	return nil, userErrorf(http.StatusNotFound, "no document %.80q: %s", id, hint)
+}
+
+// checkReadID returns the error of checkID. It names the nearest ids, such as guide/install.md for guide/install.
+func (s *server) checkReadID(ctx context.Context, id string) error {
+	err := checkID(id)
+	if err == nil {
+		return nil
+	}
+	hint := s.didYouMean(ctx, id)
+	if hint == "" {
+		return err
+	}
+	return userErrorf(http.StatusBadRequest, "%v; %s", err, hint)
+}
+
+// didYouMean returns a question that names the ids nearest to id, or "" if none is like it. It has no error: an answer
+// that there is no such document is right without the hint.
+func (s *server) didYouMean(ctx context.Context, id string) string {
+	near, err := s.nearbyIDs(ctx, id)
+	if err != nil || len(near) == 0 {
+		return ""
+	}
+	return "did you mean " + strings.Join(near, ", ") + "?"
 }
 
 // nearbyIDs returns the ids that share most words of their path with id, the nearest first. See alikeness.

@@ -36,6 +36,28 @@ func TestUnknownIDNamesTheNearest(t *testing.T) {
 	}
 }
 
+// TestBadIDNamesTheNearest asks for what cannot be an id. The error says why, and what is like it.
+func TestBadIDNamesTheNearest(t *testing.T) {
+	ts := newMCPServer(t, map[string]string{"guide/install.md": "# I", "api/auth.md": "# A"}, nil)
+	for id, want := range map[string]string{
+		"guide/install":       "does not end in .md",
+		"guide/%2Finstall.md": "has an empty segment",
+		"guide/install.md/":   "does not end in .md",
+		"guide%5Cinstall.md":  "has a backslash",
+		"guide/install.html":  "does not end in .md",
+	} {
+		a := ts.get("/documents/" + id)
+		if a.status != 400 || !strings.Contains(a.body, want) || !strings.Contains(a.body, "did you mean guide/install.md?") {
+			t.Errorf("%s: %d %s", id, a.status, a.body)
+		}
+	}
+	for _, id := range []string{"zzz", "%FF", "%00"} {
+		if a := ts.get("/documents/" + id); a.status != 400 || strings.Contains(a.body, "did you mean") {
+			t.Errorf("%s: %d %s", id, a.status, a.body)
+		}
+	}
+}
+
 // TestNothingFoundNamesWhatIsOutsideThePrefix searches below a prefix that has nothing.
 func TestNothingFoundNamesWhatIsOutsideThePrefix(t *testing.T) {
 	ts := newMCPServer(t, map[string]string{

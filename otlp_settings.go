@@ -71,20 +71,25 @@ func otlpValue(env map[string]string, suffix string) (name, value string) {
 	return name, value
 }
 
-// isTraceExporterOption reports whether the trace exporter uses the variable. It speaks only the protocols over HTTP.
-func isTraceExporterOption(name, value string) bool {
+// otlpNames returns the names of all variables that the trace exporter may use.
+func otlpNames() []string {
+	var names []string
 	for _, prefix := range otlpPrefixes {
-		suffix, _ := strings.CutPrefix(name, prefix)
-		if suffix == "PROTOCOL" {
-			return value == "http/protobuf" ||
-				value == "http/json"
-		}
-		isChecked := func(c otlpCheck) bool { return c.suffix == suffix }
-		if slices.ContainsFunc(otlpChecks, isChecked) {
-			return true
+		names = append(names, prefix+"PROTOCOL")
+		for _, c := range otlpChecks {
+			names = append(names, prefix+c.suffix)
 		}
 	}
-	return false
+	return names
+}
+
+// isTraceExporterOption reports whether the trace exporter uses the variable. It speaks only the protocols over HTTP.
+func isTraceExporterOption(name, value string) bool {
+	isProtocol := strings.HasSuffix(name, "_PROTOCOL")
+	if isProtocol && value != "http/protobuf" && value != "http/json" {
+		return false
+	}
+	return slices.Contains(otlpNames(), name)
 }
 
 // hasEndpoint reports whether a collector is named.
@@ -211,7 +216,7 @@ func (c *otlpSettings) readTLS(env map[string]string) []error {
 // checkEndpoint refuses a user in the URL, because the exporter drops it silently.
 func checkEndpoint(value string) error {
 	u, err := url.Parse(value)
-	if err != nil || u.Host == "" || !isHTTP(u.Scheme) {
+	if err != nil || !isWebURL(u) {
 		return errors.New("not a URL http://HOST:PORT " +
 			"or https://HOST:PORT")
 	}
@@ -221,11 +226,6 @@ func checkEndpoint(value string) error {
 			"so use OTEL_EXPORTER_OTLP_HEADERS")
 	}
 	return nil
-}
-
-func isHTTP(scheme string) bool {
-	return strings.EqualFold(scheme, "http") ||
-		strings.EqualFold(scheme, "https")
 }
 
 // checkHeaders checks a list KEY=VALUE,KEY=VALUE with percent-encoded values.
@@ -296,7 +296,7 @@ func readCertificates(name string) (*x509.CertPool, error) {
 
 // checkInsecure ignores case, as the exporter does. The exporter would take any other word for false.
 func checkInsecure(value string) error {
-	_, err := parseBool(strings.ToLower(value))
+	_, err := parseBool(value)
 	return err
 }
 

@@ -102,10 +102,16 @@ func parseDatabaseURL(value string) (string, error) {
 // parseURL checks an absolute http or https URL.
 func parseURL(value string) (string, error) {
 	u, err := url.Parse(value)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+	if err != nil || !isWebURL(u) {
 		return "", errors.New("not a URL http://HOST/… or https://HOST/…")
 	}
 	return value, nil
+}
+
+// isWebURL reports whether u is absolute, and of HTTP or HTTPS. url.Parse has made the scheme lower-case.
+func isWebURL(u *url.URL) bool {
+	isWeb := u.Scheme == "http" || u.Scheme == "https"
+	return isWeb && u.Host != ""
 }
 
 // parseSite checks the URL of a site. It returns one without a slash at its end. Paths are added to it, so it has no query.

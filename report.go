@@ -46,6 +46,13 @@ func (s *server) reportGap(ctx context.Context, a *arguments) (toolResult, error
 		return toolResult{}, err
 	}
 
+	// A report of a document that does not exist helps nobody: the error names the nearest ids.
+	if document != "" {
+		if _, err := s.namedDocument(ctx, document); err != nil {
+			return toolResult{}, err
+		}
+	}
+
 	wait := s.gaps.limits.take(requestPrefix(ctx), time.Now())
 	if wait > 0 {
 		return toolResult{}, toolErrorf(
@@ -68,8 +75,7 @@ func (s *server) logReport(ctx context.Context, question, problem, document stri
 		attrs = append(attrs, slog.String(key, value))
 	}
 
-	// The id comes from the agent, and may be any text.
-	if checkID(document) == nil {
+	if document != "" {
 		add("document", document)
 	}
 	if s.log.Enabled(ctx, slog.LevelDebug) {

@@ -31,6 +31,7 @@ func TestEveryRouteAnswersWithItsStatus(t *testing.T) {
 		{"search with a prefix", "GET", "/search?q=install&prefix=other/", "", nil, 200, `"hits":[]`},
 		{"search without q", "GET", "/search", "", nil, 400, "missing q: try /search?q=install"},
 		{"search for blanks", "GET", "/search?q=+", "", nil, 400, "missing q"},
+		{"search for what is invisible", "GET", "/search?q=%E2%80%8B%C2%AD+%C2%A0", "", nil, 400, "missing q"},
 		{"search for too much", "GET", "/search?q=" + strings.Repeat("a", 1001), "", nil, 400, "1001 characters"},
 		{"search for bad UTF-8", "GET", "/search?q=%ff", "", nil, 400, "not UTF-8"},
 		{"search for NUL", "GET", "/search?q=a%00", "", nil, 400, "not UTF-8 text"},

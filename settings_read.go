@@ -247,14 +247,14 @@ func (c *settings) greets() bool {
 
 // ignoredVariables returns the OTEL_ variables in env that have no effect, sorted.
 func ignoredVariables(env map[string]string) []string {
-	hasEffect := make(map[string]bool)
-	for _, v := range variables(new(settings)) {
-		hasEffect[v.name] = true
-	}
-
 	var ignored []string
 	for _, name := range slices.Sorted(maps.Keys(env)) {
-		if strings.HasPrefix(name, "OTEL_") && !hasEffect[name] && !isTraceExporterOption(name, env[name]) {
+		if !strings.HasPrefix(name, "OTEL_") {
+			continue
+		}
+		isUsed := findVariable(name) != nil ||
+			isTraceExporterOption(name, env[name])
+		if !isUsed {
 			ignored = append(ignored, name)
 		}
 	}

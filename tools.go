@@ -118,8 +118,8 @@ var tools = []tool{
 	},
 }
 
-// notBlank is a pattern of JSON Schema for text with a visible character. In it, \\s lacks U+0085, which Go takes for
-// space.
+// notBlank is a pattern of JSON Schema for text that is not all white space. In it, \\s lacks U+0085, which Go takes for
+// space. It has no class for the other invisible characters: arguments.query refuses a text of them.
 const notBlank = `[^\\s\\u0085]`
 
 // schema returns a JSON Schema: format with limits for its verbs.
@@ -319,9 +319,9 @@ func (s *server) nothingListed(ctx context.Context, prefix string, page listAnsw
 		return ""
 	}
 	next := fmt.Sprintf("no id begins with %.200q: leave prefix out", prefix)
-	near, err := s.nearbyIDs(ctx, prefix)
-	if err == nil && len(near) > 0 {
-		next += ", or did you mean " + strings.Join(near, ", ") + "?"
+	hint := s.didYouMean(ctx, prefix)
+	if hint != "" {
+		next += ", or " + hint
 	}
 	return next
 }
