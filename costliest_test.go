@@ -4,9 +4,7 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"maps"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -160,7 +158,7 @@ func BenchmarkCostliestRequests(b *testing.B) {
 		}{
 			{"PUT /documents", func() int { return p.put("a.md", text) }},
 			{"GET /search", func() int { status, _ := p.get("/search?q=ab+installation"); return status }},
-			{"GET /read", func() int { status, _ := p.getPage("/read/a.md"); return status }},
+			{"GET /read", func() int { status, _ := p.get("/read/a.md", "Accept: text/html"); return status }},
 			{"GET /documents", func() int { status, _ := p.get("/documents/a.md"); return status }},
 		}
 		line := fmt.Sprintf("%-26s", shape)
@@ -175,57 +173,4 @@ func BenchmarkCostliestRequests(b *testing.B) {
 		fmt.Println(line)
 		p.kill()
 	}
-}
-
-// getPage is get for a browser.
-func (p *process) getPage(path string) (int, string) {
-	r, err := http.NewRequest(http.MethodGet, p.url+path, http.NoBody)
-	if err != nil {
-		return 0, err.Error()
-	}
-	r.Header.Set("Accept", "text/html")
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return 0, err.Error()
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return 0, err.Error()
-	}
-	return resp.StatusCode, string(body)
-}
-
-// kill ends the process at once.
-func (p *process) kill() {
-	_ = p.cmd.Process.Kill()
-	_ = p.cmd.Wait()
-}
-
-// forgetPeak makes peakMemory count from now on, and returns the memory of the process now.
-func (p *process) forgetPeak(t testing.TB) int64 {
-	t.Helper()
-	name := fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid)
-	if err := os.WriteFile(name, []byte("5"), 0); err != nil {
-		t.Fatal(err)
-	}
-	return p.status(t, "VmRSS:")
-}
-
-// peakMemory returns the most memory that the process has had.
-func (p *process) peakMemory(t testing.TB) int64 { return p.status(t, "VmHWM:") }
-
-// status returns a field of proc(5) in bytes.
-func (p *process) status(t testing.TB, field string) int64 {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(text), field)
-	var kilobytes int64
-	if _, err := fmt.Sscan(rest, &kilobytes); err != nil {
-		t.Fatal(err)
-	}
-	return kilobytes << 10
 }

@@ -85,9 +85,11 @@ func needPostgres(t testing.TB) testPostgres {
 	return server
 }
 
-// ownPostgres starts a server that stops at the end of the test. env are variables of testdata/postgres-up.sh.
+// ownPostgres starts a server that stops at the end of the test. env are variables of testdata/postgres-up.sh. Where
+// needPostgres skips a test, it does too.
 func ownPostgres(t testing.TB, env ...string) testPostgres {
 	t.Helper()
+	needPostgres(t)
 	server, err := startPostgres(env...)
 	if err != nil {
 		t.Fatal(err)

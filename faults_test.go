@@ -315,11 +315,7 @@ func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
 	if testing.Short() {
 		rounds = 10
 	}
-	needPostgres(t)
-	server, err := startPostgres() // not the shared one: each round ends all of its connections
-	if err != nil {
-		t.Fatal(err)
-	}
+	server := ownPostgres(t) // not the shared one: each round ends all of its connections
 	p := openPostgres(t, server.url)
 	ctx, cancel := context.WithCancel(t.Context())
 
@@ -360,8 +356,9 @@ func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
 	for w := range writers {
 		var d *document
 		waitFor(t, "it has recovered", func() bool {
-			d, err = p.document(t.Context(), fmt.Sprintf("%d.md", w))
+			found, err := p.document(t.Context(), fmt.Sprintf("%d.md", w))
 			p.breaker.answered()
+			d = found
 			return err == nil
 		})
 		// A put that was not acknowledged may have been committed.
@@ -372,13 +369,13 @@ func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
 		}
 		var hits []hit
 		waitFor(t, "searches have recovered", func() bool { // the server may end all connections only now
-			result, searchErr := p.search(t.Context(), query{text: d.title, prefix: d.id, limit: 1})
-			hits, err = result.hits, searchErr
+			result, err := p.search(t.Context(), query{text: d.title, prefix: d.id, limit: 1})
 			p.breaker.answered()
+			hits = result.hits
 			return err == nil
 		})
 		if len(hits) != 1 || hits[0].Title != hits[0].Text {
-			t.Errorf("document %d is found as %+v, %v", w, hits, err)
+			t.Errorf("document %d is found as %+v", w, hits)
 		}
 	}
 	wantWhole(t, server.url)

@@ -160,9 +160,17 @@ func (p *process) put(id, text string) int {
 	return resp.StatusCode
 }
 
-// get returns the status and the body, or 0 and the error if there was no answer.
-func (p *process) get(path string) (int, string) {
-	resp, err := http.Get(p.url + path)
+// get returns the status and the body, or 0 and the error if there was no answer. headers are lines like "Accept: text/html".
+func (p *process) get(path string, headers ...string) (int, string) {
+	r, err := http.NewRequest(http.MethodGet, p.url+path, http.NoBody)
+	if err != nil {
+		return 0, err.Error()
+	}
+	for _, header := range headers {
+		key, value, _ := strings.Cut(header, ": ")
+		r.Header.Set(key, value)
+	}
+	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
 		return 0, err.Error()
 	}
@@ -172,6 +180,40 @@ func (p *process) get(path string) (int, string) {
 		return 0, err.Error()
 	}
 	return resp.StatusCode, string(body)
+}
+
+// kill ends the process at once.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+}
+
+// forgetPeak makes peakMemory count from now on, and returns the memory of the process now.
+func (p *process) forgetPeak(t testing.TB) int64 {
+	t.Helper()
+	name := fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid)
+	if err := os.WriteFile(name, []byte("5"), 0); err != nil {
+		t.Fatal(err)
+	}
+	return p.status(t, "VmRSS:")
+}
+
+// peakMemory returns the most memory that the process has had.
+func (p *process) peakMemory(t testing.TB) int64 { return p.status(t, "VmHWM:") }
+
+// status returns a field of proc(5) in bytes.
+func (p *process) status(t testing.TB, field string) int64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), field)
+	var kilobytes int64
+	if _, err := fmt.Sscan(rest, &kilobytes); err != nil {
+		t.Fatal(err)
+	}
+	return kilobytes << 10
 }
 
 // startCommand starts a program, which is killed when the test ends.

@@ -56,13 +56,7 @@ func newToxiproxy(t *testing.T, serverURL string) (toxiproxy, string) {
 
 	host, port, _ := strings.Cut(freeAddr(t), ":")
 	cmd := exec.Command(name, "-host", host, "-port", port)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
+	startCommand(t, cmd)
 
 	base := "http://" + host + ":" + port
 	waitForOK(t, base+"/version")

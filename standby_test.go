@@ -12,7 +12,6 @@ import (
 
 func TestStandbyAnswersReadsUntilItIsPromoted(t *testing.T) {
 	t.Parallel()
-	needPostgres(t)
 	primary := ownPostgres(t)
 	if _, err := os.Stat(filepath.Join(primary.dir, "container")); err == nil {
 		t.Skip("a standby needs a PostgreSQL without Docker")

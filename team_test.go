@@ -75,13 +75,7 @@ func TestCaddyfileServesTheTeam(t *testing.T) {
 	}
 	caddy := exec.Command("caddy", "run", "--config", name)
 	caddy.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
-	if err := caddy.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = caddy.Process.Kill()
-		_ = caddy.Wait()
-	})
+	startCommand(t, caddy)
 	waitForOK(t, "http://"+addr)
 
 	ask := func(path, token string, header ...string) *http.Response {

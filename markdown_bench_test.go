@@ -1,13 +1,15 @@
 package main
 
+// The cost of Markdown that makes careless parsers slow: it must grow with the size of the text, and no faster.
+
 import (
 	"runtime"
 	"strings"
 	"testing"
 )
 
-// hostileShapes are parts of texts that cost a parser much if it looks for their ends again and again.
-var hostileShapes = []struct{ name, head, part, tail string }{
+// costlyShapes are parts of texts that cost a parser much if it looks for their ends again and again.
+var costlyShapes = []struct{ name, head, part, tail string }{
 	{"data URIs in pictures that never end", "", "![](data:a/b,c ", ""},
 	{"data URIs", "", "data:image/png;base64,AAAA ", ""},
 	{"data URIs without spaces", "", "data:a/b,", ""},
@@ -76,9 +78,9 @@ var hostileShapes = []struct{ name, head, part, tail string }{
 	{"rules", "", "---\n", ""},
 }
 
-// hostileText returns a text of at most n bytes of a shape.
-func hostileText(i, n int) string {
-	shape := hostileShapes[i]
+// costlyText returns a text of at most n bytes of a shape.
+func costlyText(i, n int) string {
+	shape := costlyShapes[i]
 	return shape.head + strings.Repeat(shape.part, n/len(shape.part)) + shape.tail
 }
 
@@ -90,12 +92,12 @@ func readAll(text string) {
 	renderMarkdown(renderInput{text: text}, 0, pageTargets{root: "./"})
 }
 
-// BenchmarkHostileMarkdown shows the CPU time that a byte costs: about the same in a text eight times as long.
-func BenchmarkHostileMarkdown(b *testing.B) {
-	for i, shape := range hostileShapes {
+// BenchmarkCostlyMarkdown shows the CPU time that a byte costs: about the same in a text eight times as long.
+func BenchmarkCostlyMarkdown(b *testing.B) {
+	for i, shape := range costlyShapes {
 		b.Run(strings.ReplaceAll(shape.name, " ", "_"), func(b *testing.B) {
-			b.Run("64KiB", func(b *testing.B) { benchmarkReading(b, hostileText(i, 64<<10)) })
-			b.Run("512KiB", func(b *testing.B) { benchmarkReading(b, hostileText(i, 512<<10)) })
+			b.Run("64KiB", func(b *testing.B) { benchmarkReading(b, costlyText(i, 64<<10)) })
+			b.Run("512KiB", func(b *testing.B) { benchmarkReading(b, costlyText(i, 512<<10)) })
 		})
 	}
 }

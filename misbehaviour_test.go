@@ -90,9 +90,9 @@ func TestEmbeddingAnswersAreBounded(t *testing.T) {
 	}
 }
 
-// TestHostileNeighboursReachNoTerminal lets an embedding API and file names bring what a terminal obeys. The log is that for
+// TestTextOfOthersReachesNoTerminal lets an embedding API and file names bring what a terminal obeys. The log is that for
 // people.
-func TestHostileNeighboursReachNoTerminal(t *testing.T) {
+func TestTextOfOthersReachesNoTerminal(t *testing.T) {
 	t.Parallel()
 	const escapes = "\x1b]0;owned\x07\x1b[31m\u009b2J\u202egnp\u2066"
 	f := newFakeEmbedder(t, 6)
@@ -237,24 +237,9 @@ func TestFilesSwappedWhileTheyAreReadAreSafe(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitFor(t, "the scans go on", func() bool { status, _ := p.get("/documents/c.md"); return status == http.StatusOK })
-	if peak := p.memory(t, "VmHWM"); peak > 400<<20 {
+	if peak := p.peakMemory(t); peak > 400<<20 {
 		t.Errorf("it has taken %d MiB", peak>>20)
 	}
-}
-
-// memory returns a number of bytes in /proc/PID/status: VmHWM is the most that the process has had in memory.
-func (p *process) memory(t *testing.T, key string) int {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		t.Skip(err)
-	}
-	_, rest, _ := strings.Cut(string(text), "\n"+key+":")
-	var kib int
-	if _, err := fmt.Sscan(rest, &kib); err != nil {
-		t.Fatalf("no %s: %v", key, err)
-	}
-	return kib << 10
 }
 
 // TestFilesOfTheFutureAreFollowed gives files the times of a clock that is set forward, and back again.
