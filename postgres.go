@@ -157,44 +157,41 @@ func (p *postgres) attempt(
 		}
 		defer leave()
 	}
-	tx, err := p.perform(ctx, name, do)
+	tx := &transaction{name: name, replica: p.replica}
+	defer tx.close()
+	err := p.perform(ctx, tx, do)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = tx.conn.Close() }() // gives the connection back
 	p.committed(ctx, tx)
 	return nil
 }
 
-// perform runs do in a transaction, in a stage of its own, and commits. The caller must close the connection of the
-// transaction that it returns.
+// perform begins tx, runs do in a stage of its own, and commits. The caller must close tx.
 func (p *postgres) perform(
 	ctx context.Context,
-	name queryName,
+	tx *transaction,
 	do func(tx *transaction) error,
-) (_ *transaction, err error) {
+) (err error) {
 	began := time.Now()
-	conn, err := p.connection(ctx)
-	ctx, end := stage(ctx, stageDB, name.databaseAttrs()...)
+	tx.conn, err = p.connection(ctx)
+	ctx, end := stage(ctx, stageDB, tx.name.databaseAttrs()...)
 	defer end(&err)
 	if err != nil {
-		return nil, p.classify(ctx, name, began, err)
+		return p.classify(ctx, tx.name, began, err)
 	}
-
-	tx, err := p.begin(ctx, conn, name)
+	err = p.begin(ctx, tx)
 	if err != nil {
-		return nil, p.classify(ctx, name, began, err)
+		return p.classify(ctx, tx.name, began, err)
 	}
 
 	err = tx.run(ctx, do)
 	spanAttrs(ctx, slog.Int("db.response.returned_rows", tx.rows))
 	if err != nil {
-		_ = tx.conn.Close()
-		return nil, p.classify(ctx, name, began, err)
+		return p.classify(ctx, tx.name, began, err)
 	}
-
 	p.breaker.answered()
-	return tx, nil
+	return nil
 }
 
 // databaseAttrs returns the attributes of a query to PostgreSQL.
@@ -202,7 +199,7 @@ func (q queryName) databaseAttrs() []slog.Attr {
 	return append(q.attrs(), slog.String("db.system.name", "postgresql"))
 }
 
-// connection waits for a connection of the pool, in a stage of its own. The caller must close it.
+// connection waits for a connection of the pool, in a stage of its own.
 func (p *postgres) connection(ctx context.Context) (_ *sql.Conn, err error) {
 	ctx, end := stage(ctx, stagePoolWait)
 	defer end(&err)
@@ -214,35 +211,25 @@ func (p *postgres) connection(ctx context.Context) (_ *sql.Conn, err error) {
 	return conn, err
 }
 
-// begin begins a transaction on conn. A connection that has broken while it was idle is replaced, as
-// sql.DB.BeginTx does. Each try discards one of them. If begin fails, it closes conn.
-func (p *postgres) begin(ctx context.Context, conn *sql.Conn, name queryName) (*transaction, error) {
+// begin begins tx on its connection. It replaces a connection that has broken while it was idle, as
+// sql.DB.BeginTx does. Each try discards one of them.
+func (p *postgres) begin(ctx context.Context, tx *transaction) (err error) {
+	tx.comment = sqlComment(ctx)
 	// A standby refuses to begin anything else, and can answer reads.
-	options := &sql.TxOptions{ReadOnly: name.reads()}
-	begun, err := conn.BeginTx(ctx, options)
+	options := &sql.TxOptions{ReadOnly: tx.name.reads()}
+	tx.Tx, err = tx.conn.BeginTx(ctx, options)
 	for range p.db.Stats().MaxOpenConnections {
 		if !errors.Is(err, driver.ErrBadConn) {
 			break
 		}
-		_ = conn.Close()
-		conn, err = p.db.Conn(ctx)
+		tx.close()
+		tx.conn, err = p.db.Conn(ctx)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		begun, err = conn.BeginTx(ctx, options)
+		tx.Tx, err = tx.conn.BeginTx(ctx, options)
 	}
-	if err != nil {
-		_ = conn.Close()
-		return nil, standbyError(err)
-	}
-
-	return &transaction{
-		Tx:      begun,
-		name:    name,
-		conn:    conn,
-		comment: sqlComment(ctx),
-		replica: p.replica,
-	}, nil
+	return standbyError(err)
 }
 
 // committed counts the chunks that tx has written, and notifies the watchers of all replicas.

@@ -25,6 +25,13 @@ type transaction struct {
 	change  int64    // settings.changes with this change
 }
 
+// close gives the connection back to the pool.
+func (tx *transaction) close() {
+	if tx.conn != nil {
+		_ = tx.conn.Close()
+	}
+}
+
 // run calls do and commits, or rolls back after the first error.
 func (tx *transaction) run(ctx context.Context, do func(*transaction) error) error {
 	defer func() { _ = tx.Rollback() }() // does nothing after Commit
