@@ -47,12 +47,15 @@ func (c *changeCount) total() int64 {
 }
 
 // announce notifies the other replicas of the change that tx has committed: see postgres.notified. It does so in a
-// transaction of its own, because PostgreSQL fails a transaction for whose notification its queue has no room.
+// transaction of its own, because PostgreSQL fails a transaction for whose notification its queue has no room. Its
+// commit does not wait for the disk, because a notification does not survive a crash of the server anyway.
 func (tx *transaction) announce(ctx context.Context) error {
 	payload := fmt.Sprint(tx.replica, " ", tx.change)
 	if len(tx.changed) == 1 {
 		payload += " " + tx.changed[0]
 	}
-	_, err := tx.conn.ExecContext(ctx, tx.comment+"NOTIFY vitrine, "+pq.QuoteLiteral(payload))
+	_, err := tx.conn.ExecContext(ctx, tx.comment+
+		"SELECT set_config('synchronous_commit', 'off', true), "+
+		"pg_notify('vitrine', "+pq.QuoteLiteral(payload)+")")
 	return err
 }
