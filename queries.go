@@ -13,8 +13,8 @@ import (
 	"github.com/lib/pq"
 )
 
-// document reads the text of a small document at once. That of a large one is read only if it is not the one that was
-// read last, and by one reader at a time: the others then share it.
+// document reads the text of a small document at once. That of a large one is read only if this version is not among
+// the recent ones.
 func (p *postgres) document(ctx context.Context, id string) (*document, error) {
 	var text sql.NullString // NULL: it is large
 	var etag string
@@ -33,12 +33,15 @@ func (p *postgres) document(ctx context.Context, id string) (*document, error) {
 		return newDocument(id, text.String, updated)
 	}
 
-	leave, err := p.recent.enter(ctx)
+	if d := p.recent.get(id, etag, updated); d != nil {
+		return d, nil
+	}
+	leave, err := p.recent.reads.enter(ctx, clientOf(ctx))
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	if d := p.recent.get(id, etag, updated); d != nil {
+	if d := p.recent.get(id, etag, updated); d != nil { // another has read it meanwhile
 		return d, nil
 	}
 	return p.readLarge(ctx, id)

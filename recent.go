@@ -4,7 +4,7 @@ package main
 // embedded store. Without this, each of them holds a copy of up to 8 MiB.
 
 import (
-	"context"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -16,28 +16,24 @@ const (
 
 	// maxRecentBytes bounds the texts that are kept: at least two documents.
 	maxRecentBytes = 2 * maxDocumentBytes
+
+	// maxLargeReads is how many large documents are read at once. One that takes long does not keep others waiting.
+	maxLargeReads = 2
 )
 
 // recentDocuments keeps large documents, the last one read first.
 type recentDocuments struct {
-	reading chan struct{} // holds a value while somebody reads a large document
+	reads *admission
 
 	mu        sync.Mutex
 	documents []*document
 }
 
 func newRecentDocuments() *recentDocuments {
-	return &recentDocuments{reading: make(chan struct{}, 1)}
-}
-
-// enter waits until nobody else reads a large document. The caller calls leave when it has finished.
-func (r *recentDocuments) enter(ctx context.Context) (leave func(), err error) {
-	select {
-	case r.reading <- struct{}{}:
-		return func() { <-r.reading }, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+	r := &recentDocuments{reads: newAdmission(maxLargeReads)}
+	r.reads.maxWaiting = math.MaxInt
+	r.reads.maxWait = statementTimeout
+	return r
 }
 
 // get returns this version of a document if it is kept, or nil.
