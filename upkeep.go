@@ -81,12 +81,16 @@ func (p *postgres) watchHealth(ctx context.Context) {
 	}
 }
 
-// maintain runs the background jobs one after the other until ctx ends.
+// maintain runs the background jobs one after the other until ctx ends. A standby waits until it is promoted: nobody can
+// take a lease there.
 func (p *postgres) maintain(ctx context.Context) {
 	var embeddedAt time.Time
 	var lastChanges int64
 	isIndexed := false
-	for ctx.Err() == nil {
+	for ; ctx.Err() == nil; pause(ctx, maintainInterval) {
+		if p.checked.Load().isStandby {
+			continue
+		}
 		if p.incomplete.Swap(false) || time.Since(embeddedAt) >= recheckInterval {
 			p.withLease(ctx, "embed_missing", p.embedMissing)
 			embeddedAt = time.Now()
@@ -103,8 +107,6 @@ func (p *postgres) maintain(ctx context.Context) {
 		if isLarge && !isLoading && !isIndexed {
 			isIndexed = p.withLease(ctx, "build_indexes", p.buildIndexes)
 		}
-
-		pause(ctx, maintainInterval)
 	}
 }
 
