@@ -68,8 +68,8 @@ var methods = map[string]method{
 	"notifications/roots/list_changed": {},
 }
 
-// canOnlySucceed are the methods that do no work, so that their failures need no series from the beginning.
-var canOnlySucceed = map[string]bool{
+// trivialMethods use nothing that can fail. They refuse wrong parameters, and metrics expect no other failure of them.
+var trivialMethods = map[string]bool{
 	"ping":             true,
 	"logging/setLevel": true,
 }

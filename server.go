@@ -126,7 +126,7 @@ func labelsFor(cfg *settings) metricLabels {
 		labels.tools = append(labels.tools, t.Name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(methods)) {
-		if methods[name].call != nil && !canOnlySucceed[name] {
+		if methods[name].call != nil && !trivialMethods[name] {
 			labels.methods = append(labels.methods, name)
 		}
 	}
