@@ -23,7 +23,7 @@ func maxSearches() int { return 2 * runtime.GOMAXPROCS(0) }
 
 var errBusy = userError{
 	http.StatusServiceUnavailable,
-	"too many searches at once: try again as soon as Retry-After says",
+	"too many requests of this kind at once: try again as soon as Retry-After says",
 }
 
 // admission admits operations while there is room. nil admits all.
@@ -34,13 +34,13 @@ type admission struct {
 
 	mu      sync.Mutex // guards the following
 	running map[netip.Prefix]int
-	total   int          // of running
-	queue   []*admittant // in the order in which they came
-	refused int64        // operations, since the start
+	total   int       // of running
+	queue   []*waiter // in the order in which they came
+	refused int64     // operations, since the start
 }
 
-// admittant is an operation that waits.
-type admittant struct {
+// waiter is an operation that waits.
+type waiter struct {
 	client  netip.Prefix
 	outcome chan error // gets nil when the operation may run, errBusy when it must not
 }
@@ -72,7 +72,7 @@ func (a *admission) enter(ctx context.Context, client netip.Prefix) (leave func(
 }
 
 // wait waits until the operation may run, returning nil, or must not.
-func (a *admission) wait(ctx context.Context, waiting *admittant) error {
+func (a *admission) wait(ctx context.Context, waiting *waiter) error {
 	timer := time.NewTimer(a.maxWait)
 	defer timer.Stop()
 	select {
@@ -86,7 +86,7 @@ func (a *admission) wait(ctx context.Context, waiting *admittant) error {
 }
 
 // join begins an operation if there is room, else it queues the operation and returns its place.
-func (a *admission) join(client netip.Prefix) (waiting *admittant, err error) {
+func (a *admission) join(client netip.Prefix) (waiting *waiter, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.total < a.limit {
@@ -97,7 +97,7 @@ func (a *admission) join(client netip.Prefix) (waiting *admittant, err error) {
 		a.refused++
 		return nil, errBusy
 	}
-	waiting = &admittant{
+	waiting = &waiter{
 		client:  client,
 		outcome: make(chan error, 1),
 	}
@@ -122,7 +122,7 @@ func (a *admission) leave(client netip.Prefix) {
 	if len(a.queue) == 0 {
 		return
 	}
-	next := slices.MinFunc(a.queue, func(x, y *admittant) int {
+	next := slices.MinFunc(a.queue, func(x, y *waiter) int {
 		return a.running[x.client] - a.running[y.client]
 	})
 	a.remove(next)
@@ -153,7 +153,7 @@ func (a *admission) makeRoom(client netip.Prefix) bool {
 }
 
 // remove takes an operation out of the queue. It reports false if it is not there.
-func (a *admission) remove(w *admittant) bool {
+func (a *admission) remove(w *waiter) bool {
 	i := slices.Index(a.queue, w)
 	if i < 0 {
 		return false
@@ -163,7 +163,7 @@ func (a *admission) remove(w *admittant) bool {
 }
 
 // giveUp takes an operation out of the queue and returns cause. If its outcome has come meanwhile, giveUp returns that.
-func (a *admission) giveUp(w *admittant, cause error) error {
+func (a *admission) giveUp(w *waiter, cause error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.remove(w) {

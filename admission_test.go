@@ -134,7 +134,7 @@ func TestSearchesAreRefusedAtOnceUnderOverload(t *testing.T) {
 		}
 	}
 	tool := s.rpc("tools/call", map[string]any{"name": "search_docs", "arguments": map[string]string{"query": "install"}})
-	if !strings.Contains(tool.body, `"isError":true`) || !strings.Contains(tool.body, "too many searches") {
+	if !strings.Contains(tool.body, `"isError":true`) || !strings.Contains(tool.body, "too many requests") {
 		t.Error(tool.body)
 	}
 	for _, path := range []string{"/livez", "/readyz", "/metrics", "/documents", "/documents/guide/install.md"} {
