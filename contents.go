@@ -221,7 +221,7 @@ func (w treeWriter) write() {
 }
 
 // listAddress returns the address of the page that lists a folder, even if the folder has a page of its own.
-func listAddress(root, folder string) string { return root + "read/" + escapePath(folder) + "?list" }
+func listAddress(root, folder string) string { return readAddress(root, folder) + "?list" }
 
 // children writes what is in a folder, as far as it is near the current document.
 func (w treeWriter) children(node *treeNode, folder string) {
@@ -273,7 +273,7 @@ func (w treeWriter) folder(node *treeNode, name string) {
 	isAround := strings.HasPrefix(w.current, name)
 	if !isAround && !w.tree.isWhole {
 		w.element("a", node.title,
-			"href", w.root+"read/"+escapePath(name),
+			"href", readAddress(w.root, name),
 			"class", "folder")
 		return
 	}
@@ -304,6 +304,6 @@ func (w treeWriter) link(node *treeNode) {
 		mark = "page"
 	}
 	w.element("a", cmp.Or(node.title, node.name),
-		"href", w.root+"read/"+escapePath(node.id),
+		"href", readAddress(w.root, node.id),
 		"aria-current", mark)
 }

@@ -13,20 +13,28 @@ import (
 // linkTargets finds what links lead to.
 type linkTargets struct {
 	ids     map[string]bool
-	pages   map[string]string         // id by the path of its page: see pagePath
-	folders map[string]bool           // of documents
-	site    *url.URL                  // DOCS_URL, or nil
-	exists  func(name string) bool    // whether DOCS_DIR has a file of that name
-	anchors func(id string) anchorSet // of a document
-	prefix  func(id string) string    // of the folder of DOCS_DIR that has a document
+	pages   map[string]string // ids by pagePath
+	folders map[string]bool   // those that have documents
+	site    *url.URL          // DOCS_URL, or nil
+
+	// exists reports whether DOCS_DIR has a file or folder of that name.
+	exists func(name string) bool
+
+	// anchors returns the places in a document.
+	anchors func(id string) anchorSet
+
+	// prefix returns the prefix of the folder of DOCS_DIR that has a document.
+	prefix func(id string) string
 }
 
 // add makes a document a target.
 func (t *linkTargets) add(id string) {
 	t.ids[id] = true
 	t.pages[pagePath(withoutSuffix(id))] = id
-	for folder := path.Dir(id); folder != "."; folder = path.Dir(folder) {
+	folder := path.Dir(id)
+	for folder != "." {
 		t.folders[folder] = true
+		folder = path.Dir(folder)
 	}
 }
 
@@ -43,14 +51,14 @@ func pagePath(name string) string {
 // problem says why a link in a document leads nowhere, or returns "". It returns "" too for what it cannot check: other
 // sites, files outside DOCS_DIR, and targets that a template fills in.
 func (t *linkTargets) problem(from string, l documentLink) string {
-	if strings.ContainsAny(l.target, "{}$") || strings.HasPrefix(l.target, "@") {
+	isAlias := strings.HasPrefix(l.target, "@") // of a bundler: @site/img/a.png
+	if isAlias || strings.ContainsAny(l.target, "{}$") {
 		return ""
 	}
 	target, fragment, isOurs := t.split(l.target)
 	if !isOurs {
 		return ""
 	}
-
 	if target == "" {
 		return t.fragmentProblem(from, fragment)
 	}
@@ -59,7 +67,9 @@ func (t *linkTargets) problem(from string, l documentLink) string {
 		if id, ok := t.find(name); ok && !l.isImage {
 			return t.fragmentProblem(id, fragment)
 		}
-		if t.folders[name] || t.exists(name) && !isDocumentName(name) {
+		// A file that is named like a document and is none has been left out.
+		isFile := t.exists(name) && !isDocumentName(name)
+		if isFile || t.folders[name] {
 			return ""
 		}
 	}
@@ -80,7 +90,8 @@ func (t *linkTargets) missing(names []string, target string, isImage bool) strin
 			return "the document is left out"
 		}
 	}
-	if isImage || path.Ext(target) != "" && !isDocumentName(target) {
+	isFile := path.Ext(target) != "" && !isDocumentName(target)
+	if isImage || isFile {
 		return "no such file"
 	}
 	return "no such document"
@@ -90,7 +101,8 @@ func (t *linkTargets) missing(names []string, target string, isImage bool) strin
 func (t *linkTargets) isOurs(names []string, isImage bool) bool {
 	for _, name := range names {
 		first, _, isDeep := strings.Cut(name, "/")
-		if isDocumentName(name) || isDeep && t.folders[first] && !isImage {
+		isInFolder := isDeep && t.folders[first]
+		if isDocumentName(name) || isInFolder && !isImage {
 			return true
 		}
 	}
@@ -99,14 +111,16 @@ func (t *linkTargets) isOurs(names []string, isImage bool) bool {
 
 // fragmentProblem says that a document has no such heading, or returns "".
 func (t *linkTargets) fragmentProblem(id, fragment string) string {
-	if generatedAnchor.MatchString(fragment) || t.anchors(id).has(fragment) {
+	isGenerated := generatedAnchor.MatchString(fragment)
+	if isGenerated || t.anchors(id).has(fragment) {
 		return ""
 	}
 	return "no such heading in " + id
 }
 
 // generatedAnchor matches the fragments that renderers and browsers make: of footnotes, of lines of code and of a text.
-var generatedAnchor = regexp.MustCompile(`^(?:fn(?:ref)?[:-]|user-content-fn|__codelineno|:~:)`)
+var generatedAnchor = regexp.MustCompile(
+	`^(?:fn(?:ref)?[:-]|user-content-fn|__codelineno|:~:)`)
 
 // split returns the path and the fragment of a target, decoded. An address of the site becomes a path from its root. isOurs
 // is false for those of other sites.
@@ -116,7 +130,10 @@ func (t *linkTargets) split(target string) (name, fragment string, isOurs bool) 
 		return name, decoded(strings.TrimPrefix(fragment, "#")), true
 	}
 	u, err := url.Parse(target)
-	if err != nil || t.site == nil || !strings.EqualFold(u.Host, t.site.Host) {
+	if err != nil || t.site == nil {
+		return "", "", false
+	}
+	if !strings.EqualFold(u.Host, t.site.Host) {
 		return "", "", false
 	}
 	inside, isInside := strings.CutPrefix(u.Path, t.site.Path+"/")
@@ -172,15 +189,21 @@ func (t *linkTargets) candidates(from, target string) (names []string, isInside 
 // rootedCandidates returns the paths that a link from the root of the site may mean: it may begin with the path of DOCS_URL,
 // or leave out the name of a folder of DOCS_DIR.
 func (t *linkTargets) rootedCandidates(from, rooted string) []string {
-	names := []string{clean(rooted), clean(t.prefix(from) + rooted)}
+	names := []string{
+		clean(rooted),
+		clean(t.prefix(from) + rooted),
+	}
 	if t.site == nil {
 		return names
 	}
-	if inside, isInside := strings.CutPrefix("/"+rooted, t.site.Path+"/"); isInside {
+	inside, isInside := strings.CutPrefix("/"+rooted, t.site.Path+"/")
+	if isInside {
 		names = append(names, clean(inside))
 	}
 	return names
 }
 
 // clean returns a path without a slash at its ends.
-func clean(name string) string { return strings.Trim(path.Clean(name), "/") }
+func clean(name string) string {
+	return strings.Trim(path.Clean(name), "/")
+}

@@ -66,11 +66,14 @@ type asset struct {
 	version     string // a part of its hash
 }
 
-const scriptType = "text/javascript; charset=utf-8"
+const (
+	styleType  = "text/css; charset=utf-8"
+	scriptType = "text/javascript; charset=utf-8"
+)
 
 // assets are the files that pages load, by name.
 var assets = map[string]asset{
-	"page.css":  newAsset("page.css", "text/css; charset=utf-8"),
+	"page.css":  newAsset("page.css", styleType),
 	"page.js":   newAsset("page.js", scriptType),
 	"read.js":   newAsset("read.js", scriptType),
 	"search.js": newAsset("search.js", scriptType),
@@ -134,20 +137,27 @@ type pageData struct {
 	Title       string // of the page, empty for the search
 	Description string // for previews of links
 	Root        string // relative address of the server's root
-	Serves      string // which routes the listener serves
-	SignedIn    string // "api", "admin" or empty: what the cookie opens
-	HasTokens   bool   // there is something to sign in for
-	IsClosed    bool   // without ADMIN_TOKEN, nobody may see requests
-	HasGaps     bool   // questions without an answer are recorded
 	MCP         string // address for agents
 	Query       string
-	Read        *readPage // nil: the search
-	SignIn      *signInForm
+
+	// Serves says which routes the listener has, as in handleIndex.
+	Serves string
+
+	// SignedIn is what the cookie opens: "api", "admin" or nothing.
+	SignedIn string
+
+	HasTokens bool // there is something to sign in for
+	IsClosed  bool // no ADMIN_TOKEN: nobody may see requests
+	HasGaps   bool // RECORD_GAPS
+
+	Read   *readPage // nil: the search
+	SignIn *signInForm
 }
 
 // Asset returns the address of a file that the page loads.
 func (p *pageData) Asset(name string) string {
-	return p.Root + "page/" + name + "?v=" + assets[name].version
+	current := assets[name].version
+	return p.Root + "page/" + name + "?v=" + current
 }
 
 // readPage is a document, a folder, or what is shown instead of one.

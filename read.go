@@ -42,7 +42,7 @@ func (s *server) handleRead(w http.ResponseWriter, r *http.Request) error {
 	found, folder := tree.resolve(id)
 	switch {
 	case found != "":
-		return redirectTo(w, siteRoot(r)+"read/"+escapePath(found), r.URL.RawQuery)
+		return redirectTo(w, readAddress(siteRoot(r), found), r.URL.RawQuery)
 	case !acceptsHTML(r):
 		_, err = s.document(r.Context(), id) // its error names the nearest
 		return cmp.Or(err, errNotFound)
@@ -225,8 +225,13 @@ func prose(b *block, text, title string) []string {
 	return nil
 }
 
-// pictures are images, alone or as the text of a link.
-var pictures = regexp.MustCompile(`\[!\[[^\]]*\](\([^)]*\)|\[[^\]]*\])?\](\([^)]*\)|\[[^\]]*\])|!\[[^\]]*\](\([^)]*\)|\[[^\]]*\])`)
+// pictures are images, alone or as the text of a link. That of a link may be a reference by its text alone.
+var pictures = regexp.MustCompile(
+	`\[!\[[^\]]*\]` + linkEnd + `?\]` + linkEnd +
+		`|!\[[^\]]*\]` + linkEnd)
+
+// linkEnd is what follows the text of a link or picture: an address or a label.
+const linkEnd = `(?:\([^)]*\)|\[[^\]]*\])`
 
 // shorten returns the words of s that fit into maxRunes, with an ellipsis if some do not.
 func shorten(s string, maxRunes int) string {
@@ -247,7 +252,7 @@ func crumbsOf(id, root string) []crumb {
 	for at, c := range id {
 		if c == '/' {
 			folder := id[:at]
-			crumbs = append(crumbs, crumb{path.Base(folder), root + "read/" + escapePath(folder) + "/"})
+			crumbs = append(crumbs, crumb{path.Base(folder), readAddress(root, folder) + "/"})
 		}
 	}
 	return crumbs
@@ -257,7 +262,7 @@ func linkTo(node *treeNode, root string) *pageLink {
 	if node == nil {
 		return nil
 	}
-	return &pageLink{cmp.Or(node.title, node.name), root + "read/" + escapePath(node.id)}
+	return &pageLink{cmp.Or(node.title, node.name), readAddress(root, node.id)}
 }
 
 func treeHTML(tree *documentTree, current, root string) template.HTML {
@@ -308,7 +313,7 @@ func (s *server) writeFolder(w http.ResponseWriter, r *http.Request, tree *docum
 	for _, child := range folder.children {
 		m.begin("li")
 		if child.isFolder {
-			m.element("a", child.title+"/", "href", root+"read/"+escapePath(inside+child.name)+"/")
+			m.element("a", child.title+"/", "href", readAddress(root, inside+child.name)+"/")
 		} else {
 			list.link(child)
 		}
@@ -339,7 +344,7 @@ func (s *server) writeMissing(w http.ResponseWriter, r *http.Request, tree *docu
 		return err
 	}
 	for _, other := range near {
-		page.Nearest = append(page.Nearest, pageLink{other, root + "read/" + escapePath(other)})
+		page.Nearest = append(page.Nearest, pageLink{other, readAddress(root, other)})
 	}
 	data := s.newPageData(r, "Not found")
 	data.Read = page

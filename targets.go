@@ -71,8 +71,11 @@ func (t pageTargets) link(target string) string {
 	default:
 		return "" // a file that is not served
 	}
-	return t.root + "read/" + escapePath(name) + fragment
+	return readAddress(t.root, name) + fragment
 }
+
+// readAddress returns the address of the page of a document or folder. root is the relative address of the server's root.
+func readAddress(root, name string) string { return root + "read/" + escapePath(name) }
 
 // isVersion reports whether a suffix is the end of a name such as release-1.2.
 func isVersion(suffix string) bool { return strings.Trim(suffix, ".0123456789x") == "" }
