@@ -71,10 +71,8 @@ func (s *server) guard(w http.ResponseWriter, r *http.Request, rt *route) error 
 			return err
 		}
 	}
-	if rt.kind != probe && s.hasForgedCookie(r) {
-		// Whoever guesses tokens can send the cookie of each guess. The cookie is not refused: after a change of the
-		// token, browsers send those of the old one, and must get the form.
-		_ = s.countFailure(r)
+	if rt.kind != probe {
+		s.countForgedCookie(r)
 	}
 	if err := s.authorize(r, rt.access); err != nil {
 		return err
@@ -139,9 +137,11 @@ func (s *server) checkOrigin(w http.ResponseWriter, r *http.Request) error {
 
 // Headers that pages of allowed origins may read and send.
 const (
-	exposedHeaders = "ETag, X-Correlation-ID, Retry-After, Server-Timing, WWW-Authenticate, " +
+	exposedHeaders = "ETag, X-Correlation-ID, Retry-After, " +
+		"Server-Timing, WWW-Authenticate, " +
 		"Mcp-Session-Id, Mcp-Protocol-Version"
-	allowedHeaders = "Authorization, Content-Type, If-Match, If-None-Match, Last-Event-ID, " +
+	allowedHeaders = "Authorization, Content-Type, " +
+		"If-Match, If-None-Match, Last-Event-ID, " +
 		"Mcp-Method, Mcp-Name, Mcp-Protocol-Version, Mcp-Session-Id, " +
 		"Traceparent, Tracestate, X-Correlation-ID"
 )
@@ -173,6 +173,15 @@ func (s *server) authorize(r *http.Request, needed access) error {
 		return err
 	}
 	return cmp.Or(s.countFailure(r), err)
+}
+
+// countForgedCookie counts a cookie that the token has not made, because whoever guesses tokens can send the cookie of each
+// guess. Open routes count it too: the page at / says whether a cookie is valid. The request is not refused: after a change
+// of the token, browsers send the cookies of the old one, and must get the form.
+func (s *server) countForgedCookie(r *http.Request) {
+	if s.hasForgedCookie(r) {
+		_ = s.countFailure(r)
+	}
 }
 
 // countFailure counts a failed token against its client. The error has status 429 if there were too many.

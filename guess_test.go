@@ -99,6 +99,20 @@ func TestForgedCookiesCountAsWrongTokens(t *testing.T) {
 	}
 }
 
+// TestCookiesOfNoTokenAreNoGuesses sends the cookie that a browser has kept of a server with a token to one without.
+func TestCookiesOfNoTokenAreNoGuesses(t *testing.T) {
+	t.Parallel()
+	other := newServerOf(t, map[string]string{"API_TOKEN": "the-api-token"}, new(logBuffer))
+	defer other.close()
+	ts := newTestServer(t)
+	for _, kind := range []string{signedInAPI, ""} {
+		a := ts.get("/search?q=a", "Authorization: ", "Cookie: "+signInCookie+"="+other.cookieValue(kind, time.Now()))
+		if metrics := ts.get("/metrics").body; a.status != 200 || !strings.Contains(metrics, "\nvitrine_auth_failures_total 0\n") {
+			t.Errorf("%q: %d, or a failure is counted", kind, a.status)
+		}
+	}
+}
+
 // TestEveryRouteThatWantsATokenCountsGuesses asks each route of both listeners with a wrong token, from an address that has used
 // up its budget on another one.
 func TestEveryRouteThatWantsATokenCountsGuesses(t *testing.T) { // not parallel: a process has one flight recorder

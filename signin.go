@@ -45,6 +45,17 @@ func isSecure(r *http.Request) bool {
 	return r.TLS != nil || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https")
 }
 
+// tokenOf returns the token that a cookie of this kind stands for, empty if there is none.
+func (s *server) tokenOf(kind string) string {
+	switch kind {
+	case signedInAPI:
+		return s.cfg.apiToken
+	case signedInAdmin:
+		return s.cfg.adminToken
+	}
+	return ""
+}
+
 // cookieValue returns the cookie of a sign-in: KIND.SECONDS.MAC.
 func (s *server) cookieValue(kind string, at time.Time) string {
 	signed := kind + "." + strconv.FormatInt(at.Unix(), 10)
@@ -53,10 +64,7 @@ func (s *server) cookieValue(kind string, at time.Time) string {
 
 // cookieMAC returns the keyed hash of what a cookie says. The key is the token that it stands for.
 func (s *server) cookieMAC(kind, signed string) string {
-	key := s.cfg.apiToken
-	if kind == signedInAdmin {
-		key = s.cfg.adminToken
-	}
+	key := s.tokenOf(kind)
 	mac := hmac.New(sha256.New, []byte(key))
 	mac.Write([]byte("vitrine sign-in " + signed))
 	return hex.EncodeToString(mac.Sum(nil))
@@ -80,14 +88,14 @@ func (s *server) hasForgedCookie(r *http.Request) bool {
 }
 
 // readCookie returns what the cookie of r says: the kind of token, and when it was signed in. The kind is empty if r has no
-// cookie of that form. The cookie is genuine if the token has made it.
+// cookie of that form, or if the server has no such token. The cookie is genuine if the token has made it.
 func (s *server) readCookie(r *http.Request) (kind string, seconds int64, isGenuine bool) {
 	cookie, err := r.Cookie(signInCookie)
 	if err != nil {
 		return "", 0, false
 	}
 	parts := strings.Split(cookie.Value, ".")
-	if len(parts) != 3 || parts[0] != signedInAPI && parts[0] != signedInAdmin {
+	if len(parts) != 3 || s.tokenOf(parts[0]) == "" {
 		return "", 0, false
 	}
 	seconds, err = strconv.ParseInt(parts[1], 10, 64)
@@ -96,9 +104,9 @@ func (s *server) readCookie(r *http.Request) (kind string, seconds int64, isGenu
 	}
 
 	kind = parts[0]
-	hasToken := kind == signedInAPI && s.cfg.apiToken != "" || kind == signedInAdmin && s.cfg.adminToken != ""
 	mac := s.cookieMAC(kind, kind+"."+parts[1])
-	return kind, seconds, hasToken && hmac.Equal([]byte(mac), []byte(parts[2]))
+	isGenuine = hmac.Equal([]byte(mac), []byte(parts[2]))
+	return kind, seconds, isGenuine
 }
 
 // signedInToken returns the token that the cookie of r stands for, if r may use it: the cookie only reads.
@@ -106,11 +114,5 @@ func (s *server) signedInToken(r *http.Request) string {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return ""
 	}
-	switch s.signedInAs(r) {
-	case signedInAdmin:
-		return s.cfg.adminToken
-	case signedInAPI:
-		return s.cfg.apiToken
-	}
-	return ""
+	return s.tokenOf(s.signedInAs(r))
 }
