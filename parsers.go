@@ -57,7 +57,8 @@ func parseAddr(value string) (string, error) {
 	_, port, err := net.SplitHostPort(value)
 	switch {
 	case strings.Count(value, ":") > 1 && !strings.Contains(value, "["):
-		return "", errors.New("not an address HOST:PORT: brackets are missing, as in [::1]:8080")
+		return "", errors.New("not an address HOST:PORT: " +
+			"brackets are missing, as in [::1]:8080")
 	case err != nil:
 		return "", errors.New("not an address HOST:PORT")
 	}
@@ -88,7 +89,8 @@ func parseDatabaseURL(value string) (string, error) {
 
 	query := u.Query()
 	if query.Get("sslmode") == "" {
-		return "", errors.New("sslmode is missing: add ?sslmode=verify-full, or ?sslmode=disable on a trusted network")
+		return "", errors.New("sslmode is missing: add ?sslmode=verify-full, " +
+			"or ?sslmode=disable on a trusted network")
 	}
 	for name, value := range databaseParameters {
 		if !query.Has(name) {
@@ -122,7 +124,8 @@ func parseSite(value string) (*url.URL, error) {
 		return nil, err
 	}
 	site, err := url.Parse(strings.TrimRight(value, "/"))
-	if err != nil || site.User != nil || strings.ContainsAny(value, "?#") || len(value) > maxSiteBytes {
+	hasMore := strings.ContainsAny(value, "?#")
+	if err != nil || site.User != nil || hasMore || len(value) > maxSiteBytes {
 		return nil, errors.New("not a URL of a site, without user, query and fragment")
 	}
 	site.RawPath = ""
@@ -133,8 +136,10 @@ func parseSite(value string) (*url.URL, error) {
 func parseLine(maxRunes int) parseFunc[string] {
 	return func(value string) (string, error) {
 		value = strings.TrimSpace(value)
-		isLine := utf8.ValidString(value) && !strings.ContainsFunc(value, unicode.IsControl)
-		if !isLine || utf8.RuneCountInString(value) > maxRunes {
+		isText := utf8.ValidString(value)
+		hasControl := strings.ContainsFunc(value, unicode.IsControl)
+		isLong := utf8.RuneCountInString(value) > maxRunes
+		if !isText || hasControl || isLong {
 			return "", fmt.Errorf("not one line of at most %d characters", maxRunes)
 		}
 		return value, nil
@@ -162,7 +167,9 @@ func parseCount(high int) parseFunc[int] {
 
 // parseNumber returns a parser of numbers from low to high.
 func parseNumber(low, high float64) parseFunc[float64] {
-	parse := func(value string) (float64, error) { return strconv.ParseFloat(value, 64) }
+	parse := func(value string) (float64, error) {
+		return strconv.ParseFloat(value, 64)
+	}
 	what := fmt.Sprintf("number from %.f to %.f", low, high)
 	return inRange(what, low, high, parse)
 }
@@ -244,7 +251,8 @@ func parseDocsDir(value string) ([]docsRoot, error) {
 	for _, item := range splitList(value) {
 		match := namedFolder.FindStringSubmatch(item)
 		if match == nil {
-			return nil, fmt.Errorf("%q has no name: write NAME=FOLDER for each of several folders", item)
+			return nil, fmt.Errorf("%q has no name: "+
+				"write NAME=FOLDER for each of several folders", item)
 		}
 		root := docsRoot{prefix: match[1] + "/", dir: match[2]}
 		isSame := func(other docsRoot) bool { return other.prefix == root.prefix }
@@ -260,7 +268,8 @@ func parseDocsDir(value string) ([]docsRoot, error) {
 func parsePattern(value string) (string, error) {
 	_, err := path.Match(value, "")
 	if err != nil {
-		return "", fmt.Errorf("%q is not a pattern such as drafts/* (a bracket is not closed)", value)
+		return "", fmt.Errorf("%q is not a pattern such as drafts/* "+
+			"(a bracket is not closed)", value)
 	}
 	return strings.TrimSuffix(value, "/"), nil
 }
@@ -288,9 +297,15 @@ func parseOrigin(value string) (string, error) {
 }
 
 var (
-	parseBool = oneOf("true or false", map[string]bool{"true": true, "false": false})
+	parseBool = oneOf("true or false", map[string]bool{
+		"true":  true,
+		"false": false,
+	})
 
-	parseOnOff = oneOf("on or off", map[string]bool{"on": true, "off": false})
+	parseOnOff = oneOf("on or off", map[string]bool{
+		"on":  true,
+		"off": false,
+	})
 
 	parseExporter = oneOf("otlp, console or none", map[string]string{
 		"otlp":    "otlp",
@@ -340,7 +355,9 @@ func overlap(a, b string) bool {
 	if errA != nil || errB != nil || portA != portB || portA == "0" {
 		return false
 	}
-	return hostA == hostB || isEveryHost(hostA) || isEveryHost(hostB) || isLoopback(a) && isLoopback(b)
+	areLoopback := isLoopback(a) && isLoopback(b)
+	return hostA == hostB || areLoopback ||
+		isEveryHost(hostA) || isEveryHost(hostB)
 }
 
 // isEveryHost reports whether a host of an address HOST:PORT stands for all addresses of the machine.

@@ -25,13 +25,16 @@ func readSettings(env map[string]string) (*settings, error) {
 	problems := cfg.parse(env)
 	problems = append(problems, cfg.conflicts()...)
 	if cfg.databaseURL != "" && env["PQGO_DEBUG"] == "1" {
-		problems = append(problems, errors.New("PQGO_DEBUG=1 makes the database driver print passwords and documents; unset it"))
+		problems = append(problems, errors.New("PQGO_DEBUG=1 makes the database driver "+
+			"print passwords and documents; unset it"))
 	}
 	otlp, otlpProblems := readOTLP(env)
 	cfg.otlp = otlp
 	problems = append(problems, otlpProblems...)
+
 	if len(problems) > 0 {
-		for _, hint := range misnamedVariables(env) { // it may be the cause
+		// A misspelt setting may be the cause.
+		for _, hint := range misnamedVariables(env) {
 			problems = append(problems, errors.New(hint))
 		}
 		return nil, fmt.Errorf("%w\n%w", errors.Join(problems...), errUsage)
@@ -49,6 +52,7 @@ func (c *settings) parse(env map[string]string) []error {
 		if value == "" {
 			continue
 		}
+
 		err := errQuoted
 		if !isQuoted(value) {
 			err = v.set(value)
@@ -65,7 +69,11 @@ var errQuoted = errors.New("in quotes, which are part of the value here: leave t
 // isQuoted reports whether a value is in quotes. Docker's --env-file, for example, keeps them.
 func isQuoted(value string) bool {
 	last := len(value) - 1
-	return last > 0 && value[0] == value[last] && strings.ContainsAny(value[:1], `"'`)
+	if last < 1 {
+		return false
+	}
+	isQuote := value[0] == '"' || value[0] == '\''
+	return isQuote && value[last] == value[0]
 }
 
 // problem returns the error for an invalid value. The error shows an example, and the value unless it is secret. The parser of a
@@ -77,11 +85,13 @@ func (v variable) problem(value string, err error) error {
 		shown = redact(value)
 		reason = redact(reason)
 	}
+
 	example := cmp.Or(v.example, v.defaultValue)
 	if v.isSwitch() {
-		example = "true"
+		example = "true" // the default is false
 	}
-	return fmt.Errorf("%s=%q: %s; for example %s=%s", v.name, shown, reason, v.name, example)
+	return fmt.Errorf("%s=%q: %s; for example %s=%s",
+		v.name, shown, reason, v.name, example)
 }
 
 // conflicts returns an error for each setting without the one that it needs.
@@ -100,11 +110,13 @@ func (c *settings) conflicts() []error {
 			"for example ADMIN_TOKEN=$(openssl rand -hex 24)")
 	}
 	if overlap(c.addr, c.adminAddr) {
-		add(fmt.Sprintf("ADMIN_ADDR=%s and ADDR=%s have the same port; for example ADMIN_ADDR=127.0.0.1:9090",
+		add(fmt.Sprintf("ADMIN_ADDR=%s and ADDR=%s have the same port; "+
+			"for example ADMIN_ADDR=127.0.0.1:9090",
 			c.adminAddr, c.addr))
 	}
 	if c.profiling && c.adminToken == "" {
-		add("ENABLE_PROFILING=true needs ADMIN_TOKEN; for example ADMIN_TOKEN=a-long-random-text")
+		add("ENABLE_PROFILING=true needs ADMIN_TOKEN; " +
+			"for example ADMIN_TOKEN=a-long-random-text")
 	}
 	return problems
 }
@@ -117,7 +129,8 @@ func (c *settings) checkFolders() error {
 		var problem string
 		switch {
 		case err == nil && !info.IsDir():
-			problem = "not a folder; for example DOCS_DIR=" + shellQuote(filepath.Dir(root.dir))
+			parent := shellQuote(filepath.Dir(root.dir))
+			problem = "not a folder; for example DOCS_DIR=" + parent
 		case err == nil || c.docsWait:
 			continue
 		case errors.Is(err, os.ErrNotExist):
@@ -168,8 +181,10 @@ func (c *settings) setDependentDefaults(env map[string]string) {
 	if c.maxConnections == 0 {
 		c.maxConnections = defaultMaxConnections()
 	}
+
+	// Load balancers send requests until they have noticed that /readyz fails.
 	if !isLoopback(c.addr) && env["DRAIN_DELAY"] == "" {
-		c.drainDelay = time.Second // load balancers send requests until they have noticed
+		c.drainDelay = time.Second
 	}
 
 	// On a loopback address, only loopback names are allowed, because an attacker's page can rebind its own name to that
@@ -177,7 +192,12 @@ func (c *settings) setDependentDefaults(env map[string]string) {
 	if len(c.allowedHosts) == 0 {
 		c.allowedHosts = []string{"*"}
 		if isLoopback(c.addr) {
-			c.allowedHosts = []string{"localhost", "127.0.0.1", "::1", hostname(c.addr)}
+			c.allowedHosts = []string{
+				"localhost",
+				"127.0.0.1",
+				"::1",
+				hostname(c.addr),
+			}
 		}
 	}
 }
@@ -197,7 +217,8 @@ func (c *settings) setResource(env map[string]string) {
 // warnAboutSettings logs valid settings that may not be what the operator meant.
 func warnAboutSettings(log *slog.Logger, cfg *settings, env map[string]string) {
 	if cfg.apiToken == "" && !isLoopback(cfg.addr) {
-		log.Warn("searching and reading are open to whoever reaches this address: set API_TOKEN to close them",
+		log.Warn("searching and reading are open to whoever reaches this address: "+
+			"set API_TOKEN to close them",
 			"addr", cfg.addr)
 	}
 	for _, name := range cfg.shortTokens() {
@@ -221,7 +242,8 @@ const minTokenLength = 16
 
 // shortTokens returns the settings whose tokens others can try to guess.
 func (c *settings) shortTokens() []string {
-	if isLoopback(c.addr) && (c.adminAddr == "" || isLoopback(c.adminAddr)) {
+	isAdminLocal := c.adminAddr == "" || isLoopback(c.adminAddr)
+	if isLoopback(c.addr) && isAdminLocal {
 		return nil
 	}
 
