@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -103,7 +102,7 @@ func evalSetOfTest(t testing.TB) evalSet {
 		return directorySet(t, dir)
 	}
 
-	set := evalSet{documents: folderDocuments(t, dir)}
+	set := evalSet{documents: treeDocuments(t, dir)}
 	for _, d := range set.documents {
 		set.questions = append(set.questions, evalQuestion{d.title, map[string]bool{d.id: true}})
 	}
@@ -116,7 +115,7 @@ func evalSetOfTest(t testing.TB) evalSet {
 // manualSet is the set in testdata: the manual of an invented backup server, and questions about it.
 func manualSet(t testing.TB) evalSet {
 	t.Helper()
-	set := evalSet{documents: folderDocuments(t, filepath.Join("testdata", "manual"))}
+	set := evalSet{documents: treeDocuments(t, filepath.Join("testdata", "manual"))}
 	for _, line := range readLines(t, filepath.Join("testdata", "questions.tsv")) {
 		text, ids, _ := strings.Cut(line, "\t")
 		relevant := make(map[string]bool)
@@ -126,26 +125,6 @@ func manualSet(t testing.TB) evalSet {
 		set.questions = append(set.questions, evalQuestion{text, relevant})
 	}
 	return set
-}
-
-// folderDocuments returns the files .md below dir that the program would serve.
-func folderDocuments(t testing.TB, dir string) (documents []*document) {
-	t.Helper()
-	root := os.DirFS(dir)
-	err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || filepath.Ext(name) != ".md" || checkID(name) != nil {
-			return err
-		}
-		text, err := fs.ReadFile(root, name)
-		if err == nil {
-			documents = append(documents, mustDocument(t, name, string(text)))
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return documents
 }
 
 func directorySet(t testing.TB, dir string) evalSet {

@@ -43,7 +43,8 @@ type evalTree struct {
 	random    *rand.Rand
 }
 
-func treeDocuments(t *testing.T, dir string) []*document {
+// treeDocuments returns the documents below dir that the program would serve.
+func treeDocuments(t testing.TB, dir string) []*document {
 	t.Helper()
 	var documents []*document
 	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, d fs.DirEntry, err error) error {

@@ -116,14 +116,7 @@ func (c treeComparison) compareTitle(want referenceDocument) {
 	case !d.isUntitled && d.title != title:
 		c.differ(1, "title %q, want %q", d.title, title)
 	}
-	c.counts["titles that are file names"] += btoi(d.isUntitled)
-}
-
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
+	c.counts["titles that are file names"] += boolInt(d.isUntitled)
 }
 
 // title returns the title that a reader would give the document, "" if it is that of the file.
