@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -195,6 +197,62 @@ func TestFullDiskIsTold(t *testing.T) {
 		err := f.inRoot(t.Context(), "write", "a.md", func(*os.Root, string) error { return &os.PathError{Op: "write", Err: cause} })
 		if got := publicError(err).status; got != http.StatusInsufficientStorage || !errors.Is(err, cause) {
 			t.Errorf("%v: status %d, %v", cause, got, err)
+		}
+	}
+}
+
+// TestPasswordFilesAreNotRead serves with a role that needs a password, which only files have. lib/pq warns about those that
+// others can read, in plain text.
+func TestPasswordFilesAreNotRead(t *testing.T) {
+	t.Parallel()
+	server := ownPostgres(t)
+	const password = "CANARY7f3a"
+	execSQL(t, server.url, "CREATE ROLE reader LOGIN PASSWORD '"+password+"'",
+		`DO $$BEGIN EXECUTE format('COPY (VALUES (%L), (%L)) TO %L', 'host all reader all scram-sha-256', 'host all all all trust',
+			current_setting('hba_file')); END$$`,
+		"SELECT pg_reload_conf()")
+	u, err := url.Parse(server.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.User("reader")
+
+	for _, test := range []struct {
+		variable, file string
+		mode           os.FileMode
+	}{
+		{"PGPASSFILE", "passwords", 0o600},
+		{"PGPASSFILE", "passwords", 0o644},
+		{"PGPASSFILE", "passwords", 0o640},
+		{"HOME", ".pgpass", 0o600},
+		{"HOME", ".pgpass", 0o666},
+	} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, test.file)
+		if err := os.WriteFile(file, []byte("*:*:*:*:"+password+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(file, test.mode); err != nil {
+			t.Fatal(err)
+		}
+		value := file
+		if test.variable == "HOME" {
+			value = dir
+		}
+
+		p := launch(t, []string{"DATABASE_URL=" + u.String(), test.variable + "=" + value}, "sh", "-c", `exec "$0" 2>&1`)
+		waitFor(t, "the end of the login", func() bool {
+			status, _ := p.get("/readyz")
+			return status == http.StatusOK || strings.Contains(p.logs.String(), "28P01")
+		})
+		if !strings.Contains(p.logs.String(), "28P01") {
+			t.Errorf("%s, %v: its password was used", test.file, test.mode)
+		}
+		for line := range strings.Lines(p.logs.String()) {
+			isOurs := json.Valid([]byte(line)) || strings.HasPrefix(line, "vitrine: ")
+			if !isOurs || strings.Contains(line, password) {
+				t.Errorf("%s, %v: %s", test.file, test.mode, line)
+			}
 		}
 	}
 }
