@@ -163,28 +163,45 @@ func TestErrorsOfTheDatabase(t *testing.T) {
 	}
 }
 
-// TestLostLoginIsTold takes the role's login away while the server runs.
+// TestLostLoginIsTold refuses every login while the server runs.
 func TestLostLoginIsTold(t *testing.T) {
 	t.Parallel()
-	databaseURL := newDatabase(t)
-	role := fmt.Sprintf("reader_%d_%d", os.Getpid(), databases.Add(1))
-	execSQL(t, databaseURL, "CREATE EXTENSION vector", "CREATE ROLE "+role+" LOGIN SUPERUSER")
-	t.Cleanup(func() { execSQL(t, needPostgres(t).url, "DROP ROLE IF EXISTS "+role) })
+	for _, test := range []struct{ statement, state string }{
+		{"ALTER ROLE ROLENAME NOLOGIN", "28000"},
+		{"ALTER ROLE ROLENAME CONNECTION LIMIT 0", "53300"},
+		{"REVOKE CONNECT ON DATABASE DATABASENAME FROM PUBLIC", "42501"},
+		{"ALTER DATABASE DATABASENAME ALLOW_CONNECTIONS false", "55000"},
+	} {
+		t.Run(test.state, func(t *testing.T) {
+			t.Parallel()
+			loseLogin(t, test.statement, test.state)
+		})
+	}
+}
+
+func loseLogin(t *testing.T, statement, state string) {
+	t.Helper()
+	server, databaseURL := needPostgres(t).url, newDatabase(t)
 	u, err := url.Parse(databaseURL)
 	if err != nil {
 		t.Fatal(err)
 	}
+	database, role := strings.TrimPrefix(u.Path, "/"), fmt.Sprintf("reader_%d_%d", os.Getpid(), databases.Add(1))
+	execSQL(t, databaseURL, "CREATE EXTENSION vector", "CREATE ROLE "+role+" LOGIN", "GRANT ALL ON SCHEMA public TO "+role)
+	t.Cleanup(func() {
+		execSQL(t, server, "ALTER DATABASE "+database+" ALLOW_CONNECTIONS true")
+		execSQL(t, databaseURL, "DROP OWNED BY "+role, "DROP ROLE "+role)
+	})
 	u.User = url.User(role)
 	ts := newTestServer(t, "DOCS_DIR=", "DATABASE_URL="+u.String())
-	execSQL(t, databaseURL, "REASSIGN OWNED BY "+role+" TO CURRENT_USER",
-		"ALTER ROLE "+role+" NOLOGIN")
+	execSQL(t, server, strings.NewReplacer("ROLENAME", role, "DATABASENAME", database).Replace(statement))
 
 	waitFor(t, "it is not ready", func() bool {
 		// Again and again: a connection may have logged in just before, and be listed just after.
-		execSQL(t, databaseURL, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '"+role+"'")
+		execSQL(t, server, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '"+role+"'")
 		return ts.get("/readyz").status == http.StatusServiceUnavailable
 	})
-	waitFor(t, "the cause", func() bool { return strings.Contains(ts.get("/readyz").body, "28000") })
+	waitFor(t, "the cause", func() bool { return strings.Contains(ts.get("/readyz").body, state) })
 	if a := ts.get("/search?q=lantern"); a.status != http.StatusServiceUnavailable {
 		t.Errorf("search: %d %s", a.status, a.body)
 	}
