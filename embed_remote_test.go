@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net/http"
 	"slices"
@@ -17,7 +18,7 @@ import (
 func newTestEmbedder(t testing.TB, f *fakeEmbedder, env ...string) *remoteEmbedder {
 	t.Helper()
 	e := newRemoteEmbedder(testSettings(t, f.env(env...)...))
-	go e.probe(t.Context(), func() {})
+	go e.probe(t.Context(), slog.New(slog.DiscardHandler), func() {})
 	return e
 }
 
