@@ -138,8 +138,8 @@ func (hashedEmbedder) documents(ctx context.Context, texts []string) ([][]float3
 	return vectors, nil
 }
 
-func (hashedEmbedder) check(context.Context) error   { return nil }
-func (hashedEmbedder) available() error              { return nil }
+func (hashedEmbedder) check(context.Context) error                 { return nil }
+func (hashedEmbedder) available() error                            { return nil }
 func (hashedEmbedder) probe(context.Context, *slog.Logger, func()) {}
 
 func (hashedEmbedder) model() string           { return hashedModel }

@@ -46,7 +46,7 @@ type postgres struct {
 	breaker     breaker
 	checks      sync.Mutex                  // serializes checkHealth
 	checked     atomic.Pointer[storeStatus] // what checkHealth found last
-	checking    atomic.Int64                // when the running check began, in Unix milliseconds; 0: none runs
+	checking    atomic.Pointer[time.Time]   // when the running check began; nil: none runs
 	frequencies atomic.Pointer[frequencies]
 	recent      *recentDocuments
 
