@@ -215,6 +215,7 @@ func (e *traceExport) run() {
 			e.lastSuccess.Store(&now)
 		}
 		if err != nil {
+			e.unreported++
 			e.report(rejected, err)
 		}
 	}
@@ -263,6 +264,7 @@ func (e *traceExport) export(batch []sdktrace.ReadOnlySpan) (rejected int64, err
 		default:
 			e.notBefore = time.Now().Add(backoff)
 		}
+		e.unreported++
 		if time.Since(began) > maxExportBackoff { // a short restart of the collector needs no line
 			e.report(all, err)
 		}
@@ -316,7 +318,6 @@ func (e *traceExport) pause(then time.Time) bool {
 
 // report logs that an attempt has failed or come with a warning, at most once per failureLogInterval.
 func (e *traceExport) report(rejected int64, err error) {
-	e.unreported++
 	if time.Since(e.reportedAt) <= failureLogInterval {
 		return
 	}
