@@ -225,7 +225,7 @@ func TestPasswordFilesAreNotRead(t *testing.T) {
 	server := ownPostgres(t)
 	const password = "CANARY7f3a"
 	execSQL(t, server.url, "CREATE ROLE reader LOGIN PASSWORD '"+password+"'",
-		`DO $$BEGIN EXECUTE format('COPY (VALUES (%L), (%L)) TO %L', 'host all reader all scram-sha-256', 'host all all all trust',
+		`DO $$BEGIN EXECUTE format('COPY (VALUES (%L), (%L)) TO %L', 'host all reader all scram-sha-256', 'host all postgres all trust',
 			current_setting('hba_file')); END$$`,
 		"SELECT pg_reload_conf()")
 	u, err := url.Parse(server.url)
