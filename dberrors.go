@@ -91,7 +91,7 @@ func (p *postgres) classify(ctx context.Context, name queryName, began time.Time
 		// Before the other cases: a statement that reaches its deadline fails in many ways.
 		return p.timedOut(began, classTimeout, err)
 	case state != nil && isRefusedLogin(err):
-		failure := unavailable(string(state.Code), state)
+		failure := unavailable(string(state.Code), loginError{state})
 		p.breaker.refused(failure)
 		return failure
 	case state != nil:
