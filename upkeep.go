@@ -163,7 +163,6 @@ func (p *postgres) claim(ctx context.Context, name string) (mine bool, err error
 // embedMissing embeds the chunks that are stored without a vector. Their rows are the queue, so the
 // queue survives a restart. Chunks that the embedder refuses go to its end.
 func (p *postgres) embedMissing(ctx context.Context) error {
-	embedded := 0
 	for {
 		chunks, err := p.missingVectors(ctx)
 		if err != nil || len(chunks.texts) == 0 {
@@ -171,15 +170,15 @@ func (p *postgres) embedMissing(ctx context.Context) error {
 		}
 
 		vectors, failure := p.embedder.documents(ctx, chunks.texts)
-		if err := p.storeVectors(ctx, chunks, vectors); err != nil {
+		stored, err := p.storeVectors(ctx, chunks, vectors)
+		if err != nil {
 			return err
 		}
-		if failure != nil && isEmpty(vectors) {
+		if failure != nil && stored == 0 {
 			return failure
 		}
 
-		embedded += len(chunks.texts)
-		logAttrs(ctx, slog.Int("chunks", embedded))
+		logAttrs(ctx, slog.Int("chunks", stored)) // the log line has the sum of all batches
 	}
 }
 
@@ -215,18 +214,21 @@ func (p *postgres) missingVectors(ctx context.Context) (unembeddedChunks, error)
 }
 
 // storeVectors stores the vectors of chunks, except those that have changed in the meantime. For a vector
-// that is nil it stores only the time of the attempt.
+// that is nil it stores only the time of the attempt. stored is the number of the other vectors.
 func (p *postgres) storeVectors(
 	ctx context.Context,
 	chunks unembeddedChunks,
 	vectors [][]float32,
-) error {
+) (stored int, err error) {
 	embeddings := make([]pq.Float32Array, len(chunks.texts)) // nil is NULL
 	for i, v := range vectors {
 		embeddings[i] = v
+		if v != nil {
+			stored++
+		}
 	}
 
-	return p.exec(ctx, queryEmbed, `
+	err = p.exec(ctx, queryEmbed, `
 		UPDATE embeddings AS e
 		SET embedding = new.embedding::real[]::halfvec, attempted = now()
 		FROM unnest($1::text[], $2::int[], $3::bytea[], $4::text[])
@@ -236,6 +238,7 @@ func (p *postgres) storeVectors(
 		pq.Array(chunks.positions),
 		pq.Array(chunks.inputs),
 		pq.Array(embeddings))
+	return stored, err
 }
 
 // analyze refreshes the statistics behind frequencies and lets all replicas reload them.
