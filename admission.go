@@ -1,8 +1,8 @@
 package main
 
 // Admission: how many operations of a kind run at once, and how many wait. Without it, a load of twice the capacity
-// delays all requests until each of them misses its deadline. Clients share it: whoever has less running comes first,
-// so that one client's crowd does not keep another waiting.
+// delays all requests until each of them misses its deadline. Clients share it: the client with the fewest running
+// operations comes first, so that many requests of one client do not keep another waiting.
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// maxAdmissionWait is how long a search waits at most. A search that began later would miss its deadline.
+// maxAdmissionWait is the longest that a search waits. A search that began later would miss its deadline.
 const maxAdmissionWait = 500 * time.Millisecond
 
 // maxSearches is how many searches of the embedded store run at once. They only compute, so more would not be faster.
@@ -71,7 +71,7 @@ func (a *admission) enter(ctx context.Context, client netip.Prefix) (leave func(
 	return func() { a.leave(client) }, nil
 }
 
-// wait waits until the operation may run, returning nil, or must not.
+// wait waits for the outcome of a queued operation. It returns nil when the operation may run.
 func (a *admission) wait(ctx context.Context, waiting *waiter) error {
 	timer := time.NewTimer(a.maxWait)
 	defer timer.Stop()
@@ -130,8 +130,8 @@ func (a *admission) leave(client netip.Prefix) {
 	next.outcome <- nil
 }
 
-// makeRoom refuses the newest operation of the client with most in the queue, if that has at least two more than the
-// given client has.
+// makeRoom finds the client that has the most operations in the queue. If these are at least two more than those of the
+// given client, it refuses the newest of them and reports true.
 func (a *admission) makeRoom(client netip.Prefix) bool {
 	waiting := make(map[netip.Prefix]int)
 	newest := a.queue[0]
