@@ -53,6 +53,7 @@ func publicError(err error) problem {
 	return asUserError(err).problem()
 }
 
+// asUserError returns what the caller is told about an error that does not define its own problem.
 func asUserError(err error) userError {
 	tooLarge, isTooLarge := errors.AsType[*http.MaxBytesError](err)
 	switch {

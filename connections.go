@@ -16,7 +16,7 @@ type connections struct {
 	limit int
 
 	mu   sync.Mutex
-	open map[net.Conn]time.Time // since when a connection is idle; zero: it is not
+	open map[net.Conn]time.Time // when a connection became idle; zero: it is not idle
 }
 
 func newConnections(limit int) *connections {
@@ -53,7 +53,7 @@ func (c *connections) makeRoom(newest net.Conn) {
 			since = idle
 		}
 	}
-	delete(c.open, oldest) // its server says so once more, later
+	delete(c.open, oldest) // StateClosed comes later, and deletes it once more
 	_ = oldest.Close()
 }
 
