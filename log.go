@@ -64,8 +64,8 @@ func (rec *record) appendLogAttrs(attrs []slog.Attr) []slog.Attr {
 
 	attrs = append(attrs, slog.Float64("took_ms", milliseconds(rec.took)))
 
-	// Only these kinds of stages are on the line, because to format a float costs as much as five
-	// strings. The waterfall shows all kinds.
+	// Only these kinds of stages are on the line, because formatting a float costs as much as formatting
+	// five strings. The waterfall shows all kinds.
 	var room [8]kindDuration
 	for _, d := range rec.durations(room[:0]) {
 		switch {
