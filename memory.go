@@ -76,6 +76,7 @@ func (m *memory) search(ctx context.Context, q query) (found, error) {
 	return result, nil
 }
 
+// rank runs both legs on the current snapshot and fuses them. vector is nil if the embedder failed.
 func (m *memory) rank(ctx context.Context, q query, vector []float32) (result found, err error) {
 	s := m.current.Load()
 	searching := searcher{s, m.corpus, m.embedder}
@@ -267,11 +268,11 @@ func (m *memory) newEntries(
 	return entries, nil
 }
 
-// checkFile checks pre against the file. The index may differ from it: the file may have changed
-// since the last scan, or the scan may have skipped it. The caller holds m.writing.
+// checkFile checks pre against the file, not against the index: the file may have changed since the
+// last scan, or the scan may have skipped it. The caller holds m.writing.
 func (m *memory) checkFile(ctx context.Context, id string, pre precondition) error {
 	if len(pre.match)+len(pre.noneMatch) == 0 {
-		return nil // reading the file would be in vain
+		return nil // there is nothing to check: do not read the file
 	}
 
 	tag, err := m.folder.tag(ctx, id)
@@ -321,8 +322,8 @@ func (m *memory) wakeEmbedding(written []*entry) {
 	}
 }
 
-// embedMissing embeds chunks that have no vector, when some were stored and every recheckInterval, until
-// ctx ends.
+// embedMissing embeds the chunks that have no vector, until ctx ends. It looks for them every recheckInterval, and when
+// wakeEmbedding calls it.
 func (m *memory) embedMissing(ctx context.Context) {
 	ticker := time.NewTicker(recheckInterval)
 	defer ticker.Stop()
