@@ -28,7 +28,7 @@ type databaseError struct {
 	// The class that telemetry reports: one of the constants below, or an SQLSTATE.
 	class string
 	err   error
-	// For the caller: errUnavailable, errDiskFull, context.Canceled or nil. If err is errStandby, that.
+	// What the caller sees: errUnavailable, errDiskFull, context.Canceled or nil. An errStandby in err comes first.
 	kind error
 }
 
@@ -106,6 +106,7 @@ func (p *postgres) classify(ctx context.Context, name queryName, began time.Time
 	}
 }
 
+// timedOut returns the error of a transaction that got no answer in time, and tells the breaker.
 func (p *postgres) timedOut(began time.Time, class string, err error) error {
 	failure := unavailable(class, err)
 	p.breaker.timedOut(began, statementTimeout, failure)
@@ -122,14 +123,14 @@ func (p *postgres) refusedStatement(name queryName, state *pq.Error) error {
 	}
 	isAway := slices.Contains(awayClasses, code.Class()) ||
 		strings.HasPrefix(string(code), shutdownPrefix)
-	isOfWriters := slices.Contains(writersClasses, code.Class()) &&
+	mayStillRead := slices.Contains(writersClasses, code.Class()) &&
 		code != pqerror.TooManyConnections
 
 	switch {
 	case code == pqerror.DiskFull:
 		failure.kind = errDiskFull
-	case isOfWriters && !name.reads():
-		// It says nothing about reading.
+	case mayStillRead && !name.reads():
+		// The breaker is not told, because it would also stop those who read.
 		failure.kind = errUnavailable
 		return failure
 	case isAway:

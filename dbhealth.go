@@ -1,15 +1,15 @@
 package main
 
-// What is known of the database: a check in the background counts what it has, and status tells it.
+// The health of the database. A background check reads its counts. status returns what the last check found.
 
 import (
 	"context"
 	"time"
 )
 
-// checkHealth counts documents and chunks. The time that this takes is a statement's own, so that a slow
-// database is not taken for one that is away. An answer closes the breaker. One check runs at a time, so
-// that an older count never replaces a newer one.
+// checkHealth reads the counts of documents and chunks. It may take as long as any statement, so that a slow
+// database does not count as unavailable. An answer closes the breaker. One check runs at a time, so that an
+// older count never replaces a newer one.
 func (p *postgres) checkHealth(ctx context.Context) {
 	p.checks.Lock()
 	defer p.checks.Unlock()
@@ -27,7 +27,7 @@ func (p *postgres) checkHealth(ctx context.Context) {
 	p.checked.Store(&found)
 }
 
-// status tells what checkHealth found last. It does not wait for the database.
+// status returns what checkHealth found last. It does not wait for the database.
 func (p *postgres) status() storeStatus {
 	s := *p.checked.Load()
 	if began := p.checking.Load(); began > 0 {

@@ -24,8 +24,8 @@ import (
 	"github.com/lib/pq"
 )
 
-// exactChunks is the most chunks that a search scores one by one. For no more than these, that is faster
-// than the indexes.
+// exactChunks is the largest number of chunks that a search scores one by one. For more, the indexes are
+// faster.
 const exactChunks = 20_000
 
 // postgres is the store in a PostgreSQL database. Until open has succeeded, every operation returns
@@ -52,7 +52,7 @@ type postgres struct {
 
 	users      atomic.Int64 // callers that hold a connection or wait for one
 	timeouts   atomic.Int64 // callers that timed out while they waited for one
-	changes    changeCount  // those that the watchers know
+	changes    changeCount  // the changes that the watchers were told about
 	modified   atomic.Int64 // chunks written here since the last ANALYZE
 	incomplete atomic.Bool  // chunks were stored here without their vectors
 }
@@ -88,6 +88,7 @@ func newPostgres(cfg *settings, e embedder, o *observer) (*postgres, error) {
 	return p, nil
 }
 
+// setUnavailable makes every operation fail with errUnavailable and the reason.
 func (p *postgres) setUnavailable(reason string) { p.unavailable.Store(&reason) }
 
 // deadlineDialer makes connections whose reads fail if the server is silent for longer than a statement
@@ -104,6 +105,7 @@ func (d deadlineDialer) DialContext(ctx context.Context, network, address string
 	return deadlineConn{c, d.heard}, err
 }
 
+// deadlineConn is a connection of deadlineDialer.
 type deadlineConn struct {
 	net.Conn
 	heard func()
@@ -291,7 +293,7 @@ func (p *postgres) row(
 	})
 }
 
-// rows is transaction rows in a transaction of its own: see txRows.
+// rows is txRows in a transaction of its own.
 func rows[T any](
 	ctx context.Context,
 	p *postgres,

@@ -54,10 +54,10 @@ func (p *postgres) start(ctx context.Context, tasks *sync.WaitGroup) error {
 
 // retryOpen calls open until it succeeds or ctx ends. err is what the first call returned.
 func (p *postgres) retryOpen(ctx context.Context, err error) {
-	const triesALine = 30
+	const triesPerLogLine = 30
 	for try := 0; err != nil && ctx.Err() == nil; try++ {
 		p.setUnavailable(err.Error())
-		if try%triesALine == 0 {
+		if try%triesPerLogLine == 0 {
 			p.observe.log.WarnContext(ctx, "database not ready", "error", err, "retry", probeInterval.String())
 		}
 		pause(ctx, probeInterval)
