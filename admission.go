@@ -62,11 +62,14 @@ func (a *admission) enter(ctx context.Context, client netip.Prefix) (leave func(
 		return func() {}, nil
 	}
 	waiting, err := a.join(client)
-	if err == nil && waiting != nil {
-		err = a.wait(ctx, waiting)
-	}
 	if err != nil {
 		return nil, err
+	}
+	if waiting != nil {
+		err := a.wait(ctx, waiting)
+		if err != nil {
+			return nil, err
+		}
 	}
 	return func() { a.leave(client) }, nil
 }
