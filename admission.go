@@ -21,6 +21,7 @@ const maxAdmissionWait = 500 * time.Millisecond
 // maxSearches is how many searches of the embedded store run at once. They only compute, so more would not be faster.
 func maxSearches() int { return 2 * runtime.GOMAXPROCS(0) }
 
+// errBusy is the error of an operation that is not admitted.
 var errBusy = userError{
 	http.StatusServiceUnavailable,
 	"too many requests of this kind at once: try again as soon as Retry-After says",
@@ -108,6 +109,7 @@ func (a *admission) join(client netip.Prefix) (waiting *waiter, err error) {
 	return waiting, nil
 }
 
+// begin counts an operation as running. The caller holds a.mu.
 func (a *admission) begin(client netip.Prefix) {
 	a.running[client]++
 	a.total++
@@ -155,7 +157,7 @@ func (a *admission) makeRoom(client netip.Prefix) bool {
 	return true
 }
 
-// remove takes an operation out of the queue. It reports false if it is not there.
+// remove takes an operation out of the queue. It reports false if it is not there. The caller holds a.mu.
 func (a *admission) remove(w *waiter) bool {
 	i := slices.Index(a.queue, w)
 	if i < 0 {

@@ -89,6 +89,7 @@ func userErrorf(status int, format string, args ...any) userError {
 
 func (e userError) Error() string { return e.message }
 
+// problem chooses the code of JSON-RPC by the status.
 func (e userError) problem() problem {
 	p := problem{
 		status:  e.status,

@@ -19,6 +19,7 @@ type connections struct {
 	open map[net.Conn]time.Time // when a connection became idle; zero: it is not idle
 }
 
+// newConnections returns an empty set of at most limit connections.
 func newConnections(limit int) *connections {
 	return &connections{limit: limit, open: make(map[net.Conn]time.Time)}
 }

@@ -223,6 +223,7 @@ var refusalClasses = []pqerror.Class{
 	pqerror.ClassProgramLimitExceeded,
 }
 
+// isConnectionError reports whether a connection could not be made, or broke.
 func isConnectionError(err error) bool {
 	_, isNetwork := errors.AsType[net.Error](err)
 	return isNetwork ||

@@ -129,7 +129,7 @@ func parseSite(value string) (*url.URL, error) {
 	if err != nil || site.User != nil || hasMore || len(value) > maxSiteBytes {
 		return nil, errors.New("not a URL of a site, without user, query and fragment")
 	}
-	site.RawPath = ""
+	site.RawPath = "" // addresses appends to Path, which is then escaped anew
 	return site, nil
 }
 

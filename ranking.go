@@ -312,6 +312,7 @@ type ranking struct {
 	isCut      bool // candidates[:limit] are the best so far, in order
 }
 
+// add adds a candidate, unless enough better ones are known.
 func (r *ranking) add(c candidate) {
 	if r.isCut && c.score <= r.candidates[r.limit-1].score {
 		return

@@ -148,6 +148,7 @@ type storedWords struct {
 	minFrequency int
 }
 
+// frequent implements dictionary.
 func (v storedWords) frequent(words []string) ([]string, error) {
 	if len(words) == 0 {
 		return nil, nil
@@ -162,6 +163,7 @@ func (v storedWords) frequent(words []string) ([]string, error) {
 	return v.tx.mostFrequent(v.ctx, stored, v.minFrequency)
 }
 
+// nearest implements dictionary. It compares with all words of about the same length.
 func (v storedWords) nearest(misspelt string) ([]string, error) {
 	length := utf8.RuneCountInString(misspelt)
 	edits := maxEdits(misspelt)

@@ -153,6 +153,7 @@ type traceStats struct {
 	lastSuccess time.Time // zero: none yet
 }
 
+// stats returns the counts so far.
 func (e *traceExport) stats() traceStats {
 	if e == nil {
 		return traceStats{}
