@@ -74,15 +74,27 @@ func (b *breaker) timedOut(began time.Time, budget time.Duration, cause error) (
 	return b.failures >= breakerFailures
 }
 
-// probe calls ask every probeInterval while the breaker is open, until ctx ends. ask tells the breaker what it finds. When
-// that closes the breaker, probe calls back.
-func (b *breaker) probe(ctx context.Context, ask func(context.Context), back func()) {
+// probe calls ask every probeInterval while the breaker is open, until ctx ends. ask tells the breaker what it finds.
+// probe calls away with the cause when it finds the breaker open, and back when ask has closed it.
+func (b *breaker) probe(
+	ctx context.Context,
+	ask func(context.Context),
+	away func(cause string),
+	back func(),
+) {
+	isAway := false
 	for pause(ctx, probeInterval) {
-		if open, _ := b.isOpen(); !open {
+		open, cause := b.isOpen()
+		if !open {
+			isAway = false
 			continue
 		}
+		if !isAway {
+			away(cause)
+		}
 		ask(ctx)
-		if open, _ := b.isOpen(); !open {
+		isAway, _ = b.isOpen()
+		if !isAway {
 			back()
 		}
 	}

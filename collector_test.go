@@ -234,7 +234,8 @@ func TestCollectorMayRestart(t *testing.T) {
 		return hs
 	}
 	hs := serve()
-	e := newTestExport(t, "http://"+addr, io.Discard)
+	logs := new(logBuffer)
+	e := newTestExport(t, "http://"+addr, logs)
 	sent := 0
 	add := func(records int) {
 		for range records {
@@ -250,6 +251,10 @@ func TestCollectorMayRestart(t *testing.T) {
 	for range 6 {
 		add(50)
 		time.Sleep(time.Second)
+	}
+	line := logs.find(t, "spans could not be exported", "")
+	if told, _ := line["error"].(string); !strings.Contains(told, "refused") || line["spans_failed_total"] != 0.0 {
+		t.Errorf("while nothing is lost yet: %v", line)
 	}
 	defer serve().Close()
 	waitFor(t, "all spans", func() bool { return e.exported.Load() == int64(sent) })

@@ -90,6 +90,10 @@ func (p *postgres) classify(ctx context.Context, name queryName, began time.Time
 	case ctx.Err() != nil:
 		// Before the other cases: a statement that reaches its deadline fails in many ways.
 		return p.timedOut(began, classTimeout, err)
+	case state != nil && isRefusedLogin(err):
+		failure := unavailable(string(state.Code), loginError{state})
+		p.breaker.refused(failure)
+		return failure
 	case state != nil:
 		return p.refusedStatement(name, state)
 	case isTimeout(err): // see deadlineConn
@@ -104,6 +108,28 @@ func (p *postgres) classify(ctx context.Context, name queryName, began time.Time
 		class: classOther,
 		err:   err,
 	}
+}
+
+// loginConnector is a connector that marks its errors, because an SQLSTATE does not say what was refused. "disk full" of a
+// statement says that writes fail, and of a login that nobody can be served.
+type loginConnector struct{ driver.Connector }
+
+type loginError struct{ error }
+
+func (e loginError) Unwrap() error { return e.error }
+
+// Connect logs in.
+func (c loginConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Connector.Connect(ctx)
+	if err != nil {
+		return nil, loginError{err}
+	}
+	return conn, nil
+}
+
+func isRefusedLogin(err error) bool {
+	_, isRefused := errors.AsType[loginError](err)
+	return isRefused
 }
 
 // timedOut returns the error of a transaction that got no answer in time, and tells the breaker.

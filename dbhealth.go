@@ -17,8 +17,8 @@ func (p *postgres) checkHealth(ctx context.Context) {
 	defer cancel()
 
 	began := time.Now()
-	p.checking.Store(began.UnixMilli())
-	defer p.checking.Store(0)
+	p.checking.Store(&began)
+	defer p.checking.Store(nil)
 	found, err := p.size(ctx)
 	if err != nil {
 		found = *p.checked.Load()
@@ -30,8 +30,8 @@ func (p *postgres) checkHealth(ctx context.Context) {
 // status returns what checkHealth found last. It does not wait for the database.
 func (p *postgres) status() storeStatus {
 	s := *p.checked.Load()
-	if began := p.checking.Load(); began > 0 {
-		s.took = max(s.took, time.Since(time.UnixMilli(began)))
+	if began := p.checking.Load(); began != nil {
+		s.took = max(s.took, time.Since(*began))
 	}
 
 	if reason := p.unavailable.Load(); reason != nil {

@@ -672,7 +672,7 @@ func TestScanThatIsStuckIsNamed(t *testing.T) {
 	} {
 		now := began
 		f := &folder{steps: scanSteps{clock: func() time.Time { return now }}}
-		f.synced.Store(1)
+		f.synced.Store(new(time.Now()))
 		var ends []func()
 		for _, file := range test.begin {
 			if file == "-" {

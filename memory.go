@@ -49,8 +49,7 @@ func newMemory(f *folder, e embedder, vectorWeight float64, o *observer) *memory
 // start runs the background jobs: embedding chunks whose vectors are missing, and asking an embedding API that is away.
 func (m *memory) start(ctx context.Context, tasks *sync.WaitGroup) error {
 	tasks.Go(func() {
-		m.embedder.probe(ctx, func() {
-			m.observe.log.InfoContext(ctx, "embedding API answers again")
+		m.embedder.probe(ctx, m.observe.log, func() {
 			m.wakeEmbedding(m.current.Load().entries)
 		})
 	})

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
 	"path"
 	"regexp"
 	"slices"
@@ -79,6 +80,10 @@ var databaseParameters = map[string]string{
 	"application_name": "vitrine",
 }
 
+// noPasswordFile is the name of a file that cannot exist. lib/pq would read ~/.pgpass or PGPASSFILE at each new
+// connection, and print a warning about its mode to the standard error, which is not a line of JSON.
+const noPasswordFile = os.DevNull + "/none"
+
 // parseDatabaseURL checks a postgres URL and adds databaseParameters. It requires an sslmode, so that encryption does not
 // depend on the default of lib/pq.
 func parseDatabaseURL(value string) (string, error) {
@@ -92,6 +97,11 @@ func parseDatabaseURL(value string) (string, error) {
 		return "", errors.New("sslmode is missing: add ?sslmode=verify-full, " +
 			"or ?sslmode=disable on a trusted network")
 	}
+	if query.Has("passfile") {
+		return "", errors.New("passfile is not read: " +
+			"put the password into the URL, postgres://USER:PASSWORD@…")
+	}
+	query.Set("passfile", noPasswordFile)
 	for name, value := range databaseParameters {
 		if !query.Has(name) {
 			query.Set(name, value)

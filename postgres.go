@@ -46,7 +46,7 @@ type postgres struct {
 	breaker     breaker
 	checks      sync.Mutex                  // serializes checkHealth
 	checked     atomic.Pointer[storeStatus] // what checkHealth found last
-	checking    atomic.Int64                // when the running check began, in Unix milliseconds; 0: none runs
+	checking    atomic.Pointer[time.Time]   // when the running check began; nil: none runs
 	frequencies atomic.Pointer[frequencies]
 	recent      *recentDocuments
 
@@ -77,7 +77,7 @@ func newPostgres(cfg *settings, e embedder, o *observer) (*postgres, error) {
 	p.writers.maxWaiting = math.MaxInt // they wait for as long as their request may
 	p.writers.maxWait = backgroundBudget
 	connector.Dialer(deadlineDialer{heard: p.breaker.heard})
-	p.db = sql.OpenDB(connector)
+	p.db = sql.OpenDB(loginConnector{connector})
 	p.db.SetMaxOpenConns(cfg.dbMaxConns)
 	p.db.SetMaxIdleConns(cfg.dbMaxConns)
 	p.db.SetConnMaxIdleTime(5 * time.Minute)

@@ -173,6 +173,9 @@ func advise(err error) error {
 	}
 
 	advice, ok := startupAdvice[state.Code]
+	if isRefusedLogin(err) && state.Code == pqerror.InsufficientPrivilege {
+		advice = connectAdvice
+	}
 	if !ok {
 		return err
 	}
@@ -182,6 +185,8 @@ func advise(err error) error {
 const (
 	grantAdvice = "let its owner run: CREATE EXTENSION IF NOT EXISTS vector; " +
 		"GRANT CREATE, USAGE ON SCHEMA public TO the role of DATABASE_URL"
+	connectAdvice = "let the database's owner run: " +
+		"GRANT CONNECT ON DATABASE its name TO the role of DATABASE_URL"
 	installAdvice = "install pgvector 0.8 or later on the server " +
 		"(Debian: postgresql-17-pgvector; image: pgvector/pgvector:pg17)"
 	loginAdvice  = "check user and password in DATABASE_URL"

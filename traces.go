@@ -38,7 +38,7 @@ const (
 	// cutOffTimeout is how long close waits for attempts that it has cut off.
 	cutOffTimeout = time.Second
 
-	failureLogInterval = time.Minute // between two log lines about failed exports
+	failureLogInterval = time.Minute // between two log lines about failed attempts
 )
 
 // traceExport turns the records that are kept into spans and hands them to the exporter, in the
@@ -61,7 +61,7 @@ type traceExport struct {
 
 	// Used by run alone:
 	notBefore  time.Time // the collector has asked for this pause
-	unreported int       // failed exports since the last log line
+	unreported int       // failed attempts since the last log line
 	reportedAt time.Time // time of that line
 
 	cost cpuMeter
@@ -217,6 +217,7 @@ func (e *traceExport) run() {
 			e.lastSuccess.Store(&now)
 		}
 		if err != nil {
+			e.unreported++
 			e.report(rejected, err)
 		}
 	}
@@ -246,6 +247,7 @@ func (e *traceExport) batch(first *record) []sdktrace.ReadOnlySpan {
 // meanwhile. It returns how many spans of the batch are lost, and why.
 func (e *traceExport) export(batch []sdktrace.ReadOnlySpan) (rejected int64, err error) {
 	all := int64(len(batch))
+	began := time.Now()
 	err = errPaused
 	for backoff := minExportBackoff; ; backoff = min(2*backoff, maxExportBackoff) {
 		if !e.pause(e.notBefore) {
@@ -263,6 +265,10 @@ func (e *traceExport) export(batch []sdktrace.ReadOnlySpan) (rejected int64, err
 			e.notBefore = time.Now().Add(reply.retryAfter)
 		default:
 			e.notBefore = time.Now().Add(backoff)
+		}
+		e.unreported++
+		if time.Since(began) > maxExportBackoff { // a short restart of the collector needs no line
+			e.report(all, err)
 		}
 	}
 }
@@ -312,9 +318,8 @@ func (e *traceExport) pause(then time.Time) bool {
 	return true
 }
 
-// report logs that an export has failed or come with a warning, at most once per failureLogInterval.
+// report logs that an attempt has failed or come with a warning, at most once per failureLogInterval.
 func (e *traceExport) report(rejected int64, err error) {
-	e.unreported++
 	if time.Since(e.reportedAt) <= failureLogInterval {
 		return
 	}
@@ -324,7 +329,8 @@ func (e *traceExport) report(rejected int64, err error) {
 	}
 	e.log.Warn(message,
 		"error", truncate(err.Error(), maxReplyText),
-		"exports", e.unreported,
+		"attempts", e.unreported,
+		"records_waiting", len(e.queue),
 		"spans_failed_total", e.failed.Load(),
 		"spans_dropped_total", e.dropped.Load())
 	e.reportedAt = time.Now()

@@ -38,10 +38,7 @@ func (p *postgres) start(ctx context.Context, tasks *sync.WaitGroup) error {
 	}
 
 	tasks.Go(func() {
-		p.embedder.probe(ctx, func() {
-			p.observe.log.InfoContext(ctx, "embedding API answers again")
-			p.incomplete.Store(true)
-		})
+		p.embedder.probe(ctx, p.observe.log, func() { p.incomplete.Store(true) })
 	})
 	tasks.Go(func() {
 		p.retryOpen(ctx, err)
@@ -68,13 +65,17 @@ func (p *postgres) retryOpen(ctx context.Context, err error) {
 // watchHealth checks the database at once and then every probeInterval, until ctx ends. While the breaker
 // is open, only this asks the database.
 func (p *postgres) watchHealth(ctx context.Context) {
+	wasAway := false
 	for {
-		wasOpen, _ := p.breaker.isOpen()
 		p.checkHealth(ctx)
-		isOpen, _ := p.breaker.isOpen()
-		if wasOpen && !isOpen {
+		isAway, cause := p.breaker.isOpen()
+		switch {
+		case isAway && !wasAway:
+			p.observe.log.WarnContext(ctx, "database is away", "error", cause)
+		case wasAway && !isAway:
 			p.observe.log.InfoContext(ctx, "database answers again")
 		}
+		wasAway = isAway
 		if !pause(ctx, probeInterval) {
 			return
 		}
