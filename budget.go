@@ -86,7 +86,7 @@ func (b *wordBudget) take(p passage) bool {
 		return true
 	}
 	b.chunk++
-	p.eachWord(func(w word, _ int) {
+	p.eachWord(func(w word, _ float64) {
 		b.left -= plainCost + len(w.text)/bytesPerCost
 		if w.kind != plainWord {
 			b.left -= wholeCost

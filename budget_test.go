@@ -154,7 +154,7 @@ func TestWordsOfADocumentAreBounded(t *testing.T) {
 			cost := 0
 			seen := make(map[uint64]bool)
 			for i := range d.chunks {
-				d.passage(i).eachWord(func(w word, _ int) {
+				d.passage(i).eachWord(func(w word, _ float64) {
 					cost += plainCost
 					if h := hash(w.text); !seen[h] {
 						cost += chunkCost + documentCost

@@ -316,7 +316,10 @@ func TestCloseDoesNotWaitForAHangingCollector(t *testing.T) {
 		e.add(newFinishedRecord())
 	}
 	e.close(100 * time.Millisecond)
-	if failed := e.failed.Load(); failed != 3003 || e.exported.Load() != 0 || e.dropped.Load() != 0 {
+	waitFor(t, "all spans are counted", func() bool {
+		return e.failed.Load()+e.exported.Load()+e.dropped.Load() >= 3003
+	})
+	if failed := e.failed.Load(); failed != 3003 {
 		t.Errorf("%d failed, %d exported, %d dropped, want 3003 failed", failed, e.exported.Load(), e.dropped.Load())
 	}
 }

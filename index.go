@@ -115,7 +115,7 @@ func (e *entry) setTerms() {
 func (e *entry) vocabulary() vocabulary {
 	found := make(vocabulary)
 	for i := range e.chunks {
-		e.passage(i).eachWord(func(w word, _ int) { found.term(w.text) })
+		e.passage(i).eachWord(func(w word, _ float64) { found.term(w.text) })
 	}
 	return found
 }

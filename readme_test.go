@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -204,15 +203,9 @@ func runCurls(t *testing.T, name string, elsewhere map[string]func(*testing.T) s
 		"DOCS_SYNC_INTERVAL=1h",
 		"ENABLE_PROFILING=true",
 		"RECORD_GAPS=true",
-		"LOG_LEVEL=debug", // shows scans that found nothing
+		"LOG_LEVEL=debug", // for waitForScans
 	})
-	scans := 1
-	if runtime.GOOS == "linux" {
-		scans = 2 // the second one begins once inotify tells of changes
-	}
-	waitFor(t, "the scans at the start have ended", func() bool {
-		return strings.Count(p.logs.String(), `"job":"folder_scan"`) >= scans
-	})
+	waitForScans(t, p.logs)
 	waitFor(t, "the documents are counted", func() bool {
 		_, checks := p.get("/readyz?verbose")
 		return strings.Contains(checks, "40 documents")

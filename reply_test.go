@@ -159,15 +159,10 @@ func TestBatchIsBounded(t *testing.T) {
 
 // TestSlowReadersShareTheDocument opens reads of 4 MiB that are not finished, and looks at the heap.
 func TestSlowReadersShareTheDocument(t *testing.T) {
-	s := newMCPServer(t, largeDocuments(), nil)
-	s.get("/documents/large.md")
-	var before uint64
-	waitFor(t, "the document is indexed: the heap stays as it is", func() bool {
-		earlier := before
-		time.Sleep(100 * time.Millisecond)
-		before = heapBytes()
-		return max(before, earlier)-min(before, earlier) < 1<<20
-	})
+	s := openTestServer(t, datedFolder(t, largeDocuments()), "DOCS_SYNC_INTERVAL=1h", "LOG_LEVEL=debug")
+	s.serve()
+	waitForScans(t, s.lines)
+	before := heapBytes()
 	var bodies []io.Closer
 	for i := range 40 {
 		r, _ := http.NewRequestWithContext(t.Context(), "POST", s.url+"/mcp", strings.NewReader(readMessageOf(i, "large.md")))

@@ -14,14 +14,17 @@ const (
 	// analyzerVersion is the version of everything that is derived from a text: chunks, terms, weights, hashed vectors.
 	analyzerVersion = 3
 
-	// headingBoost is how many times each term of the title or heading counts.
-	headingBoost = 3
+	// titleBoost and headingBoost are how many times each term of a title or heading counts.
+	titleBoost   = 3
+	headingBoost = 1.5
 )
 
 // The parameters of BM25: see lexicalVector.
 const (
 	bm25K1 = 1.5
-	bm25B  = 0.75
+
+	// bm25B is below the usual 0.75: on four labelled sets, values from 0.6 to 0.7 rank alike, and none worse than 0.75.
+	bm25B = 0.65
 
 	// averageLength is a constant, not the mean length of the collection's chunks. This way, the weights of a chunk
 	// depend only on its own text. On seven labelled sets the constant ranks no worse.
@@ -59,23 +62,31 @@ type passage struct {
 // has nothing else. It adds the words to seen.
 func lexicalVector(p passage, seen vocabulary) []weightedTerm {
 	var occurrences []term
-	length := 0 // wholes and joined words say what their parts say
-	p.eachWord(func(w word, times int) {
+	var boosted []term // of the title and the headings
+	var boosts []float64
+	length := 0.0 // wholes and joined words say what their parts say
+	p.eachWord(func(w word, times float64) {
 		if w.isSeparate() {
 			length += times
 		}
 		t := seen.term(w.text)
-		for range times {
-			occurrences = append(occurrences, t)
+		occurrences = append(occurrences, t)
+		if times > 1 {
+			boosted = append(boosted, t)
+			boosts = append(boosts, times-1)
 		}
 		if w.kind == wholeWord && w.hasExactTerm() {
 			occurrences = append(occurrences, exactTerm(w.text))
 		}
 	})
 
-	norm := bm25K1 * (1 - bm25B + bm25B*float64(length)/averageLength)
+	norm := bm25K1 * (1 - bm25B + bm25B*length/averageLength)
 
 	distinct, counts := countTerms(occurrences)
+	for i, t := range boosted {
+		at, _ := slices.BinarySearch(distinct, t)
+		counts[at] += boosts[i]
+	}
 	vector := make([]weightedTerm, len(distinct))
 	for i, tf := range counts {
 		weight := tf * (bm25K1 + 1) / (tf + norm)
@@ -85,9 +96,12 @@ func lexicalVector(p passage, seen vocabulary) []weightedTerm {
 }
 
 // eachWord calls add with each word that counts in p, and how many times it counts.
-func (p passage) eachWord(add func(w word, times int)) {
+func (p passage) eachWord(add func(w word, times float64)) {
 	heading := strings.TrimSuffix(p.heading, p.text) // a section without text has its heading as its text
-	for w := range words(p.title + "\n" + heading) {
+	for w := range words(p.title) {
+		add(w, titleBoost)
+	}
+	for w := range words(heading) {
 		add(w, headingBoost)
 	}
 	for w := range words(p.tags) {

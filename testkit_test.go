@@ -222,6 +222,19 @@ func waitFor(t testing.TB, what string, done func() bool) {
 	}
 }
 
+// waitForScans waits until a folder that nobody changes is not scanned any more. The program must log at level debug,
+// which shows the scans that found nothing.
+func waitForScans(t testing.TB, log fmt.Stringer) {
+	t.Helper()
+	scans := 1
+	if runtime.GOOS == "linux" {
+		scans = 2 // the second one begins once inotify tells of changes
+	}
+	waitFor(t, "the scans at the start have ended", func() bool {
+		return strings.Count(log.String(), `"job":"folder_scan"`) >= scans
+	})
+}
+
 // answer is a response that has been read.
 type answer struct {
 	status int
