@@ -28,7 +28,8 @@ type databaseError struct {
 	// The class that telemetry reports: one of the constants below, or an SQLSTATE.
 	class string
 	err   error
-	// What the caller sees: errUnavailable, errDiskFull, context.Canceled or nil. An errStandby in err comes first.
+	// What the caller sees: errUnavailable, errDiskFull, context.Canceled or nil. If isReadOnly accepts err, that comes
+	// first.
 	kind error
 }
 
@@ -64,9 +65,11 @@ func (e *databaseError) errorType() string {
 // classify returns the error of a transaction that began at began as a databaseError, and tells the
 // breaker what it says about the database. It does not wrap an error that isAnswer accepts.
 func (p *postgres) classify(ctx context.Context, name queryName, began time.Time, err error) error {
-	if errors.Is(err, errStandby) {
-		p.breaker.answered()
-		return unavailable(string(pq.As(err).Code), err)
+	if !name.reads() {
+		err = readOnlyError(err)
+	}
+	if isReadOnly(err) {
+		return p.refusedWrite(err)
 	}
 	if isAnswer(err) {
 		p.breaker.answered()
@@ -185,15 +188,34 @@ var writersClasses = []pqerror.Class{
 	pqerror.ClassSystemError,
 }
 
-// errStandby says that a write was begun on a server that only reads.
-var errStandby = userError{
-	http.StatusServiceUnavailable,
-	"the database is a read-only standby: " +
-		"wait until it is promoted, " +
-		"or name the primary in DATABASE_URL",
+// The errors of a write to a database that only reads. Each wraps the error of the server.
+var (
+	errStandby = userError{
+		http.StatusServiceUnavailable,
+		"the database is a read-only standby: " +
+			"wait until it is promoted, " +
+			"or name the primary in DATABASE_URL",
+	}
+	errReadOnlyDefault = userError{
+		http.StatusServiceUnavailable,
+		"the database is read-only: " +
+			"its default_transaction_read_only is on",
+	}
+	errNoRightToWrite = userError{
+		http.StatusConflict,
+		"the role of DATABASE_URL may only read: " +
+			"GRANT it INSERT, UPDATE and DELETE on the tables",
+	}
+)
+
+// isReadOnly reports whether a write met a database that only reads.
+func isReadOnly(err error) bool {
+	return errors.Is(err, errStandby) ||
+		errors.Is(err, errReadOnlyDefault) ||
+		errors.Is(err, errNoRightToWrite)
 }
 
-// standbyError returns err, with errStandby if it says that the server only reads.
+// standbyError returns the error of beginning a transaction, with errStandby if it says that the server only reads.
 func standbyError(err error) error {
 	state := pq.As(err,
 		pqerror.FeatureNotSupported,
@@ -202,6 +224,35 @@ func standbyError(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %w", errStandby, err)
+}
+
+// readOnlyError returns the error of a write, with what it says about the database if that only reads.
+func readOnlyError(err error) error {
+	switch {
+	case errors.Is(err, errStandby):
+		return err
+	case pq.As(err, pqerror.ReadOnlySQLTransaction) != nil:
+		return fmt.Errorf("%w: %w", errReadOnlyDefault, err)
+	case pq.As(err, pqerror.InsufficientPrivilege) != nil:
+		return fmt.Errorf("%w: %w", errNoRightToWrite, err)
+	}
+	return err
+}
+
+// refusedWrite returns the error for one that isReadOnly accepts.
+func (p *postgres) refusedWrite(err error) error {
+	p.breaker.answered()
+	if errors.Is(err, errReadOnlyDefault) {
+		p.conns.renew()
+	}
+	failure := &databaseError{
+		class: string(pq.As(err).Code),
+		err:   err,
+	}
+	if !errors.Is(err, errNoRightToWrite) { // which does not end by itself
+		failure.kind = errUnavailable
+	}
+	return failure
 }
 
 // shutdownPrefix begins the SQLSTATEs of a server that starts, stops or has crashed. Others of class 57

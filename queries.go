@@ -269,14 +269,14 @@ func (p *postgres) folderIDs(ctx context.Context) (ids []string, err error) {
 		return tx.row(ctx, []any{pq.Array(&ids)}, `
 			SELECT array_agg(id) FROM documents WHERE source = 'folder'`)
 	})
-	if errors.Is(err, errStandby) {
-		return nil, p.standbyFolder(ctx, err)
+	if isReadOnly(err) {
+		return nil, p.readOnlyFolder(ctx, err)
 	}
 	return ids, err
 }
 
-// standbyFolder returns errElsewhere if a replica of the primary has scanned the folder, else err.
-func (p *postgres) standbyFolder(ctx context.Context, err error) error {
+// readOnlyFolder returns errElsewhere if another replica has scanned the folder, else err.
+func (p *postgres) readOnlyFolder(ctx context.Context, err error) error {
 	var finished bool
 	readErr := p.row(ctx, queryKnown, []any{&finished}, `
 		SELECT EXISTS (SELECT FROM leases WHERE name = 'folder' AND finished)`)

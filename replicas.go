@@ -286,7 +286,7 @@ func (tx *transaction) frequencies(ctx context.Context) (*frequencies, error) {
 // listen tells the watchers about the changes of other replicas, until ctx ends. It calls recheck after
 // a lost connection, and every recheckInterval in case notifications do not get through.
 func (p *postgres) listen(ctx context.Context) {
-	listener := pq.NewListener(p.dsn, time.Second, recheckInterval, nil)
+	listener := pq.NewListener(p.dsn, probeInterval, probeInterval, nil)
 	var connecting sync.WaitGroup
 	connecting.Go(func() {
 		for listener.Listen("vitrine") != nil { // a standby refuses until it is promoted

@@ -71,7 +71,8 @@ type storeStatus struct {
 	chunks    int
 	cut       int // documents that are indexed by their beginning
 
-	isStandby bool // the database only reads
+	readOnly string // why the database only reads; empty if it does not
+	isShort  bool   // the database has no more connections
 
 	// How long the last answer took, or how long the running check has waited, if that is longer.
 	took time.Duration

@@ -82,14 +82,14 @@ func (p *postgres) watchHealth(ctx context.Context) {
 	}
 }
 
-// maintain runs the background jobs one after the other until ctx ends. A standby waits until it is promoted: nobody can
-// take a lease there.
+// maintain runs the background jobs one after the other until ctx ends. While the database only reads, they rest: nobody
+// can take a lease there.
 func (p *postgres) maintain(ctx context.Context) {
 	var embeddedAt time.Time
 	var lastChanges int64
 	isIndexed := false
 	for ; ctx.Err() == nil; pause(ctx, maintainInterval) {
-		if p.checked.Load().isStandby {
+		if p.checked.Load().readOnly != "" {
 			continue
 		}
 		if p.incomplete.Swap(false) || time.Since(embeddedAt) >= recheckInterval {
