@@ -65,7 +65,7 @@ func (e *databaseError) errorType() string {
 // classify returns the error of a transaction that began at began as a databaseError, and tells the
 // breaker what it says about the database. It does not wrap an error that isAnswer accepts.
 func (p *postgres) classify(ctx context.Context, name queryName, began time.Time, err error) error {
-	if !name.reads() {
+	if !name.reads() && !isRefusedLogin(err) {
 		err = readOnlyError(err)
 	}
 	if isReadOnly(err) {
