@@ -153,6 +153,7 @@ func TestCollectorsAnswerDecides(t *testing.T) {
 		{"204", status(204), spans, 0, 0, 1, ""},
 		{"partial success", partial("application/x-protobuf", partialSuccess(5, "too old")), spans - 5, 5, 0, 1, "too old"},
 		{"partial success in JSON", partial("application/json", []byte(`{"partialSuccess":{"rejectedSpans":"5","errorMessage":"too old"}}`)), spans - 5, 5, 0, 1, "too old"},
+		{"fewer than none rejected", partial("application/json", []byte(`{"partialSuccess":{"rejectedSpans":"-5"}}`)), spans, 0, 0, 1, ""},
 		{"all rejected", partial("application/x-protobuf", partialSuccess(spans, "no room")), 0, spans, 0, 1, "no room"},
 		{"more rejected than sent", partial("application/x-protobuf", partialSuccess(1000, "no room")), 0, spans, 0, 1, "no room"},
 		{"a warning", partial("application/x-protobuf", partialSuccess(0, "old protocol")), spans, 0, 0, 1, "old protocol"},

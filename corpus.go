@@ -9,7 +9,7 @@ import (
 	"sync"
 )
 
-// corpus is safe for concurrent use.
+// corpus counts the words, the terms and the texts of the entries that are committed. It is safe for concurrent use.
 type corpus struct {
 	mu          sync.RWMutex
 	words       map[string]knownWord
@@ -31,7 +31,7 @@ func newCorpus() *corpus {
 	}
 }
 
-// add counts an entry that no snapshot has yet, and takes its words.
+// add counts an entry that no snapshot has yet. It sets e.words to nil, because nobody needs them any more.
 func (c *corpus) add(e *entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -28,7 +28,8 @@ type databaseError struct {
 	// The class that telemetry reports: one of the constants below, or an SQLSTATE.
 	class string
 	err   error
-	// For the caller: errUnavailable, errDiskFull, context.Canceled or nil. If err is errStandby, that.
+	// What the caller sees: errUnavailable, errDiskFull, context.Canceled or nil. If isReadOnly accepts err, that comes
+	// first.
 	kind error
 }
 
@@ -64,9 +65,11 @@ func (e *databaseError) errorType() string {
 // classify returns the error of a transaction that began at began as a databaseError, and tells the
 // breaker what it says about the database. It does not wrap an error that isAnswer accepts.
 func (p *postgres) classify(ctx context.Context, name queryName, began time.Time, err error) error {
-	if errors.Is(err, errStandby) {
-		p.breaker.answered()
-		return unavailable(string(pq.As(err).Code), err)
+	if !name.reads() && !isRefusedLogin(err) {
+		err = readOnlyError(err)
+	}
+	if isReadOnly(err) {
+		return p.refusedWrite(err)
 	}
 	if isAnswer(err) {
 		p.breaker.answered()
@@ -132,6 +135,7 @@ func isRefusedLogin(err error) bool {
 	return isRefused
 }
 
+// timedOut returns the error of a transaction that got no answer in time, and tells the breaker.
 func (p *postgres) timedOut(began time.Time, class string, err error) error {
 	failure := unavailable(class, err)
 	p.breaker.timedOut(began, statementTimeout, failure)
@@ -148,14 +152,14 @@ func (p *postgres) refusedStatement(name queryName, state *pq.Error) error {
 	}
 	isAway := slices.Contains(awayClasses, code.Class()) ||
 		strings.HasPrefix(string(code), shutdownPrefix)
-	isOfWriters := slices.Contains(writersClasses, code.Class()) &&
+	mayStillRead := slices.Contains(writersClasses, code.Class()) &&
 		code != pqerror.TooManyConnections
 
 	switch {
 	case code == pqerror.DiskFull:
 		failure.kind = errDiskFull
-	case isOfWriters && !name.reads():
-		// It says nothing about reading.
+	case mayStillRead && !name.reads():
+		// The breaker is not told, because it would also stop those who read.
 		failure.kind = errUnavailable
 		return failure
 	case isAway:
@@ -184,15 +188,34 @@ var writersClasses = []pqerror.Class{
 	pqerror.ClassSystemError,
 }
 
-// errStandby says that a write was begun on a server that only reads.
-var errStandby = userError{
-	http.StatusServiceUnavailable,
-	"the database is a read-only standby: " +
-		"wait until it is promoted, " +
-		"or name the primary in DATABASE_URL",
+// The errors of a write to a database that only reads. Each wraps the error of the server.
+var (
+	errStandby = userError{
+		http.StatusServiceUnavailable,
+		"the database is a read-only standby: " +
+			"wait until it is promoted, " +
+			"or name the primary in DATABASE_URL",
+	}
+	errReadOnlyDefault = userError{
+		http.StatusServiceUnavailable,
+		"the database is read-only: " +
+			"its default_transaction_read_only is on",
+	}
+	errNoRightToWrite = userError{
+		http.StatusConflict,
+		"the role of DATABASE_URL may only read: " +
+			"GRANT it INSERT, UPDATE and DELETE on the tables",
+	}
+)
+
+// isReadOnly reports whether a write met a database that only reads.
+func isReadOnly(err error) bool {
+	return errors.Is(err, errStandby) ||
+		errors.Is(err, errReadOnlyDefault) ||
+		errors.Is(err, errNoRightToWrite)
 }
 
-// standbyError returns err, with errStandby if it says that the server only reads.
+// standbyError returns the error of beginning a transaction, with errStandby if it says that the server only reads.
 func standbyError(err error) error {
 	state := pq.As(err,
 		pqerror.FeatureNotSupported,
@@ -201,6 +224,35 @@ func standbyError(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %w", errStandby, err)
+}
+
+// readOnlyError returns the error of a write, with what it says about the database if that only reads.
+func readOnlyError(err error) error {
+	switch {
+	case errors.Is(err, errStandby):
+		return err
+	case pq.As(err, pqerror.ReadOnlySQLTransaction) != nil:
+		return fmt.Errorf("%w: %w", errReadOnlyDefault, err)
+	case pq.As(err, pqerror.InsufficientPrivilege) != nil:
+		return fmt.Errorf("%w: %w", errNoRightToWrite, err)
+	}
+	return err
+}
+
+// refusedWrite returns the error for one that isReadOnly accepts.
+func (p *postgres) refusedWrite(err error) error {
+	p.breaker.answered()
+	if errors.Is(err, errReadOnlyDefault) {
+		p.conns.renew()
+	}
+	failure := &databaseError{
+		class: string(pq.As(err).Code),
+		err:   err,
+	}
+	if !errors.Is(err, errNoRightToWrite) { // which does not end by itself
+		failure.kind = errUnavailable
+	}
+	return failure
 }
 
 // shutdownPrefix begins the SQLSTATEs of a server that starts, stops or has crashed. Others of class 57
@@ -248,6 +300,7 @@ var refusalClasses = []pqerror.Class{
 	pqerror.ClassProgramLimitExceeded,
 }
 
+// isConnectionError reports whether a connection could not be made, or broke.
 func isConnectionError(err error) bool {
 	_, isNetwork := errors.AsType[net.Error](err)
 	return isNetwork ||

@@ -1,15 +1,15 @@
 package main
 
-// What is known of the database: a check in the background counts what it has, and status tells it.
+// The health of the database. A background check reads its counts. status returns what the last check found.
 
 import (
 	"context"
 	"time"
 )
 
-// checkHealth counts documents and chunks. The time that this takes is a statement's own, so that a slow
-// database is not taken for one that is away. An answer closes the breaker. One check runs at a time, so
-// that an older count never replaces a newer one.
+// checkHealth reads the counts of documents and chunks. It may take as long as any statement, so that a slow
+// database does not count as unavailable. An answer closes the breaker. One check runs at a time, so that an
+// older count never replaces a newer one.
 func (p *postgres) checkHealth(ctx context.Context) {
 	p.checks.Lock()
 	defer p.checks.Unlock()
@@ -25,11 +25,20 @@ func (p *postgres) checkHealth(ctx context.Context) {
 	}
 	found.took = time.Since(began)
 	p.checked.Store(&found)
+
+	if found.readOnly == readOnlyByDefault {
+		p.conns.renew()
+	}
+	p.conns.restore()
 }
 
-// status tells what checkHealth found last. It does not wait for the database.
+// readOnlyByDefault is the reason that size gives for a session whose transactions are read-only by default.
+const readOnlyByDefault = "default_transaction_read_only is on"
+
+// status returns what checkHealth found last. It does not wait for the database.
 func (p *postgres) status() storeStatus {
 	s := *p.checked.Load()
+	s.isShort = p.conns.isShort()
 	if began := p.checking.Load(); began != nil {
 		s.took = max(s.took, time.Since(*began))
 	}
@@ -48,9 +57,21 @@ func (p *postgres) status() storeStatus {
 // even if the breaker is open.
 func (p *postgres) size(ctx context.Context) (found storeStatus, err error) {
 	err = p.attempt(ctx, querySize, func(tx *transaction) error {
-		return tx.row(ctx, []any{&found.documents, &found.chunks, &found.cut, &found.isStandby}, `
-			SELECT documents, chunks, (SELECT count(*) FROM documents WHERE indexed > 0), pg_is_in_recovery()
-			FROM settings`)
+		return tx.row(ctx, []any{
+			&found.documents,
+			&found.chunks,
+			&found.cut,
+			&found.readOnly,
+		}, `
+			SELECT documents, chunks, (SELECT count(*) FROM documents WHERE indexed > 0), CASE
+				WHEN pg_is_in_recovery() THEN 'the database is a standby'
+				WHEN current_setting('default_transaction_read_only')::bool THEN $1
+				WHEN NOT has_table_privilege('documents', 'INSERT')
+					THEN 'the role of DATABASE_URL may not write'
+				ELSE ''
+			END
+			FROM settings`,
+			readOnlyByDefault)
 	})
 	return found, err
 }

@@ -344,7 +344,8 @@ func TestSearchIsLexicalWhileTheEmbedderIsAway(t *testing.T) {
 		m := newMemory(&folder{roots: []docsRoot{{dir: t.TempDir()}}, observe: quietObserver()}, hashedEmbedder{}, 1, quietObserver())
 		m.embedder = newTestEmbedder(t, f)
 		testEmbedderAway(t, f, m, func() error {
-			return m.embedAgain(t.Context(), m.current.Load().entries...)
+			_, err := m.embedAgain(t.Context(), m.current.Load().entries...)
+			return err
 		})
 	})
 	t.Run("postgres", func(t *testing.T) {

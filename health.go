@@ -121,8 +121,11 @@ func checkStore(status storeStatus) check {
 		stored.detail += fmt.Sprintf(", slow: %d ms for an answer",
 			status.took.Milliseconds())
 	}
-	if status.isStandby {
-		stored.detail += ", read-only: the database is a standby"
+	if status.readOnly != "" {
+		stored.detail += ", read-only: " + status.readOnly
+	}
+	if status.isShort {
+		stored.detail += ", short of connections: the database refuses more (53300)"
 	}
 	return stored
 }

@@ -38,6 +38,8 @@ func nameReason(id string, entry fs.DirEntry, exclude []string) string {
 		return leftOutHidden
 	case entry.IsDir() && slices.Contains(generatedFolders, name):
 		return name
+	case entry.IsDir() && len(id) > maxIDBytes:
+		return leftOutDeep // opening a folder takes a step for each one above it
 	case entry.IsDir():
 		return "" // the patterns are matched with the files in it
 	case isExcluded(id, exclude):

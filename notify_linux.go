@@ -45,7 +45,7 @@ func watchFolders(ctx context.Context, roots []docsRoot, exclude []string, chang
 	events := make([]byte, 64<<10)
 	for isFolder := true; ; {
 		if isFolder {
-			above, err = watchAll(fd, roots, exclude)
+			above, err = watchAll(ctx, fd, roots, exclude)
 			if err != nil {
 				return fmt.Errorf("inotify: %w; raise fs.inotify.max_user_watches", err)
 			}
@@ -85,7 +85,7 @@ func (above leading) parse(events []byte) (isChange, isFolder bool) {
 
 // watchAll watches the folders that a scan would list, and those above a root or above a link on the path to one.
 // Folders that are watched already stay watched. It skips a folder that cannot be read: the scan reports it.
-func watchAll(fd int, roots []docsRoot, exclude []string) (leading, error) {
+func watchAll(ctx context.Context, fd int, roots []docsRoot, exclude []string) (leading, error) {
 	above := make(leading)
 	for _, root := range roots {
 		last := filepath.Clean(root.dir)
@@ -99,6 +99,9 @@ func watchAll(fd int, roots []docsRoot, exclude []string) (leading, error) {
 	}
 	for _, root := range roots {
 		err := fs.WalkDir(os.DirFS(root.dir), ".", func(name string, entry fs.DirEntry, err error) error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			if err != nil || !entry.IsDir() {
 				return nil //nolint:nilerr // the scan reports it
 			}

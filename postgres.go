@@ -1,7 +1,6 @@
 package main
 
-// The PostgreSQL store, for several replicas and large collections: its connection pool and its
-// transactions.
+// The PostgreSQL store, for several replicas and large collections, and its transactions.
 //
 // All statements run in transactions, through transact, except the few in execLong that may take
 // minutes. None relies on session state, so the store works behind a transaction pooler. A pooler
@@ -24,8 +23,8 @@ import (
 	"github.com/lib/pq"
 )
 
-// exactChunks is the most chunks that a search scores one by one. For no more than these, that is faster
-// than the indexes.
+// exactChunks is the largest number of chunks that a search scores one by one. For more, the indexes are
+// faster.
 const exactChunks = 20_000
 
 // postgres is the store in a PostgreSQL database. Until open has succeeded, every operation returns
@@ -33,7 +32,7 @@ const exactChunks = 20_000
 type postgres struct {
 	watchers
 	dsn          string
-	db           *sql.DB
+	conns        dbPool
 	embedder     embedder
 	vectorWeight float64
 	exactChunks  int // the constant, except in tests
@@ -50,9 +49,7 @@ type postgres struct {
 	frequencies atomic.Pointer[frequencies]
 	recent      *recentDocuments
 
-	users      atomic.Int64 // callers that hold a connection or wait for one
-	timeouts   atomic.Int64 // callers that timed out while they waited for one
-	changes    changeCount  // those that the watchers know
+	changes    changeCount  // the changes that the watchers were told about
 	modified   atomic.Int64 // chunks written here since the last ANALYZE
 	incomplete atomic.Bool  // chunks were stored here without their vectors
 }
@@ -77,10 +74,7 @@ func newPostgres(cfg *settings, e embedder, o *observer) (*postgres, error) {
 	p.writers.maxWaiting = math.MaxInt // they wait for as long as their request may
 	p.writers.maxWait = backgroundBudget
 	connector.Dialer(deadlineDialer{heard: p.breaker.heard})
-	p.db = sql.OpenDB(loginConnector{connector})
-	p.db.SetMaxOpenConns(cfg.dbMaxConns)
-	p.db.SetMaxIdleConns(cfg.dbMaxConns)
-	p.db.SetConnMaxIdleTime(5 * time.Minute)
+	p.conns.open(loginConnector{connector}, cfg.dbMaxConns)
 
 	p.setUnavailable("the database has not been opened yet")
 	p.frequencies.Store(&frequencies{})
@@ -88,6 +82,7 @@ func newPostgres(cfg *settings, e embedder, o *observer) (*postgres, error) {
 	return p, nil
 }
 
+// setUnavailable makes every operation fail with errUnavailable and the reason.
 func (p *postgres) setUnavailable(reason string) { p.unavailable.Store(&reason) }
 
 // deadlineDialer makes connections whose reads fail if the server is silent for longer than a statement
@@ -104,6 +99,7 @@ func (d deadlineDialer) DialContext(ctx context.Context, network, address string
 	return deadlineConn{c, d.heard}, err
 }
 
+// deadlineConn is a connection of deadlineDialer.
 type deadlineConn struct {
 	net.Conn
 	heard func()
@@ -147,8 +143,8 @@ func (p *postgres) attempt(
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, timeLeft(ctx))
 	defer cancel()
-	p.users.Add(1)
-	defer p.users.Add(-1)
+	p.conns.users.Add(1)
+	defer p.conns.users.Add(-1)
 
 	if !name.reads() {
 		leave, err := p.writers.enter(ctx, clientOf(ctx))
@@ -174,7 +170,7 @@ func (p *postgres) perform(
 	do func(tx *transaction) error,
 ) (err error) {
 	began := time.Now()
-	tx.conn, err = p.connection(ctx)
+	tx.conn, err = p.conns.wait(ctx)
 	ctx, end := stage(ctx, stageDB, tx.name.databaseAttrs()...)
 	defer end(&err)
 	if err != nil {
@@ -199,18 +195,6 @@ func (q queryName) databaseAttrs() []slog.Attr {
 	return append(q.attrs(), slog.String("db.system.name", "postgresql"))
 }
 
-// connection waits for a connection of the pool, in a stage of its own.
-func (p *postgres) connection(ctx context.Context) (_ *sql.Conn, err error) {
-	ctx, end := stage(ctx, stagePoolWait)
-	defer end(&err)
-
-	conn, err := p.db.Conn(ctx)
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		p.timeouts.Add(1)
-	}
-	return conn, err
-}
-
 // begin begins tx on its connection. It replaces a connection that has broken while it was idle, as
 // sql.DB.BeginTx does. Each try discards one of them.
 func (p *postgres) begin(ctx context.Context, tx *transaction) (err error) {
@@ -218,12 +202,12 @@ func (p *postgres) begin(ctx context.Context, tx *transaction) (err error) {
 	// A standby refuses to begin anything else, and can answer reads.
 	options := &sql.TxOptions{ReadOnly: tx.name.reads()}
 	tx.Tx, err = tx.conn.BeginTx(ctx, options)
-	for range p.db.Stats().MaxOpenConnections {
+	for range p.conns.maxConns {
 		if !errors.Is(err, driver.ErrBadConn) {
 			break
 		}
 		tx.close()
-		tx.conn, err = p.db.Conn(ctx)
+		tx.conn, err = p.conns.take(ctx)
 		if err != nil {
 			return err
 		}
@@ -291,7 +275,7 @@ func (p *postgres) row(
 	})
 }
 
-// rows is transaction rows in a transaction of its own: see txRows.
+// rows is txRows in a transaction of its own.
 func rows[T any](
 	ctx context.Context,
 	p *postgres,
@@ -325,18 +309,7 @@ func (p *postgres) execLong(ctx context.Context, statements ...string) error {
 	return nil
 }
 
-// pool returns the statistics of the connection pool. sql.DBStats does not count the callers that wait.
-func (p *postgres) pool() poolStats {
-	stats := p.db.Stats()
-	return poolStats{
-		used:     stats.InUse,
-		idle:     stats.Idle,
-		max:      stats.MaxOpenConnections,
-		pending:  max(0, int(p.users.Load())-stats.InUse),
-		waited:   stats.WaitDuration,
-		timeouts: p.timeouts.Load(),
-	}
-}
+func (p *postgres) pool() poolStats { return p.conns.stats() }
 
 // close ends this replica's leases, so that others need not wait until they expire, and closes all
 // connections.
@@ -344,5 +317,5 @@ func (p *postgres) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_ = p.exec(ctx, queryMaintain, `UPDATE leases SET expires = now() WHERE holder = $1`, p.replica)
-	_ = p.db.Close()
+	_ = p.conns.db.Close()
 }

@@ -182,6 +182,24 @@ func (p *process) get(path string, headers ...string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
+// terminate asks the process to end, which it must do with 0.
+func (p *process) terminate(t testing.TB) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- p.cmd.Wait() }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("exit: %v\n%s", err, p.logs)
+		}
+	case <-time.After(time.Minute):
+		t.Errorf("it goes on:\n%s", p.logs)
+	}
+}
+
 // kill ends the process at once.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()

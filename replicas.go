@@ -1,6 +1,6 @@
 package main
 
-// What the replicas of one database share: the schema, leases, and notifications of changes.
+// What the replicas share through the database: the schema, leases, and notifications of changes.
 //
 // A lease is a row for a job. It holds the replica that does the job, and a time of expiry.
 // Notifications are sent with NOTIFY. They may be lost, so every replica also compares the number of
@@ -37,8 +37,8 @@ const (
 )
 
 // open creates the schema in an empty database. In any other it checks that the stored rows fit this
-// program and its settings. An errUnavailable may go away by itself. Every other error says what the
-// operator must do.
+// program and its settings. After errUnavailable, another try may succeed. Every other error says what
+// the operator must do.
 func (p *postgres) open(ctx context.Context) error {
 	err := p.attempt(ctx, queryReload, func(tx *transaction) error {
 		return tx.checkServer(ctx)
@@ -286,7 +286,7 @@ func (tx *transaction) frequencies(ctx context.Context) (*frequencies, error) {
 // listen tells the watchers about the changes of other replicas, until ctx ends. It calls recheck after
 // a lost connection, and every recheckInterval in case notifications do not get through.
 func (p *postgres) listen(ctx context.Context) {
-	listener := pq.NewListener(p.dsn, time.Second, recheckInterval, nil)
+	listener := pq.NewListener(p.dsn, probeInterval, probeInterval, nil)
 	var connecting sync.WaitGroup
 	connecting.Go(func() {
 		for listener.Listen("vitrine") != nil { // a standby refuses until it is promoted

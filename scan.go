@@ -143,10 +143,6 @@ func (s *folderScan) walkRoot(ctx context.Context, root openRoot) error {
 		if name == "." {
 			return err
 		}
-		if len(id) > maxIDBytes && entry != nil && entry.IsDir() {
-			s.leftOut[leftOutDeep]++
-			return fs.SkipDir // opening a folder takes a step for each one above it
-		}
 		if err != nil {
 			s.unreadable = append(s.unreadable, id+"/")
 			s.files[id] = &fileState{reason: "unreadable", problem: err.Error()}

@@ -17,7 +17,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -326,19 +325,7 @@ func TestSignalIsHeededFromTheFirstMoment(t *testing.T) {
 			t.Parallel()
 			p := launch(t, env)
 			waitForOK(t, p.url+"/livez")
-			if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-				t.Fatal(err)
-			}
-			ended := make(chan error, 1)
-			go func() { ended <- p.cmd.Wait() }()
-			select {
-			case err := <-ended:
-				if err != nil {
-					t.Errorf("exit: %v\n%s", err, p.logs)
-				}
-			case <-time.After(time.Minute):
-				t.Errorf("it goes on:\n%s", p.logs)
-			}
+			p.terminate(t)
 		})
 	}
 }

@@ -42,7 +42,7 @@ const (
 )
 
 // traceExport turns the records that are kept into spans and hands them to the exporter, in the
-// background. A nil traceExport exports nothing. stats and close accept it, but add does not.
+// background. A nil traceExport exports nothing. All methods that others call accept it, except add.
 type traceExport struct {
 	exporter   sdktrace.SpanExporter
 	resource   *resource.Resource
@@ -54,7 +54,7 @@ type traceExport struct {
 	ended      chan struct{}
 	timeout    time.Duration // of one attempt
 
-	ctx     context.Context // of all attempts; it is no request's
+	ctx     context.Context // of all attempts, not of a request
 	cutOff  context.CancelFunc
 	closing chan struct{} // closed when no more than closeBy is left
 	closeBy time.Time     // set before closing is closed
@@ -89,8 +89,9 @@ func newTraceExport(ctx context.Context, cfg *settings, log *slog.Logger) (*trac
 	return startTraceExport(exporter, cfg, log), nil
 }
 
-// silence sets the zero logger, which discards. The SDK's own one writes plain text to standard error. It has nothing to
-// say but about variables that readOTLP has checked, and its type belongs to a module that this one does not use.
+// silence sets the zero logger, which discards everything. The SDK's own logger writes plain text to standard error, and
+// only about variables that readOTLP has checked. The type of the logger is a parameter, because it belongs to a module
+// that this one does not import.
 func silence[L any](setLogger func(L)) {
 	var none L
 	setLogger(none)
@@ -152,6 +153,7 @@ type traceStats struct {
 	lastSuccess time.Time // zero: none yet
 }
 
+// stats returns the counts so far.
 func (e *traceExport) stats() traceStats {
 	if e == nil {
 		return traceStats{}

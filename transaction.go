@@ -22,7 +22,7 @@ type transaction struct {
 	stored  int      // number of chunks written so far
 	missing bool     // at least one of these chunks has no vector
 	changed []string // ids of changed documents, for the watchers
-	change  int64    // settings.changes with this change
+	change  int64    // the number of this transaction's change: see changeCount
 }
 
 // close gives the connection back to the pool.
@@ -48,7 +48,8 @@ func (tx *transaction) run(ctx context.Context, do func(*transaction) error) err
 // setLocal sets parameters of the server for this transaction, because the store uses no session state.
 // statement_timeout ends a statement on the server before its caller gives up. With hnsw.ef_search, an
 // approximate index scan returns the 100 rows asked for instead of 40. It finds 98 % of the ten best
-// documents of real questions. A value of 200 finds 99 % and takes a third longer.
+// documents of real questions. A value of 200 finds 99 % and takes a third longer. lib/pq begins with
+// READ WRITE, so default_transaction_read_only must be asked for. Otherwise a write would ignore it.
 func (tx *transaction) setLocal(ctx context.Context) error {
 	deadline, _ := ctx.Deadline()
 	timeout := max(time.Until(deadline)*9/10, time.Millisecond)
@@ -58,11 +59,14 @@ func (tx *transaction) setLocal(ctx context.Context) error {
 		SELECT
 			set_config('statement_timeout', $1, true),
 			set_config('lock_timeout', $2, true),
+			set_config('transaction_read_only', CASE WHEN $3 THEN 'on'
+				ELSE current_setting('default_transaction_read_only') END, true),
 			set_config('jit', 'off', true),
 			set_config('hnsw.ef_search', '100', true),
 			set_config('hnsw.iterative_scan', 'relaxed_order', true)`,
 		strconv.FormatInt(timeout.Milliseconds(), 10),
-		strconv.FormatInt(tx.lockTimeout().Milliseconds(), 10))
+		strconv.FormatInt(tx.lockTimeout().Milliseconds(), 10),
+		tx.name.reads())
 }
 
 // isWriterWaiting reports whether somebody waits for what the query writes.
@@ -80,6 +84,7 @@ func (tx *transaction) lockTimeout() time.Duration {
 	return 0
 }
 
+// exec runs a statement that returns no rows.
 func (tx *transaction) exec(ctx context.Context, statement string, args ...any) error {
 	_, err := tx.ExecContext(ctx, tx.comment+statement, args...)
 	return err

@@ -51,10 +51,10 @@ func (p *postgres) start(ctx context.Context, tasks *sync.WaitGroup) error {
 
 // retryOpen calls open until it succeeds or ctx ends. err is what the first call returned.
 func (p *postgres) retryOpen(ctx context.Context, err error) {
-	const triesALine = 30
+	const triesPerLogLine = 30
 	for try := 0; err != nil && ctx.Err() == nil; try++ {
 		p.setUnavailable(err.Error())
-		if try%triesALine == 0 {
+		if try%triesPerLogLine == 0 {
 			p.observe.log.WarnContext(ctx, "database not ready", "error", err, "retry", probeInterval.String())
 		}
 		pause(ctx, probeInterval)
@@ -82,14 +82,14 @@ func (p *postgres) watchHealth(ctx context.Context) {
 	}
 }
 
-// maintain runs the background jobs one after the other until ctx ends. A standby waits until it is promoted: nobody can
-// take a lease there.
+// maintain runs the background jobs one after the other until ctx ends. While the database only reads, they rest: nobody
+// can take a lease there.
 func (p *postgres) maintain(ctx context.Context) {
 	var embeddedAt time.Time
 	var lastChanges int64
 	isIndexed := false
 	for ; ctx.Err() == nil; pause(ctx, maintainInterval) {
-		if p.checked.Load().isStandby {
+		if p.checked.Load().readOnly != "" {
 			continue
 		}
 		if p.incomplete.Swap(false) || time.Since(embeddedAt) >= recheckInterval {
@@ -164,7 +164,6 @@ func (p *postgres) claim(ctx context.Context, name string) (mine bool, err error
 // embedMissing embeds the chunks that are stored without a vector. Their rows are the queue, so the
 // queue survives a restart. Chunks that the embedder refuses go to its end.
 func (p *postgres) embedMissing(ctx context.Context) error {
-	embedded := 0
 	for {
 		chunks, err := p.missingVectors(ctx)
 		if err != nil || len(chunks.texts) == 0 {
@@ -172,15 +171,15 @@ func (p *postgres) embedMissing(ctx context.Context) error {
 		}
 
 		vectors, failure := p.embedder.documents(ctx, chunks.texts)
-		if err := p.storeVectors(ctx, chunks, vectors); err != nil {
+		stored, err := p.storeVectors(ctx, chunks, vectors)
+		if err != nil {
 			return err
 		}
-		if failure != nil && isEmpty(vectors) {
+		if failure != nil && stored == 0 {
 			return failure
 		}
 
-		embedded += len(chunks.texts)
-		logAttrs(ctx, slog.Int("chunks", embedded))
+		logAttrs(ctx, slog.Int("chunks", stored)) // the log line has the sum of all batches
 	}
 }
 
@@ -216,18 +215,21 @@ func (p *postgres) missingVectors(ctx context.Context) (unembeddedChunks, error)
 }
 
 // storeVectors stores the vectors of chunks, except those that have changed in the meantime. For a vector
-// that is nil it stores only the time of the attempt.
+// that is nil it stores only the time of the attempt. stored is the number of the other vectors.
 func (p *postgres) storeVectors(
 	ctx context.Context,
 	chunks unembeddedChunks,
 	vectors [][]float32,
-) error {
+) (stored int, err error) {
 	embeddings := make([]pq.Float32Array, len(chunks.texts)) // nil is NULL
 	for i, v := range vectors {
 		embeddings[i] = v
+		if v != nil {
+			stored++
+		}
 	}
 
-	return p.exec(ctx, queryEmbed, `
+	err = p.exec(ctx, queryEmbed, `
 		UPDATE embeddings AS e
 		SET embedding = new.embedding::real[]::halfvec, attempted = now()
 		FROM unnest($1::text[], $2::int[], $3::bytea[], $4::text[])
@@ -237,6 +239,7 @@ func (p *postgres) storeVectors(
 		pq.Array(chunks.positions),
 		pq.Array(chunks.inputs),
 		pq.Array(embeddings))
+	return stored, err
 }
 
 // analyze refreshes the statistics behind frequencies and lets all replicas reload them.
