@@ -380,7 +380,6 @@ func (m *memory) embedAgain(ctx context.Context, entries ...*entry) error {
 	defer m.writing.Unlock()
 	for i, e := range entries {
 		if _, current := m.current.Load().find(e.id); current == e {
-			copies[i].words = e.vocabulary()
 			embedded = append(embedded, copies[i])
 		}
 	}
