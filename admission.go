@@ -1,8 +1,8 @@
 package main
 
 // Admission: how many operations of a kind run at once, and how many wait. Without it, a load of twice the capacity
-// delays all requests until each of them misses its deadline. Clients share it: whoever has less running comes first,
-// so that one client's crowd does not keep another waiting.
+// delays all requests until each of them misses its deadline. Clients share it: the client with the fewest running
+// operations comes first, so that many requests of one client do not keep another waiting.
 
 import (
 	"context"
@@ -15,12 +15,13 @@ import (
 	"time"
 )
 
-// maxAdmissionWait is how long a search waits at most. A search that began later would miss its deadline.
+// maxAdmissionWait is the longest that a search waits. A search that began later would miss its deadline.
 const maxAdmissionWait = 500 * time.Millisecond
 
 // maxSearches is how many searches of the embedded store run at once. They only compute, so more would not be faster.
 func maxSearches() int { return 2 * runtime.GOMAXPROCS(0) }
 
+// errBusy is the error of an operation that is not admitted.
 var errBusy = userError{
 	http.StatusServiceUnavailable,
 	"too many requests of this kind at once: try again as soon as Retry-After says",
@@ -62,16 +63,19 @@ func (a *admission) enter(ctx context.Context, client netip.Prefix) (leave func(
 		return func() {}, nil
 	}
 	waiting, err := a.join(client)
-	if err == nil && waiting != nil {
-		err = a.wait(ctx, waiting)
-	}
 	if err != nil {
 		return nil, err
+	}
+	if waiting != nil {
+		err := a.wait(ctx, waiting)
+		if err != nil {
+			return nil, err
+		}
 	}
 	return func() { a.leave(client) }, nil
 }
 
-// wait waits until the operation may run, returning nil, or must not.
+// wait waits for the outcome of a queued operation. It returns nil when the operation may run.
 func (a *admission) wait(ctx context.Context, waiting *waiter) error {
 	timer := time.NewTimer(a.maxWait)
 	defer timer.Stop()
@@ -105,6 +109,7 @@ func (a *admission) join(client netip.Prefix) (waiting *waiter, err error) {
 	return waiting, nil
 }
 
+// begin counts an operation as running. The caller holds a.mu.
 func (a *admission) begin(client netip.Prefix) {
 	a.running[client]++
 	a.total++
@@ -130,8 +135,8 @@ func (a *admission) leave(client netip.Prefix) {
 	next.outcome <- nil
 }
 
-// makeRoom refuses the newest operation of the client with most in the queue, if that has at least two more than the
-// given client has.
+// makeRoom finds the client that has the most operations in the queue. If these are at least two more than those of the
+// given client, it refuses the newest of them and reports true.
 func (a *admission) makeRoom(client netip.Prefix) bool {
 	waiting := make(map[netip.Prefix]int)
 	newest := a.queue[0]
@@ -152,7 +157,7 @@ func (a *admission) makeRoom(client netip.Prefix) bool {
 	return true
 }
 
-// remove takes an operation out of the queue. It reports false if it is not there.
+// remove takes an operation out of the queue. It reports false if it is not there. The caller holds a.mu.
 func (a *admission) remove(w *waiter) bool {
 	i := slices.Index(a.queue, w)
 	if i < 0 {

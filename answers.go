@@ -53,6 +53,7 @@ func publicError(err error) problem {
 	return asUserError(err).problem()
 }
 
+// asUserError returns what the caller is told about an error that does not define its own problem.
 func asUserError(err error) userError {
 	tooLarge, isTooLarge := errors.AsType[*http.MaxBytesError](err)
 	switch {
@@ -88,6 +89,7 @@ func userErrorf(status int, format string, args ...any) userError {
 
 func (e userError) Error() string { return e.message }
 
+// problem chooses the code of JSON-RPC by the status.
 func (e userError) problem() problem {
 	p := problem{
 		status:  e.status,

@@ -8,16 +8,6 @@ import (
 	"strings"
 )
 
-// attrBytes returns about how many bytes a takes in a log line.
-func attrBytes(a slog.Attr) int {
-	const punctuation = 6
-	if a.Value.Kind() == slog.KindString {
-		return len(a.Key) + len(a.Value.String()) + punctuation
-	}
-	const number = 12
-	return len(a.Key) + number + punctuation
-}
-
 const (
 	// maxAttrsBytes bounds the attributes of a record's log line, which has 1 KB more.
 	maxAttrsBytes = 7 << 10
@@ -28,6 +18,16 @@ const (
 	// maxErrorTextBytes bounds the text of an error, which is ours and quotes what comes from outside.
 	maxErrorTextBytes = 1024
 )
+
+// attrBytes returns about how many bytes a takes in a log line.
+func attrBytes(a slog.Attr) int {
+	const punctuation = 6
+	if a.Value.Kind() == slog.KindString {
+		return len(a.Key) + len(a.Value.String()) + punctuation
+	}
+	const number = 12
+	return len(a.Key) + number + punctuation
+}
 
 // boundAttrs bounds the values of attrs in place and makes them safe to show. It writes only what changes, because
 // stages share their attributes.

@@ -1,7 +1,7 @@
 package main
 
-// The circuit breaker. The database has one, and so has the embeddings API. It opens only on what says that nobody is
-// there: a slow service is not a broken one. While it is open, a background loop asks the service whether it is back.
+// The circuit breaker. The database has one, and so has the embeddings API. It opens if the service cannot be reached or
+// stays silent. A slow service does not open it. While it is open, a background loop asks the service whether it is back.
 // Requests are never used for that.
 
 import (
@@ -12,10 +12,10 @@ import (
 )
 
 const (
-	// breakerFailures is how many calls in a row nobody must be there for.
+	// breakerFailures is how many calls in a row must fail to reach the service before the breaker opens.
 	breakerFailures = 3
 
-	// probeInterval is the pause between two questions of the background loop.
+	// probeInterval is the pause between two probes by the background loop.
 	probeInterval = time.Second
 )
 
@@ -24,7 +24,7 @@ type breaker struct {
 	mu       sync.Mutex
 	failures int       // in a row
 	cause    string    // of the last failure
-	heardAt  time.Time // when the service last said anything
+	heardAt  time.Time // when the service last sent anything
 }
 
 // isOpen reports whether calls must not be made, and why.
@@ -34,8 +34,8 @@ func (b *breaker) isOpen() (open bool, cause string) {
 	return b.failures >= breakerFailures, b.cause
 }
 
-// heard notes a sign of life, such as a part of an answer. It does not close the breaker, because a service that
-// refuses to work also says something.
+// heard records a sign of life, such as a part of an answer. It does not close the breaker, because a service that
+// refuses to work also sends something.
 func (b *breaker) heard() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -50,7 +50,8 @@ func (b *breaker) answered() {
 	b.heardAt = time.Now()
 }
 
-// refused counts a call that failed because nobody is there. It reports whether the breaker is open now.
+// refused counts a call that failed because the service could not be reached, or said that it cannot work at all. It
+// reports whether the breaker is open now.
 func (b *breaker) refused(cause error) (open bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -59,9 +60,9 @@ func (b *breaker) refused(cause error) (open bool) {
 	return b.failures >= breakerFailures
 }
 
-// timedOut is told of a call that began at began and was not answered. It opens the breaker if the call waited for the
-// whole budget and the service has said nothing since, to anybody. A shorter wait is the caller's own deadline, which
-// says nothing about the service. timedOut reports whether the breaker is open now.
+// timedOut records a call that began at began and got no answer in time. It opens the breaker if the call waited for the
+// whole budget, and the service has sent nothing since, to any caller. A shorter wait ends at the caller's own deadline,
+// which says nothing about the service. timedOut reports whether the breaker is open now.
 func (b *breaker) timedOut(began time.Time, budget time.Duration, cause error) (open bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -73,15 +74,27 @@ func (b *breaker) timedOut(began time.Time, budget time.Duration, cause error) (
 	return b.failures >= breakerFailures
 }
 
-// probe calls ask every probeInterval while the breaker is open, until ctx ends. ask tells the breaker what it finds. When
-// that closes the breaker, probe calls back.
-func (b *breaker) probe(ctx context.Context, ask func(context.Context), back func()) {
+// probe calls ask every probeInterval while the breaker is open, until ctx ends. ask tells the breaker what it finds.
+// probe calls away with the cause when it finds the breaker open, and back when ask has closed it.
+func (b *breaker) probe(
+	ctx context.Context,
+	ask func(context.Context),
+	away func(cause string),
+	back func(),
+) {
+	isAway := false
 	for pause(ctx, probeInterval) {
-		if open, _ := b.isOpen(); !open {
+		open, cause := b.isOpen()
+		if !open {
+			isAway = false
 			continue
 		}
+		if !isAway {
+			away(cause)
+		}
 		ask(ctx)
-		if open, _ := b.isOpen(); !open {
+		isAway, _ = b.isOpen()
+		if !isAway {
 			back()
 		}
 	}

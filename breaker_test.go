@@ -67,7 +67,7 @@ func TestBreakerOpensOnlyIfNobodyIsThere(t *testing.T) {
 func TestBreakerIsProbedInTheBackground(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b breaker
-		asked, back := 0, 0
+		asked, away, back := 0, 0, 0
 		ctx, cancel := context.WithCancel(t.Context())
 		ask := func(context.Context) {
 			asked++
@@ -75,7 +75,7 @@ func TestBreakerIsProbedInTheBackground(t *testing.T) {
 				b.answered()
 			}
 		}
-		go b.probe(ctx, ask, func() { back++ })
+		go b.probe(ctx, ask, func(string) { away++ }, func() { back++ })
 
 		time.Sleep(time.Minute)
 		synctest.Wait()
@@ -87,8 +87,8 @@ func TestBreakerIsProbedInTheBackground(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if asked != 10 || back != 1 {
-			t.Errorf("asked %d times and told %d times, want 10 and 1", asked, back)
+		if asked != 10 || away != 1 || back != 1 {
+			t.Errorf("asked %d times, told %d times that it is away and %d times that it is back, want 10, 1, 1", asked, away, back)
 		}
 		cancel()
 		synctest.Wait()

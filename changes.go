@@ -11,8 +11,8 @@ import (
 	"github.com/lib/pq"
 )
 
-// changeCount compares the changes of all replicas with those that the watchers of this one were told about. Each
-// change has a number, which is settings.changes with it. The zero value is ready to use.
+// changeCount compares the changes of all replicas with those that the watchers of this one were told about. The number
+// of a change is the value of settings.changes after it. The zero value is ready to use.
 type changeCount struct {
 	mu    sync.Mutex
 	known int64 // the number of the last change that was read from the database

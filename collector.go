@@ -132,7 +132,8 @@ func (c *collectorReply) readJSON(body []byte) {
 		} `json:"partialSuccess"`
 	}
 	_ = json.NewDecoder(bytes.NewReader(body)).Decode(&response)
-	c.rejected, _ = response.PartialSuccess.RejectedSpans.Int64()
+	rejected, _ := response.PartialSuccess.RejectedSpans.Int64()
+	c.rejected = max(0, rejected)
 	c.message = response.PartialSuccess.ErrorMessage
 }
 

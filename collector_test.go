@@ -153,6 +153,7 @@ func TestCollectorsAnswerDecides(t *testing.T) {
 		{"204", status(204), spans, 0, 0, 1, ""},
 		{"partial success", partial("application/x-protobuf", partialSuccess(5, "too old")), spans - 5, 5, 0, 1, "too old"},
 		{"partial success in JSON", partial("application/json", []byte(`{"partialSuccess":{"rejectedSpans":"5","errorMessage":"too old"}}`)), spans - 5, 5, 0, 1, "too old"},
+		{"fewer than none rejected", partial("application/json", []byte(`{"partialSuccess":{"rejectedSpans":"-5"}}`)), spans, 0, 0, 1, ""},
 		{"all rejected", partial("application/x-protobuf", partialSuccess(spans, "no room")), 0, spans, 0, 1, "no room"},
 		{"more rejected than sent", partial("application/x-protobuf", partialSuccess(1000, "no room")), 0, spans, 0, 1, "no room"},
 		{"a warning", partial("application/x-protobuf", partialSuccess(0, "old protocol")), spans, 0, 0, 1, "old protocol"},
@@ -233,7 +234,8 @@ func TestCollectorMayRestart(t *testing.T) {
 		return hs
 	}
 	hs := serve()
-	e := newTestExport(t, "http://"+addr, io.Discard)
+	logs := new(logBuffer)
+	e := newTestExport(t, "http://"+addr, logs)
 	sent := 0
 	add := func(records int) {
 		for range records {
@@ -249,6 +251,10 @@ func TestCollectorMayRestart(t *testing.T) {
 	for range 6 {
 		add(50)
 		time.Sleep(time.Second)
+	}
+	line := logs.find(t, "spans could not be exported", "")
+	if told, _ := line["error"].(string); !strings.Contains(told, "refused") || line["spans_failed_total"] != 0.0 {
+		t.Errorf("while nothing is lost yet: %v", line)
 	}
 	defer serve().Close()
 	waitFor(t, "all spans", func() bool { return e.exported.Load() == int64(sent) })

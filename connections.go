@@ -16,9 +16,10 @@ type connections struct {
 	limit int
 
 	mu   sync.Mutex
-	open map[net.Conn]time.Time // since when a connection is idle; zero: it is not
+	open map[net.Conn]time.Time // when a connection became idle; zero: it is not idle
 }
 
+// newConnections returns an empty set of at most limit connections.
 func newConnections(limit int) *connections {
 	return &connections{limit: limit, open: make(map[net.Conn]time.Time)}
 }
@@ -53,7 +54,7 @@ func (c *connections) makeRoom(newest net.Conn) {
 			since = idle
 		}
 	}
-	delete(c.open, oldest) // its server says so once more, later
+	delete(c.open, oldest) // StateClosed comes later, and deletes it once more
 	_ = oldest.Close()
 }
 

@@ -10,7 +10,7 @@ import (
 	"sync"
 )
 
-// corpus is safe for concurrent use.
+// corpus counts the words, the terms and the texts of the entries that are committed. It is safe for concurrent use.
 //
 // It keeps the words of a removed document until sweep: to cut its text into words once more would cost as much as
 // indexing it. A word counts only while chunks contain its term, as in PostgreSQL.
@@ -36,7 +36,7 @@ func newCorpus() *corpus {
 	}
 }
 
-// add counts an entry that no snapshot has yet, and takes its words.
+// add counts an entry that no snapshot has yet. It sets e.words to nil, because nobody needs them any more.
 func (c *corpus) add(e *entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/url"
 	"os"
 	"os/exec"
@@ -151,7 +152,7 @@ func unopenedPostgres(t testing.TB, url string, env ...string) *postgres {
 	var e embedder = hashedEmbedder{}
 	if cfg.embeddingURL != "" {
 		e = newRemoteEmbedder(cfg)
-		go e.probe(t.Context(), func() {})
+		go e.probe(t.Context(), slog.New(slog.DiscardHandler), func() {})
 	}
 
 	p, err := newPostgres(cfg, e, quietObserver())

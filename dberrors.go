@@ -28,7 +28,8 @@ type databaseError struct {
 	// The class that telemetry reports: one of the constants below, or an SQLSTATE.
 	class string
 	err   error
-	// For the caller: errUnavailable, errDiskFull, context.Canceled or nil. If isReadOnly accepts err, that.
+	// What the caller sees: errUnavailable, errDiskFull, context.Canceled or nil. If isReadOnly accepts err, that comes
+	// first.
 	kind error
 }
 
@@ -92,6 +93,10 @@ func (p *postgres) classify(ctx context.Context, name queryName, began time.Time
 	case ctx.Err() != nil:
 		// Before the other cases: a statement that reaches its deadline fails in many ways.
 		return p.timedOut(began, classTimeout, err)
+	case state != nil && isRefusedLogin(err):
+		failure := unavailable(string(state.Code), loginError{state})
+		p.breaker.refused(failure)
+		return failure
 	case state != nil:
 		return p.refusedStatement(name, state)
 	case isTimeout(err): // see deadlineConn
@@ -108,6 +113,29 @@ func (p *postgres) classify(ctx context.Context, name queryName, began time.Time
 	}
 }
 
+// loginConnector is a connector that marks its errors, because an SQLSTATE does not say what was refused. "disk full" of a
+// statement says that writes fail, and of a login that nobody can be served.
+type loginConnector struct{ driver.Connector }
+
+type loginError struct{ error }
+
+func (e loginError) Unwrap() error { return e.error }
+
+// Connect logs in.
+func (c loginConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Connector.Connect(ctx)
+	if err != nil {
+		return nil, loginError{err}
+	}
+	return conn, nil
+}
+
+func isRefusedLogin(err error) bool {
+	_, isRefused := errors.AsType[loginError](err)
+	return isRefused
+}
+
+// timedOut returns the error of a transaction that got no answer in time, and tells the breaker.
 func (p *postgres) timedOut(began time.Time, class string, err error) error {
 	failure := unavailable(class, err)
 	p.breaker.timedOut(began, statementTimeout, failure)
@@ -124,14 +152,14 @@ func (p *postgres) refusedStatement(name queryName, state *pq.Error) error {
 	}
 	isAway := slices.Contains(awayClasses, code.Class()) ||
 		strings.HasPrefix(string(code), shutdownPrefix)
-	isOfWriters := slices.Contains(writersClasses, code.Class()) &&
+	mayStillRead := slices.Contains(writersClasses, code.Class()) &&
 		code != pqerror.TooManyConnections
 
 	switch {
 	case code == pqerror.DiskFull:
 		failure.kind = errDiskFull
-	case isOfWriters && !name.reads():
-		// It says nothing about reading.
+	case mayStillRead && !name.reads():
+		// The breaker is not told, because it would also stop those who read.
 		failure.kind = errUnavailable
 		return failure
 	case isAway:
@@ -272,6 +300,7 @@ var refusalClasses = []pqerror.Class{
 	pqerror.ClassProgramLimitExceeded,
 }
 
+// isConnectionError reports whether a connection could not be made, or broke.
 func isConnectionError(err error) bool {
 	_, isNetwork := errors.AsType[net.Error](err)
 	return isNetwork ||

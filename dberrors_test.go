@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -42,6 +43,24 @@ func TestWritersTroubleDoesNotRefuseReaders(t *testing.T) {
 		open, _ := p.breaker.isOpen()
 		if open != test.opens || test.kind != nil && !errors.Is(err, test.kind) {
 			t.Errorf("%s while %s: open %v, %v", test.code, test.name.attrs()[1].Value, open, err)
+		}
+	}
+}
+
+// TestRefusedLoginIsNoAnswer gives a login each SQLSTATE that means less if a statement has it.
+func TestRefusedLoginIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	for _, code := range []pqerror.Code{"53100", "53200", "58030", "42501", "55000", "XX000"} {
+		for _, name := range []queryName{querySearch, queryPut} {
+			p := unopenedPostgres(t, "postgres://127.0.0.1:1/none?sslmode=disable")
+			var err error
+			for range breakerFailures {
+				err = p.classify(t.Context(), name, time.Now(), loginError{&pq.Error{Code: code}})
+			}
+			open, cause := p.breaker.isOpen()
+			if !open || !strings.Contains(cause, string(code)) || publicError(err).status != http.StatusServiceUnavailable {
+				t.Errorf("%s while %s: open %v, %q, %v", code, name.attrs()[1].Value, open, cause, err)
+			}
 		}
 	}
 }

@@ -1,15 +1,15 @@
 package main
 
-// What is known of the database: a check in the background counts what it has, and status tells it.
+// The health of the database. A background check reads its counts. status returns what the last check found.
 
 import (
 	"context"
 	"time"
 )
 
-// checkHealth counts documents and chunks. The time that this takes is a statement's own, so that a slow
-// database is not taken for one that is away. An answer closes the breaker. One check runs at a time, so
-// that an older count never replaces a newer one.
+// checkHealth reads the counts of documents and chunks. It may take as long as any statement, so that a slow
+// database does not count as unavailable. An answer closes the breaker. One check runs at a time, so that an
+// older count never replaces a newer one.
 func (p *postgres) checkHealth(ctx context.Context) {
 	p.checks.Lock()
 	defer p.checks.Unlock()
@@ -17,8 +17,8 @@ func (p *postgres) checkHealth(ctx context.Context) {
 	defer cancel()
 
 	began := time.Now()
-	p.checking.Store(began.UnixMilli())
-	defer p.checking.Store(0)
+	p.checking.Store(&began)
+	defer p.checking.Store(nil)
 	found, err := p.size(ctx)
 	if err != nil {
 		found = *p.checked.Load()
@@ -35,12 +35,12 @@ func (p *postgres) checkHealth(ctx context.Context) {
 // readOnlyByDefault is the reason that size gives for a session whose transactions are read-only by default.
 const readOnlyByDefault = "default_transaction_read_only is on"
 
-// status tells what checkHealth found last. It does not wait for the database.
+// status returns what checkHealth found last. It does not wait for the database.
 func (p *postgres) status() storeStatus {
 	s := *p.checked.Load()
 	s.isShort = p.conns.isShort()
-	if began := p.checking.Load(); began > 0 {
-		s.took = max(s.took, time.Since(time.UnixMilli(began)))
+	if began := p.checking.Load(); began != nil {
+		s.took = max(s.took, time.Since(*began))
 	}
 
 	if reason := p.unavailable.Load(); reason != nil {

@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"sync/atomic"
 	"time"
@@ -26,7 +27,7 @@ type dbPool struct {
 }
 
 // open prepares the pool without connecting.
-func (c *dbPool) open(connector *pq.Connector, maxConns int) {
+func (c *dbPool) open(connector driver.Connector, maxConns int) {
 	c.db = sql.OpenDB(connector)
 	c.maxConns = maxConns
 	c.grow()

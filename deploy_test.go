@@ -416,8 +416,8 @@ func TestDatabaseCommandsOfTheRunbookRun(t *testing.T) {
 	if status := p.put("a.md", "# Lantern"); status != http.StatusCreated {
 		t.Fatalf("PUT: %d", status)
 	}
-	commands := regexp.MustCompile(`(?m)^    (psql .*)$`).FindAllStringSubmatch(readFile(t, "RUNBOOK.md"), -1)
-	if len(commands) < 4 {
+	commands := regexp.MustCompile(`(?m)^ {4,}(psql .*)$`).FindAllStringSubmatch(readFile(t, "RUNBOOK.md"), -1)
+	if len(commands) < 5 {
 		t.Fatalf("RUNBOOK.md has %d psql commands", len(commands))
 	}
 	for _, command := range commands {

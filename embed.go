@@ -27,8 +27,9 @@ type embedder interface {
 	// available returns an error that wraps errUnavailable while the API is known to be away.
 	available() error
 
-	// probe asks an API that is away whether it is back, in the background until ctx ends, and calls back when it is.
-	probe(ctx context.Context, back func())
+	// probe asks an API that is away whether it is back, in the background until ctx ends, and calls back when it is. It
+	// logs both.
+	probe(ctx context.Context, log *slog.Logger, back func())
 
 	// model is the name of the model. Vectors are comparable if both their model and their dimensions are the same.
 	model() string
@@ -137,9 +138,9 @@ func (hashedEmbedder) documents(ctx context.Context, texts []string) ([][]float3
 	return vectors, nil
 }
 
-func (hashedEmbedder) check(context.Context) error   { return nil }
-func (hashedEmbedder) available() error              { return nil }
-func (hashedEmbedder) probe(context.Context, func()) {}
+func (hashedEmbedder) check(context.Context) error                 { return nil }
+func (hashedEmbedder) available() error                            { return nil }
+func (hashedEmbedder) probe(context.Context, *slog.Logger, func()) {}
 
 func (hashedEmbedder) model() string           { return hashedModel }
 func (hashedEmbedder) dimensions() int         { return hashedDimensions }

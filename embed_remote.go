@@ -66,7 +66,7 @@ func (e *remoteEmbedder) worthReusing() bool { return true }
 
 // probe asks the API for the vector of one word once a second while it is away, until ctx ends. Requests never do. The
 // API must answer in the time that a search waits for it.
-func (e *remoteEmbedder) probe(ctx context.Context, back func()) {
+func (e *remoteEmbedder) probe(ctx context.Context, log *slog.Logger, back func()) {
 	ask := func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, queryBudget)
 		defer cancel()
@@ -75,7 +75,13 @@ func (e *remoteEmbedder) probe(ctx context.Context, back func()) {
 			e.breaker.answered()
 		}
 	}
-	e.breaker.probe(ctx, ask, back)
+	away := func(cause string) {
+		log.WarnContext(ctx, "embedding API is away", "error", cause)
+	}
+	e.breaker.probe(ctx, ask, away, func() {
+		log.InfoContext(ctx, "embedding API answers again")
+		back()
+	})
 }
 
 // available returns an error that wraps errUnavailable while the API is known to be away.

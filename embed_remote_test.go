@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -17,7 +21,7 @@ import (
 func newTestEmbedder(t testing.TB, f *fakeEmbedder, env ...string) *remoteEmbedder {
 	t.Helper()
 	e := newRemoteEmbedder(testSettings(t, f.env(env...)...))
-	go e.probe(t.Context(), func() {})
+	go e.probe(t.Context(), slog.New(slog.DiscardHandler), func() {})
 	return e
 }
 
@@ -340,7 +344,8 @@ func TestSearchIsLexicalWhileTheEmbedderIsAway(t *testing.T) {
 		m := newMemory(&folder{roots: []docsRoot{{dir: t.TempDir()}}, observe: quietObserver()}, hashedEmbedder{}, 1, quietObserver())
 		m.embedder = newTestEmbedder(t, f)
 		testEmbedderAway(t, f, m, func() error {
-			return m.embedAgain(t.Context(), m.current.Load().entries...)
+			_, err := m.embedAgain(t.Context(), m.current.Load().entries...)
+			return err
 		})
 	})
 	t.Run("postgres", func(t *testing.T) {
@@ -498,5 +503,22 @@ func TestEmbeddingCallContinuesTheCallersTrace(t *testing.T) {
 	state = f.calls[len(f.calls)-1].header.Get("Tracestate")
 	if state != "" {
 		t.Errorf("a Tracestate of more than 512 bytes is sent on: %.20q", state)
+	}
+}
+
+// TestEmbeddingCommandOfTheRunbookRuns calls the API as the runbook says.
+func TestEmbeddingCommandOfTheRunbookRuns(t *testing.T) {
+	t.Parallel()
+	f := newFakeEmbedder(t, 8)
+	command := regexp.MustCompile(`(?m)^    (curl .*\$EMBEDDING_URL.*)$`).FindString(readFile(t, "RUNBOOK.md"))
+	cmd := exec.Command("bash", "-c", command)
+	cmd.Env = append(os.Environ(), f.env("EMBEDDING_API_KEY=key-of-the-api")...)
+	out, err := cmd.Output()
+	if err != nil || !strings.Contains(string(out), `"embedding":`) || !strings.Contains(string(out), "200 after ") {
+		t.Fatalf("%s: %v %s", command, err, out)
+	}
+	calls := f.calls
+	if len(calls) != 1 || calls[0].Model != "fake" || calls[0].header.Get("Authorization") != "Bearer key-of-the-api" {
+		t.Errorf("the API was called with %+v", calls)
 	}
 }

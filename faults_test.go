@@ -759,7 +759,8 @@ func postgresCache() string {
 	return filepath.Join(dir, "vitrine-postgres")
 }
 
-// TestServiceRecoversWhenADependencyReturns prints how long it takes until searches succeed again.
+// TestServiceRecoversWhenADependencyReturns prints how long it takes until searches succeed again. The log says what was away,
+// why, and that it is back.
 func TestServiceRecoversWhenADependencyReturns(t *testing.T) {
 	t.Parallel()
 	proxy, url := newProxy(t, newDatabase(t))
@@ -771,6 +772,15 @@ func TestServiceRecoversWhenADependencyReturns(t *testing.T) {
 		question++ // the vectors of earlier questions are cached
 		return ts.get(fmt.Sprintf("/search?q=lantern+%d", question))
 	}
+	wantAway := func(name, cause string) {
+		for range breakerFailures {
+			search()
+		}
+		line := ts.lines.find(t, name+" is away", "")
+		if told, _ := line["error"].(string); line["level"] != "warn" || !strings.Contains(told, cause) {
+			t.Errorf("%s: %v", name, line)
+		}
+	}
 	isDegraded := func() bool { return strings.Contains(search().body, `"degraded":true`) }
 
 	for range slowRounds(1, 10) {
@@ -779,6 +789,7 @@ func TestServiceRecoversWhenADependencyReturns(t *testing.T) {
 			proxy.cut()
 		})
 		waitFor(t, "searches are refused", func() bool { return search().status == http.StatusServiceUnavailable })
+		wantAway("database", classConnection)
 		time.Sleep(time.Second) // within the pause of the probe
 		proxy.set(func() { proxy.down = false })
 		returned := time.Now()
@@ -787,10 +798,13 @@ func TestServiceRecoversWhenADependencyReturns(t *testing.T) {
 
 		f.set(refuse(http.StatusServiceUnavailable))
 		waitFor(t, "searches are degraded", isDegraded)
+		wantAway("embedding API", "503")
 		time.Sleep(time.Second)
 		f.set(nil)
 		returned = time.Now()
 		waitFor(t, "searches have vectors", func() bool { return !isDegraded() })
 		t.Logf("the embedding API was used again after %v", time.Since(returned).Round(time.Millisecond))
 	}
+	ts.lines.find(t, "database answers again", "")
+	ts.lines.find(t, "embedding API answers again", "")
 }

@@ -33,12 +33,12 @@ type folder struct {
 	files   map[string]*fileState // by id, as of the last scan; only scan uses it
 	warned  string                // what the last warning about left out files said
 
-	synced  atomic.Int64            // when a scan last succeeded, in Unix milliseconds; 0: never
-	failure atomic.Pointer[string]  // why the last scan failed, nil if it succeeded
-	leftOut atomic.Pointer[leftOut] // by the last scan, nil before it
-	done    atomic.Int64            // files that the running scan has read
-	total   atomic.Int64            // files that the running scan has to read
-	steps   scanSteps               // of the running scan
+	synced  atomic.Pointer[time.Time] // when a scan last succeeded, by the monotonic clock too; nil: never
+	failure atomic.Pointer[string]    // why the last scan failed, nil if it succeeded
+	leftOut atomic.Pointer[leftOut]   // by the last scan, nil before it
+	done    atomic.Int64              // files that the running scan has read
+	total   atomic.Int64              // files that the running scan has to read
+	steps   scanSteps                 // of the running scan
 	devices atomic.Pointer[rootDevices]
 }
 
@@ -59,7 +59,7 @@ func (f *folder) follow(ctx context.Context, st store, interval time.Duration) {
 		switch {
 		case err == nil:
 			f.failure.Store(nil)
-			f.synced.Store(time.Now().UnixMilli())
+			f.synced.Store(new(time.Now()))
 		case ctx.Err() == nil: // otherwise the process stops, which is no failure
 			f.failure.Store(new(err.Error()))
 		}
@@ -126,7 +126,7 @@ func (f *folder) status() (problem, detail, cause string) {
 		detail = fmt.Sprintf(": %d/%d files read", done, total)
 	}
 
-	if f.synced.Load() == 0 {
+	if f.synced.Load() == nil {
 		problem = "the first scan of DOCS_DIR has not ended"
 	}
 	return problem, detail, cause

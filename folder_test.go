@@ -254,10 +254,14 @@ func TestScanLeavesAloneWhatTheAPIWroteSinceItBegan(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if err := s.store.sync(t.Context(), began, seen, []string{"a.md"}); err != nil {
+	gone := []string{"a.md"}
+	if err := s.store.sync(t.Context(), began, seen, gone); err != nil {
 		t.Fatal(err)
 	}
 	s.want("a.md")
+	if gone[0] != "a.md" {
+		t.Errorf("sync has changed its argument: %q", gone)
+	}
 	if got := s.text("a.md"); got != "put meanwhile" {
 		t.Errorf("a.md = %q", got)
 	}
@@ -668,7 +672,7 @@ func TestScanThatIsStuckIsNamed(t *testing.T) {
 	} {
 		now := began
 		f := &folder{steps: scanSteps{clock: func() time.Time { return now }}}
-		f.synced.Store(1)
+		f.synced.Store(new(time.Now()))
 		var ends []func()
 		for _, file := range test.begin {
 			if file == "-" {

@@ -16,7 +16,7 @@ type fused struct {
 	maxShare float64 // the larger share of the legs
 	chunk    int     // the best chunk in the leg that gave maxShare
 	isHit    bool
-	lastLeg  int // the last leg that gave it a share: 1 or 2, 0 for none
+	lastLeg  int // the last leg that gave it a share: 1 lexical, 2 vector, 0 none
 }
 
 // score is what documents are ordered by.
@@ -25,10 +25,11 @@ func (f *fused) score() float64 { return f.lexical + f.vector + f.title }
 // fusion holds the documents of both legs.
 type fusion struct {
 	byEntry map[int]*fused // by the index of their entry
-	room    []fused        // for the next ones: an allocation for each would be a third of a request's
+	room    []fused        // for the next documents: see fusionRoom
 }
 
-// fusionRoom is how many documents are allocated at a time.
+// fusionRoom is how many documents are allocated at a time. With one at a time, they would be a third of a request's
+// allocations.
 const fusionRoom = 64
 
 // fuse returns the documents of both legs, best first. Within a leg, the best chunk of a document
@@ -74,6 +75,7 @@ func (s *snapshot) shares(entry int, r *legs) bool {
 	return false
 }
 
+// get returns the document of an entry. It adds a document without scores if there is none.
 func (both *fusion) get(entry int) *fused {
 	f := both.byEntry[entry]
 	if f == nil {

@@ -77,14 +77,16 @@ func (s *server) state() serverState {
 
 	index := check{name: "index"}
 	// Without a folder, the index is never stale.
-	indexed := time.Now()
+	indexed := new(time.Now())
 	if s.folder != nil {
 		index.problem, index.detail, index.cause = s.folder.status()
-		indexed = time.UnixMilli(s.folder.synced.Load())
+		indexed = s.folder.synced.Load()
 	}
-	indexAge := max(time.Since(indexed), time.Millisecond)
-	if indexed.UnixMilli() == 0 {
-		indexAge = 0
+	var indexAge time.Duration
+	if indexed == nil {
+		indexed = new(time.Time{})
+	} else {
+		indexAge = max(time.Since(*indexed), time.Millisecond)
 	}
 
 	// Asked after the folder: if the first scan has just ended, the status includes what the scan stored.
@@ -97,7 +99,7 @@ func (s *server) state() serverState {
 		checks:    []check{serving, index, checkStore(status)},
 		documents: status.documents,
 		chunks:    status.chunks,
-		indexed:   indexed,
+		indexed:   *indexed,
 		indexAge:  indexAge,
 	}
 }

@@ -64,8 +64,8 @@ func (rec *record) appendLogAttrs(attrs []slog.Attr) []slog.Attr {
 
 	attrs = append(attrs, slog.Float64("took_ms", milliseconds(rec.took)))
 
-	// Only these kinds of stages are on the line, because to format a float costs as much as five
-	// strings. The waterfall shows all kinds.
+	// Only these kinds of stages are on the line, because formatting a float costs as much as formatting
+	// five strings. The waterfall shows all kinds.
 	var room [8]kindDuration
 	for _, d := range rec.durations(room[:0]) {
 		switch {
@@ -227,9 +227,9 @@ func (h recordHandler) WithGroup(name string) slog.Handler {
 type logLevel struct {
 	slog.LevelVar
 
-	mu     sync.Mutex
-	normal slog.Level  // the level after a limited change
-	revert *time.Timer // ends a limited change; nil: there was none yet
+	mu      sync.Mutex
+	normal  slog.Level // the level after a limited change
+	changes int        // number of calls of change
 }
 
 // newLogLevel returns a logLevel whose normal level is level.
@@ -239,23 +239,29 @@ func newLogLevel(level slog.Level) *logLevel {
 	return l
 }
 
-// change sets the level for duration, or for good if duration is 0. It stops the timer of an earlier
-// limited change.
+// change sets the level for duration, or for good if duration is 0. It replaces an earlier limited
+// change.
 func (l *logLevel) change(level slog.Level, duration time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.revert != nil {
-		l.revert.Stop()
-	}
-
+	l.changes++
 	l.Set(level)
 	if duration == 0 {
 		l.normal = level
 		return
 	}
 
-	normal := l.normal
-	l.revert = time.AfterFunc(duration, func() { l.Set(normal) })
+	change := l.changes
+	time.AfterFunc(duration, func() { l.revert(change) })
+}
+
+// revert sets the normal level, unless there was a change after the given one.
+func (l *logLevel) revert(change int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.changes == change {
+		l.Set(l.normal)
+	}
 }
 
 // maxLogBytes bounds the lines that wait to be written. Lines beyond it are dropped.

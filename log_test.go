@@ -2,8 +2,10 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -61,6 +63,23 @@ func TestLogLevelChangesForAWhile(t *testing.T) {
 	ts.lines.find(t, "request", ts.get("/livez").header.Get("X-Correlation-ID"))
 	ts.do("PUT", "/debug/loglevel?for=20ms", "error")
 	waitFor(t, "the level to go back", func() bool { return ts.get("/debug/loglevel").body == "info\n" })
+}
+
+// TestLastLogLevelWins changes the level at the moment at which an earlier change ends. Which comes first differs from try
+// to try.
+func TestLastLogLevelWins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for range 100 {
+			l := newLogLevel(slog.LevelInfo)
+			l.change(slog.LevelDebug, time.Minute)
+			time.Sleep(time.Minute)
+			l.change(slog.LevelError, 0)
+			synctest.Wait()
+			if level := l.Level(); level != slog.LevelError {
+				t.Fatalf("the level is %v", level)
+			}
+		}
+	})
 }
 
 // blockedWriter blocks until it is released.

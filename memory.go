@@ -49,8 +49,7 @@ func newMemory(f *folder, e embedder, vectorWeight float64, o *observer) *memory
 // start runs the background jobs: embedding chunks whose vectors are missing, and asking an embedding API that is away.
 func (m *memory) start(ctx context.Context, tasks *sync.WaitGroup) error {
 	tasks.Go(func() {
-		m.embedder.probe(ctx, func() {
-			m.observe.log.InfoContext(ctx, "embedding API answers again")
+		m.embedder.probe(ctx, m.observe.log, func() {
 			m.wakeEmbedding(m.current.Load().entries)
 		})
 	})
@@ -76,6 +75,7 @@ func (m *memory) search(ctx context.Context, q query) (found, error) {
 	return result, nil
 }
 
+// rank runs both legs on the current snapshot and fuses them. vector is nil if the embedder failed.
 func (m *memory) rank(ctx context.Context, q query, vector []float32) (result found, err error) {
 	s := m.current.Load()
 	searching := searcher{s, m.corpus, m.embedder}
@@ -215,7 +215,8 @@ func (m *memory) sync(ctx context.Context, began time.Time, changed []*document,
 		return ok
 	}
 	entries = slices.DeleteFunc(entries, func(e *entry) bool { return isNewer(e.id) })
-	m.commit(entries, slices.DeleteFunc(gone, isNewer))
+	gone = slices.DeleteFunc(slices.Clone(gone), isNewer)
+	m.commit(entries, gone)
 	m.wakeEmbedding(entries)
 	return nil
 }
@@ -266,11 +267,11 @@ func (m *memory) newEntries(
 	return entries, nil
 }
 
-// checkFile checks pre against the file. The index may differ from it: the file may have changed
-// since the last scan, or the scan may have skipped it. The caller holds m.writing.
+// checkFile checks pre against the file, not against the index: the file may have changed since the
+// last scan, or the scan may have skipped it. The caller holds m.writing.
 func (m *memory) checkFile(ctx context.Context, id string, pre precondition) error {
 	if len(pre.match)+len(pre.noneMatch) == 0 {
-		return nil // reading the file would be in vain
+		return nil // there is nothing to check: do not read the file
 	}
 
 	tag, err := m.folder.tag(ctx, id)
@@ -320,8 +321,8 @@ func (m *memory) wakeEmbedding(written []*entry) {
 	}
 }
 
-// embedMissing embeds chunks that have no vector, when some were stored and every recheckInterval, until
-// ctx ends.
+// embedMissing embeds the chunks that have no vector, until ctx ends. It looks for them every recheckInterval, and when
+// wakeEmbedding calls it.
 func (m *memory) embedMissing(ctx context.Context) {
 	ticker := time.NewTicker(recheckInterval)
 	defer ticker.Stop()
@@ -343,24 +344,20 @@ func (m *memory) embedIncomplete(ctx context.Context) {
 	var err error
 	defer end(&err)
 
-	embedded := 0
 	for group := range entryGroups(m.current.Load().entries) {
-		err = m.embedAgain(ctx, group...)
+		var embedded int
+		embedded, err = m.embedAgain(ctx, group...)
 		if err != nil {
 			return
 		}
-		for _, e := range group {
-			embedded += len(e.scales)
-		}
-	}
-	if embedded > 0 {
-		logAttrs(ctx, slog.Int("chunks", embedded))
+		logAttrs(ctx, slog.Int("chunks", embedded)) // the log line has the sum of all groups
 	}
 }
 
 // embedAgain replaces entries with copies that have their missing vectors, except those that a write has replaced
-// meanwhile. If the embedder returns only some of the vectors, it stores these and returns no error.
-func (m *memory) embedAgain(ctx context.Context, entries ...*entry) error {
+// meanwhile. If the embedder returns only some of the vectors, it stores these and returns no error. embedded is the
+// number of vectors that the embedder returned.
+func (m *memory) embedAgain(ctx context.Context, entries ...*entry) (embedded int, err error) {
 	copies := make([]*entry, len(entries))
 	for i, e := range entries {
 		copied := *e
@@ -368,21 +365,21 @@ func (m *memory) embedAgain(ctx context.Context, entries ...*entry) error {
 		copied.scales = slices.Clone(e.scales)
 		copies[i] = &copied
 	}
-	set, err := setMissing(copies, func(texts []string) ([][]float32, error) {
+	embedded, err = setMissing(copies, func(texts []string) ([][]float32, error) {
 		return m.embedder.documents(ctx, texts)
 	})
-	if err != nil && set == 0 {
-		return err
+	if err != nil && embedded == 0 {
+		return 0, err
 	}
 
-	var embedded []*entry
+	var changed []*entry
 	m.writing.Lock()
 	defer m.writing.Unlock()
 	for i, e := range entries {
 		if _, current := m.current.Load().find(e.id); current == e {
-			embedded = append(embedded, copies[i])
+			changed = append(changed, copies[i])
 		}
 	}
-	m.commit(embedded, nil)
-	return nil
+	m.commit(changed, nil)
+	return embedded, nil
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -159,4 +160,27 @@ func TestWordsLeaveWithTheirDocuments(t *testing.T) {
 		t.Errorf("%d words are kept of three documents", n)
 	}
 	knows("lantern", true)
+}
+
+// TestEmbedMissingLogsWhatItEmbedded takes one vector of a document away, in each of two groups.
+func TestEmbedMissingLogsWhatItEmbedded(t *testing.T) {
+	t.Parallel()
+	cfg := testSettings(t)
+	logs := new(logBuffer)
+	o := newTestObserver(cfg, newLogger(logs, slog.LevelInfo, cfg))
+	m := newMemory(nil, hashedEmbedder{}, 0.5, o)
+	sections := strings.Repeat("## Section\n\nA lantern.\n\n", embedGroup)
+	documents := []*document{mustDocument(t, "a.md", "# A\n\n"+sections), mustDocument(t, "b.md", "# B\n\n"+sections)}
+	if err := m.sync(t.Context(), time.Now(), documents, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range m.current.Load().entries {
+		e.scales[1] = noVector
+	}
+
+	m.embedIncomplete(t.Context())
+	o.close()
+	if chunks := logs.find(t, "job", "")["chunks"]; chunks != 2.0 {
+		t.Errorf("the log says that %v chunks were embedded, want 2", chunks)
+	}
 }

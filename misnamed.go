@@ -98,14 +98,14 @@ const minFuzzyLength = 4
 // misnamedVariables returns a hint for each variable in env that looks like a setting but is none, sorted by name. If
 // the setting itself is set too, the variable belongs to another program.
 func misnamedVariables(env map[string]string) []string {
-	settings := settingNames()
+	known := settingNames()
 	var hints []string
 	for _, name := range slices.Sorted(maps.Keys(env)) {
-		if slices.Contains(settings, name) || isForeign(name, env[name]) {
+		if slices.Contains(known, name) || isForeign(name, env[name]) {
 			continue
 		}
 
-		meant := settingNamed(settings, name)
+		meant := settingNamed(known, name)
 		isOurs := strings.HasPrefix(name, "VITRINE_")
 		switch {
 		case meant != "" && (isOurs || env[meant] == ""):
@@ -131,11 +131,11 @@ func isForeign(name, value string) bool {
 		strings.HasPrefix(value, "tcp://")
 }
 
-// settingNamed returns the one of settings that name stands for: the same letters, another program's word for it, or one
-// letter wrong. It returns "" if there is none.
-func settingNamed(settings []string, name string) string {
+// settingNamed returns the setting among known that name stands for: one with the same letters, one that other programs
+// call so, or one that differs in a letter. It returns "" if there is none.
+func settingNamed(known []string, name string) string {
 	plain := plainName(name)
-	for _, setting := range settings {
+	for _, setting := range known {
 		if plainName(setting) == plain {
 			return setting
 		}
@@ -145,7 +145,7 @@ func settingNamed(settings []string, name string) string {
 		return other
 	}
 
-	for _, setting := range settings {
+	for _, setting := range known {
 		isLong := len(plain) >= minFuzzyLength
 		if isLong && isOneEditAway(plain, plainName(setting)) {
 			return setting
@@ -181,7 +181,7 @@ func plainName(name string) string {
 }
 
 // isOneEditAway reports whether a becomes b if one letter is added, removed or replaced, or if two neighbours are
-// swapped. Equal texts are not one edit away. It is enough for names; speller finds the nearest of a vocabulary.
+// swapped. Equal texts are not one edit away. For the words of documents, see speller.
 func isOneEditAway(a, b string) bool {
 	if len(a) > len(b) {
 		a, b = b, a

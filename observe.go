@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// reportDelay is how long a finished record waits for others. To report records together costs a third less, because
-	// code and data stay in the CPU's cache. Their lines are written together too: a write of one line costs as much CPU
-	// time as making four. /metrics and /debug/requests do not wait.
+	// reportDelay is how long a finished record waits for others. Reporting records together costs a third less, because
+	// code and data stay in the CPU's cache. Their lines are also written together: writing one line costs as much CPU
+	// time as making four. /metrics and /debug/requests do not wait for it.
 	reportDelay = 20 * time.Millisecond
 
 	// maxFinished is how many records may wait. The goroutine that adds the last of them reports them all.
@@ -38,7 +38,7 @@ type observer struct {
 	traces     *traceExport // nil: spans are not exported
 	recent     *recorder
 	cost       cpuMeter
-	onSlow     func(rec *record) // called with each slow request; nil: nothing is
+	onSlow     func(rec *record) // called with each slow request; may be nil
 
 	closing     atomic.Bool  // a drain has begun: responses have Connection: close
 	connections *connections // that are open
@@ -53,7 +53,12 @@ type observer struct {
 }
 
 // newObserver returns an observer that reports in the background until it is closed.
-func newObserver(cfg *settings, log *slog.Logger, m *metrics, clientName func(r *http.Request) string) *observer {
+func newObserver(
+	cfg *settings,
+	log *slog.Logger,
+	m *metrics,
+	clientName func(r *http.Request) string,
+) *observer {
 	o := &observer{
 		log: log,
 		policy: &recordPolicy{
@@ -144,7 +149,7 @@ func routeOf(r *http.Request) string {
 	return routeLabel(path)
 }
 
-// job begins the record of a background job. end finishes it. The job has failed if end gets an error and ctx has not
+// job begins the record of a background job. end finishes it. The job has failed if end gets an error, unless ctx has
 // ended.
 func (o *observer) job(ctx context.Context, name string) (_ context.Context, end func(*error)) {
 	rec := o.policy.newJobRecord(ctx, name)
@@ -231,7 +236,7 @@ func (o *observer) report() {
 	})
 }
 
-// makeViews makes the views of a finished record, but its spans.
+// makeViews makes the views of a finished record, except its spans.
 func (o *observer) makeViews(rec *record) {
 	logRecord(o.log, rec)
 	if o.policy.off {

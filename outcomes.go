@@ -72,8 +72,8 @@ func isMessageRefusal(values labelValues) bool {
 }
 
 // expect makes a series exist at zero. An alert divides by the rate of series, and a rate misses what a series counts
-// before it is first scraped. A series that nothing was counted in yet has no buckets but the last one, because few of
-// the expected failures ever happen.
+// before it is first scraped. Until something is counted in the series, it has no bucket but the last one. That keeps the
+// answer to a scrape short, because few of the expected failures ever happen.
 func (h *cappedHistogram) expect(values ...string) {
 	var labels labelValues
 	copy(labels[:], values)
@@ -155,8 +155,8 @@ func messageOutcome(err error) (kind, code string) {
 // toolFailure is the error_type of a tool that cannot do as asked, through a mistake of the model.
 const toolFailure = "tool_error"
 
-// foldSQLState leaves few SQLSTATEs, because each is a series of each method and tool. The metrics of statements have them
-// all.
+// foldSQLState replaces most SQLSTATEs, because each has a series for each method and tool. The metrics of statements have
+// them all.
 func foldSQLState(kind string) string {
 	if !isSQLState(kind) {
 		return kind
@@ -168,7 +168,7 @@ func foldSQLState(kind string) string {
 	return "_OTHER"
 }
 
-// messageFailures are the failures of ours that a message can have.
+// messageFailures are the values of error_type of messages that fail through the server's fault.
 var messageFailures = []string{
 	"timeout", "unavailable", "connection", "_OTHER", "-32603", "503",
 	"08000", "28000", "53000", "57000",

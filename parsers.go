@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
 	"path"
 	"regexp"
 	"slices"
@@ -79,6 +80,10 @@ var databaseParameters = map[string]string{
 	"application_name": "vitrine",
 }
 
+// noPasswordFile is the name of a file that cannot exist. lib/pq would read ~/.pgpass or PGPASSFILE at each new
+// connection, and print a warning about its mode to the standard error, which is not a line of JSON.
+const noPasswordFile = os.DevNull + "/none"
+
 // parseDatabaseURL checks a postgres URL and adds databaseParameters. It requires an sslmode, so that encryption does not
 // depend on the default of lib/pq.
 func parseDatabaseURL(value string) (string, error) {
@@ -92,6 +97,11 @@ func parseDatabaseURL(value string) (string, error) {
 		return "", errors.New("sslmode is missing: add ?sslmode=verify-full, " +
 			"or ?sslmode=disable on a trusted network")
 	}
+	if query.Has("passfile") {
+		return "", errors.New("passfile is not read: " +
+			"put the password into the URL, postgres://USER:PASSWORD@…")
+	}
+	query.Set("passfile", noPasswordFile)
 	for name, value := range databaseParameters {
 		if !query.Has(name) {
 			query.Set(name, value)
@@ -116,7 +126,8 @@ func isWebURL(u *url.URL) bool {
 	return isWeb && u.Host != ""
 }
 
-// parseSite checks the URL of a site. It returns one without a slash at its end. Paths are added to it, so it has no query.
+// parseSite checks the URL of a site and returns it without a slash at its end. Paths are added to it, so a query or a
+// fragment is refused.
 func parseSite(value string) (*url.URL, error) {
 	const maxSiteBytes = 500
 	_, err := parseURL(value)
@@ -128,7 +139,7 @@ func parseSite(value string) (*url.URL, error) {
 	if err != nil || site.User != nil || hasMore || len(value) > maxSiteBytes {
 		return nil, errors.New("not a URL of a site, without user, query and fragment")
 	}
-	site.RawPath = ""
+	site.RawPath = "" // addresses appends to Path, which is then escaped anew
 	return site, nil
 }
 
@@ -348,7 +359,7 @@ func isLoopback(addr string) bool {
 	return err == nil && ip.IsLoopback()
 }
 
-// overlap reports whether two addresses HOST:PORT cannot be listened on together. Port 0 is another port each time.
+// overlap reports whether a process cannot listen on both addresses HOST:PORT. Port 0 stands for a new port each time.
 func overlap(a, b string) bool {
 	hostA, portA, errA := net.SplitHostPort(a)
 	hostB, portB, errB := net.SplitHostPort(b)
@@ -384,8 +395,8 @@ func shellQuote(text string) string {
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
-// These match what may be secret in a text with URLs, valid or not: a password may contain any character, so what ends at the
-// last @ is one, and a query or fragment may be a key.
+// These match what may be secret in a text with URLs, valid or not. A password may contain any character, so everything up
+// to the last @ counts as user and password. A query or a fragment may be a key.
 var (
 	urlUser  = regexp.MustCompile(`(?s)(\w+://).*@|[^\s"/]+:[^\s"]*@`)
 	urlQuery = regexp.MustCompile(`(\w+://)([^\s"?#]*)[?#][^\s"]*`)

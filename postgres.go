@@ -23,8 +23,8 @@ import (
 	"github.com/lib/pq"
 )
 
-// exactChunks is the most chunks that a search scores one by one. For no more than these, that is faster
-// than the indexes.
+// exactChunks is the largest number of chunks that a search scores one by one. For more, the indexes are
+// faster.
 const exactChunks = 20_000
 
 // postgres is the store in a PostgreSQL database. Until open has succeeded, every operation returns
@@ -45,11 +45,11 @@ type postgres struct {
 	breaker     breaker
 	checks      sync.Mutex                  // serializes checkHealth
 	checked     atomic.Pointer[storeStatus] // what checkHealth found last
-	checking    atomic.Int64                // when the running check began, in Unix milliseconds; 0: none runs
+	checking    atomic.Pointer[time.Time]   // when the running check began; nil: none runs
 	frequencies atomic.Pointer[frequencies]
 	recent      *recentDocuments
 
-	changes    changeCount  // those that the watchers know
+	changes    changeCount  // the changes that the watchers were told about
 	modified   atomic.Int64 // chunks written here since the last ANALYZE
 	incomplete atomic.Bool  // chunks were stored here without their vectors
 }
@@ -74,7 +74,7 @@ func newPostgres(cfg *settings, e embedder, o *observer) (*postgres, error) {
 	p.writers.maxWaiting = math.MaxInt // they wait for as long as their request may
 	p.writers.maxWait = backgroundBudget
 	connector.Dialer(deadlineDialer{heard: p.breaker.heard})
-	p.conns.open(connector, cfg.dbMaxConns)
+	p.conns.open(loginConnector{connector}, cfg.dbMaxConns)
 
 	p.setUnavailable("the database has not been opened yet")
 	p.frequencies.Store(&frequencies{})
@@ -82,6 +82,7 @@ func newPostgres(cfg *settings, e embedder, o *observer) (*postgres, error) {
 	return p, nil
 }
 
+// setUnavailable makes every operation fail with errUnavailable and the reason.
 func (p *postgres) setUnavailable(reason string) { p.unavailable.Store(&reason) }
 
 // deadlineDialer makes connections whose reads fail if the server is silent for longer than a statement
@@ -98,6 +99,7 @@ func (d deadlineDialer) DialContext(ctx context.Context, network, address string
 	return deadlineConn{c, d.heard}, err
 }
 
+// deadlineConn is a connection of deadlineDialer.
 type deadlineConn struct {
 	net.Conn
 	heard func()
@@ -273,7 +275,7 @@ func (p *postgres) row(
 	})
 }
 
-// rows is transaction rows in a transaction of its own: see txRows.
+// rows is txRows in a transaction of its own.
 func rows[T any](
 	ctx context.Context,
 	p *postgres,

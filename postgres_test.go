@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -161,28 +163,45 @@ func TestErrorsOfTheDatabase(t *testing.T) {
 	}
 }
 
-// TestLostLoginIsTold takes the role's login away while the server runs.
+// TestLostLoginIsTold refuses every login while the server runs.
 func TestLostLoginIsTold(t *testing.T) {
 	t.Parallel()
-	databaseURL := newDatabase(t)
-	role := fmt.Sprintf("reader_%d_%d", os.Getpid(), databases.Add(1))
-	execSQL(t, databaseURL, "CREATE EXTENSION vector", "CREATE ROLE "+role+" LOGIN SUPERUSER")
-	t.Cleanup(func() { execSQL(t, needPostgres(t).url, "DROP ROLE IF EXISTS "+role) })
+	for _, test := range []struct{ statement, state string }{
+		{"ALTER ROLE ROLENAME NOLOGIN", "28000"},
+		{"ALTER ROLE ROLENAME CONNECTION LIMIT 0", "53300"},
+		{"REVOKE CONNECT ON DATABASE DATABASENAME FROM PUBLIC", "42501"},
+		{"ALTER DATABASE DATABASENAME ALLOW_CONNECTIONS false", "55000"},
+	} {
+		t.Run(test.state, func(t *testing.T) {
+			t.Parallel()
+			loseLogin(t, test.statement, test.state)
+		})
+	}
+}
+
+func loseLogin(t *testing.T, statement, state string) {
+	t.Helper()
+	server, databaseURL := needPostgres(t).url, newDatabase(t)
 	u, err := url.Parse(databaseURL)
 	if err != nil {
 		t.Fatal(err)
 	}
+	database, role := strings.TrimPrefix(u.Path, "/"), fmt.Sprintf("reader_%d_%d", os.Getpid(), databases.Add(1))
+	execSQL(t, databaseURL, "CREATE EXTENSION vector", "CREATE ROLE "+role+" LOGIN", "GRANT ALL ON SCHEMA public TO "+role)
+	t.Cleanup(func() {
+		execSQL(t, server, "ALTER DATABASE "+database+" ALLOW_CONNECTIONS true")
+		execSQL(t, databaseURL, "DROP OWNED BY "+role, "DROP ROLE "+role)
+	})
 	u.User = url.User(role)
 	ts := newTestServer(t, "DOCS_DIR=", "DATABASE_URL="+u.String())
-	execSQL(t, databaseURL, "REASSIGN OWNED BY "+role+" TO CURRENT_USER",
-		"ALTER ROLE "+role+" NOLOGIN")
+	execSQL(t, server, strings.NewReplacer("ROLENAME", role, "DATABASENAME", database).Replace(statement))
 
 	waitFor(t, "it is not ready", func() bool {
 		// Again and again: a connection may have logged in just before, and be listed just after.
-		execSQL(t, databaseURL, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '"+role+"'")
+		execSQL(t, server, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '"+role+"'")
 		return ts.get("/readyz").status == http.StatusServiceUnavailable
 	})
-	waitFor(t, "the cause", func() bool { return strings.Contains(ts.get("/readyz").body, "28000") })
+	waitFor(t, "the cause", func() bool { return strings.Contains(ts.get("/readyz").body, state) })
 	if a := ts.get("/search?q=lantern"); a.status != http.StatusServiceUnavailable {
 		t.Errorf("search: %d %s", a.status, a.body)
 	}
@@ -195,6 +214,62 @@ func TestFullDiskIsTold(t *testing.T) {
 		err := f.inRoot(t.Context(), "write", "a.md", func(*os.Root, string) error { return &os.PathError{Op: "write", Err: cause} })
 		if got := publicError(err).status; got != http.StatusInsufficientStorage || !errors.Is(err, cause) {
 			t.Errorf("%v: status %d, %v", cause, got, err)
+		}
+	}
+}
+
+// TestPasswordFilesAreNotRead serves with a role that needs a password, which only files have. lib/pq warns about those that
+// others can read, in plain text.
+func TestPasswordFilesAreNotRead(t *testing.T) {
+	t.Parallel()
+	server := ownPostgres(t)
+	const password = "CANARY7f3a"
+	execSQL(t, server.url, "CREATE ROLE reader LOGIN PASSWORD '"+password+"'",
+		`DO $$BEGIN EXECUTE format('COPY (VALUES (%L), (%L)) TO %L', 'host all reader all scram-sha-256', 'host all postgres all trust',
+			current_setting('hba_file')); END$$`,
+		"SELECT pg_reload_conf()")
+	u, err := url.Parse(server.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.User("reader")
+
+	for _, test := range []struct {
+		variable, file string
+		mode           os.FileMode
+	}{
+		{"PGPASSFILE", "passwords", 0o600},
+		{"PGPASSFILE", "passwords", 0o644},
+		{"PGPASSFILE", "passwords", 0o640},
+		{"HOME", ".pgpass", 0o600},
+		{"HOME", ".pgpass", 0o666},
+	} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, test.file)
+		if err := os.WriteFile(file, []byte("*:*:*:*:"+password+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(file, test.mode); err != nil {
+			t.Fatal(err)
+		}
+		value := file
+		if test.variable == "HOME" {
+			value = dir
+		}
+
+		p := launch(t, []string{"DATABASE_URL=" + u.String(), test.variable + "=" + value}, "sh", "-c", `exec "$0" 2>&1`)
+		waitFor(t, "the end of the login", func() bool {
+			status, _ := p.get("/readyz")
+			return status == http.StatusOK || strings.Contains(p.logs.String(), "28P01")
+		})
+		if !strings.Contains(p.logs.String(), "28P01") {
+			t.Errorf("%s, %v: its password was used", test.file, test.mode)
+		}
+		for line := range strings.Lines(p.logs.String()) {
+			isOurs := json.Valid([]byte(line)) || strings.HasPrefix(line, "vitrine: ")
+			if !isOurs || strings.Contains(line, password) {
+				t.Errorf("%s, %v: %s", test.file, test.mode, line)
+			}
 		}
 	}
 }

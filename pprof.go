@@ -52,7 +52,7 @@ type profiler struct {
 	running map[string]time.Time // by name: the time at which the running capture ends
 }
 
-// newProfiler returns a profiler that is on. It starts the mutex and block profiles and the flight recorder, which then
+// newProfiler returns an enabled profiler. It starts the mutex and block profiles and the flight recorder, which then
 // run all the time.
 func newProfiler(log *slog.Logger, clientName func(*http.Request) string) (*profiler, error) {
 	runtime.SetMutexProfileFraction(mutexProfileFraction)
@@ -77,7 +77,7 @@ func newProfiler(log *slog.Logger, clientName func(*http.Request) string) (*prof
 	return p, nil
 }
 
-// close stops the flight recorder.
+// close waits for traces of slow requests that are being written, and stops the flight recorder.
 func (p *profiler) close() {
 	p.slow.writing.Wait()
 	if p.enabled {

@@ -71,12 +71,14 @@ func (p *recordPolicy) newJobRecord(ctx context.Context, name string) *record {
 	return rec
 }
 
+// joinTrace makes the record a child of the caller's span.
 func (rec *record) joinTrace(caller trace.SpanContext) {
 	rec.trace = caller.TraceID()
 	rec.parent = caller.SpanID()
 	rec.state = caller.TraceState()
 }
 
+// sample keeps the record's trace for a reason that is known before its end.
 func (rec *record) sample(reason string) {
 	rec.sampled = true
 	rec.kept = reason

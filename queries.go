@@ -16,7 +16,7 @@ import (
 // document reads the text of a small document at once. That of a large one is read only if this version is not among
 // the recent ones.
 func (p *postgres) document(ctx context.Context, id string) (*document, error) {
-	var text sql.NullString // NULL: it is large
+	var text sql.NullString // NULL if it is large
 	var etag string
 	var updated time.Time
 	err := p.row(ctx, queryDocument, []any{&text, &etag, &updated}, `
@@ -165,6 +165,8 @@ func (p *postgres) sync(
 	changed []*document,
 	gone []string,
 ) error {
+	isLast := len(changed) == 0
+	isComplete := changed == nil // every file could be read: see folder.apply
 	vectors, err := p.embed(ctx, changed, embedLater)
 	if err != nil {
 		return err
@@ -190,18 +192,20 @@ func (p *postgres) sync(
 		if err := tx.fence(ctx); err != nil {
 			return err
 		}
-		if changed == nil { // the last call of a scan
+		if isComplete {
 			if err := tx.finishScan(ctx); err != nil {
 				return err
 			}
 		}
 		return tx.removeGone(ctx, gone)
 	})
-	isLast := len(changed) == 0
-	if err == nil && isLast {
+	if err != nil {
+		return err
+	}
+	if isLast {
 		p.checkHealth(ctx)
 	}
-	return err
+	return nil
 }
 
 // syncDocument stores d unless it is stored already, or the API has written a document with its id.
@@ -222,7 +226,7 @@ func (p *postgres) syncDocument(ctx context.Context, d *document, vectors [][]fl
 	})
 }
 
-// finishScan records that a scan of the folder has ended: see errFirstScan.
+// finishScan records that a scan of the folder has read every file: see errFirstScan.
 func (tx *transaction) finishScan(ctx context.Context) error {
 	return tx.exec(ctx, `
 		UPDATE leases SET finished = true WHERE name = 'folder' AND NOT finished`)

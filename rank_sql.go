@@ -27,7 +27,7 @@ func (a askedTerms) explain(lex string) []wordWeight {
 	return a.question.explain(weights)
 }
 
-// searchLegs runs searchSQL.
+// searchLegs ranks by both legs: see searchSQL.
 func (p *postgres) searchLegs(
 	ctx context.Context,
 	tx *transaction,
@@ -59,6 +59,9 @@ func (p *postgres) searchLegs(
 		int64(asked.question.title),
 		titleBonus(p.vectorWeight),
 		q.explain)
+	if err != nil {
+		return nil, err
+	}
 
 	hits := make([]hit, 0, len(all))
 	for _, r := range all {
@@ -70,7 +73,7 @@ func (p *postgres) searchLegs(
 		}
 		hits = append(hits, r.hit)
 	}
-	return hits, err
+	return hits, nil
 }
 
 // legRow is a row of searchSQL.

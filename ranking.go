@@ -15,7 +15,7 @@ import (
 // legs are the results of both legs of a search.
 type legs struct {
 	question *question
-	terms    []term    // of the question, with those that weigh nothing
+	terms    []term    // of the question, including those with weight 0
 	weights  []float64 // of the terms
 	lexical  []candidate
 	vector   []candidate
@@ -51,7 +51,7 @@ func (s searcher) legs(ctx context.Context, q query, v []float32) (_ *legs, err 
 	}
 	if corrected != nil {
 		asked = corrected
-		if !s.embedder.worthReusing() { // others understand misspelt words
+		if !s.embedder.worthReusing() { // it is the built-in one; models understand misspelt words
 			v, _ = s.embedder.query(ctx, asked.text)
 		}
 		found, err = s.findMatches(ctx, asked, low, high, found.all[:0])
@@ -84,13 +84,14 @@ func (s searcher) complete(q *question) {
 	q.complete(mostFrequent(all, s.corpus.frequency, 1))
 }
 
-// frequent and nearest make searcher a dictionary.
+// frequent implements dictionary.
 func (s searcher) frequent(words []string) ([]string, error) {
 	isUnknown := func(w string) bool { return !s.corpus.has(w) }
 	words = slices.DeleteFunc(words, isUnknown)
 	return mostFrequent(words, s.corpus.frequency, minFrequency(s.chunks)), nil
 }
 
+// nearest implements dictionary.
 func (s searcher) nearest(misspelt string) ([]string, error) {
 	return s.frequent(s.corpus.nearest(misspelt))
 }
@@ -102,8 +103,8 @@ type candidate struct {
 	score float64
 }
 
-// cancelInterval is the number of entries after which a leg checks its context, and lets others run: a probe
-// must not wait for the searches before it.
+// cancelInterval is the number of entries after which a leg checks its context and yields the CPU, so that a
+// probe does not wait for the searches before it.
 const cancelInterval = 1024
 
 // match is a posting that a term of the query found.
@@ -142,8 +143,8 @@ func (m matches) weights(q *question, chunks int) []float64 {
 	return weights
 }
 
-// findMatches finds the terms of q in entries[low:high], and appends to buffer. Document frequencies are
-// counted over all entries, during the search: a table of them could drift from the documents.
+// findMatches finds the terms of q in entries[low:high], and appends the matches to buffer. It counts the
+// document frequencies over all entries of the snapshot. Those of the corpus may be of a later snapshot.
 func (s *snapshot) findMatches(
 	ctx context.Context, q *question, low, high int, buffer []match,
 ) (matches, error) {
@@ -311,6 +312,7 @@ type ranking struct {
 	isCut      bool // candidates[:limit] are the best so far, in order
 }
 
+// add adds a candidate, unless enough better ones are known.
 func (r *ranking) add(c candidate) {
 	if r.isCut && c.score <= r.candidates[r.limit-1].score {
 		return

@@ -17,7 +17,7 @@ const (
 	// maxRecentBytes bounds the texts that are kept: at least two documents.
 	maxRecentBytes = 2 * maxDocumentBytes
 
-	// maxLargeReads is how many large documents are read at once. One that takes long does not keep others waiting.
+	// maxLargeReads is how many large documents are read at once: two, so that a slow read does not hold up all others.
 	maxLargeReads = 2
 )
 

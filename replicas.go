@@ -1,6 +1,6 @@
 package main
 
-// What the replicas of one database share: the schema, leases, and notifications of changes.
+// What the replicas share through the database: the schema, leases, and notifications of changes.
 //
 // A lease is a row for a job. It holds the replica that does the job, and a time of expiry.
 // Notifications are sent with NOTIFY. They may be lost, so every replica also compares the number of
@@ -37,8 +37,8 @@ const (
 )
 
 // open creates the schema in an empty database. In any other it checks that the stored rows fit this
-// program and its settings. An errUnavailable may go away by itself. Every other error says what the
-// operator must do.
+// program and its settings. After errUnavailable, another try may succeed. Every other error says what
+// the operator must do.
 func (p *postgres) open(ctx context.Context) error {
 	err := p.attempt(ctx, queryReload, func(tx *transaction) error {
 		return tx.checkServer(ctx)
@@ -173,6 +173,9 @@ func advise(err error) error {
 	}
 
 	advice, ok := startupAdvice[state.Code]
+	if isRefusedLogin(err) && state.Code == pqerror.InsufficientPrivilege {
+		advice = connectAdvice
+	}
 	if !ok {
 		return err
 	}
@@ -182,6 +185,8 @@ func advise(err error) error {
 const (
 	grantAdvice = "let its owner run: CREATE EXTENSION IF NOT EXISTS vector; " +
 		"GRANT CREATE, USAGE ON SCHEMA public TO the role of DATABASE_URL"
+	connectAdvice = "let the database's owner run: " +
+		"GRANT CONNECT ON DATABASE its name TO the role of DATABASE_URL"
 	installAdvice = "install pgvector 0.8 or later on the server " +
 		"(Debian: postgresql-17-pgvector; image: pgvector/pgvector:pg17)"
 	loginAdvice  = "check user and password in DATABASE_URL"

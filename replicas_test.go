@@ -72,6 +72,16 @@ func TestStartSaysWhatToRun(t *testing.T) {
 			want: "CREATE EXTENSION IF NOT EXISTS vector; GRANT",
 		},
 		{
+			name: "no right to connect",
+			sql: []string{
+				"DROP ROLE IF EXISTS vitrine_barred",
+				"CREATE ROLE vitrine_barred LOGIN",
+				"DO $$BEGIN EXECUTE format('REVOKE CONNECT ON DATABASE %I FROM PUBLIC', current_database()); END$$",
+			},
+			user: "vitrine_barred",
+			want: "GRANT CONNECT ON DATABASE",
+		},
+		{
 			name: "an unknown user",
 			user: "vitrine_nobody",
 			want: "check user and password",

@@ -1,7 +1,7 @@
 package main
 
 // GET /metrics. The metrics are collected at most once a second, and a collection is encoded once for all scrapers
-// that ask alike. However many scrapers there are, and however slowly they read, the next one gets its answer.
+// that send the same headers and query. Scrapers that are many, or read slowly, do not keep others waiting.
 
 import (
 	"bytes"
@@ -35,7 +35,7 @@ type scrapes struct {
 	last *collection
 }
 
-// collection is the state of the metrics at one moment, that of the first answer.
+// collection is the state of the metrics at one moment. They are gathered for the first answer.
 type collection struct {
 	began   time.Time
 	encode  http.Handler
@@ -49,8 +49,8 @@ type scrapeFormat struct {
 	query    string // may have the filter name[]
 }
 
-// scrapes returns the handler of GET /metrics. It calls before each time it collects the metrics.
-func (m *metrics) scrapes(log *slog.Logger, before func()) *scrapes {
+// scrapes returns the handler of GET /metrics. It calls report before it collects the metrics.
+func (m *metrics) scrapes(log *slog.Logger, report func()) *scrapes {
 	opts := promhttp.HandlerOpts{
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		ErrorHandling:     promhttp.ContinueOnError,
@@ -58,7 +58,7 @@ func (m *metrics) scrapes(log *slog.Logger, before func()) *scrapes {
 	}
 	gather := func() *collection {
 		began := time.Now()
-		before()
+		report()
 		families := sync.OnceValues(m.registry.Gather)
 		return &collection{
 			began:   began,
@@ -75,7 +75,7 @@ func (s *scrapes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer().write(w)
 }
 
-// answer returns what encodes the answer to r, or has done so already.
+// answer returns a function that returns the answer to r. The first call of it encodes the answer.
 func (s *scrapes) answer(r *http.Request) func() *scrapeAnswer {
 	format := scrapeFormat{
 		accept:   r.Header.Get("Accept"),

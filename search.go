@@ -37,7 +37,7 @@ func (p *postgres) search(ctx context.Context, q query) (found, error) {
 		}
 		if asked.question.text != q.text {
 			result.corrected = asked.question.text
-			if !p.embedder.worthReusing() { // others understand misspelt words
+			if !p.embedder.worthReusing() { // it is the built-in one; models understand misspelt words
 				vector, _ = p.embedder.query(ctx, result.corrected)
 			}
 		}
@@ -119,7 +119,7 @@ func (p *postgres) documentFrequency(
 	}, nil
 }
 
-// maxVocabularyRead is how many words a completion reads at most.
+// maxVocabularyRead is the most words that a completion reads.
 const maxVocabularyRead = 2000
 
 // complete sets the completions of the question's partial word: the most frequent ones.
@@ -148,6 +148,7 @@ type storedWords struct {
 	minFrequency int
 }
 
+// frequent implements dictionary.
 func (v storedWords) frequent(words []string) ([]string, error) {
 	if len(words) == 0 {
 		return nil, nil
@@ -162,6 +163,7 @@ func (v storedWords) frequent(words []string) ([]string, error) {
 	return v.tx.mostFrequent(v.ctx, stored, v.minFrequency)
 }
 
+// nearest implements dictionary. It compares with all words of about the same length.
 func (v storedWords) nearest(misspelt string) ([]string, error) {
 	length := utf8.RuneCountInString(misspelt)
 	edits := maxEdits(misspelt)
@@ -181,8 +183,8 @@ func (v storedWords) nearest(misspelt string) ([]string, error) {
 	return v.tx.mostFrequent(v.ctx, s.nearest, v.minFrequency)
 }
 
-// mostFrequent returns the words that at least minimum chunks contain, sorted by mostFrequent. The words table
-// also has words of documents that have been removed.
+// mostFrequent returns the words that at least minimum chunks contain, in the order of the function mostFrequent. It
+// counts them in chunks, because the words table also has words of documents that have been removed.
 func (tx *transaction) mostFrequent(ctx context.Context, words []string, minimum int) ([]string, error) {
 	if len(words) == 0 {
 		return nil, nil
@@ -213,7 +215,7 @@ func (tx *transaction) mostFrequent(ctx context.Context, words []string, minimum
 	return mostFrequent(words, frequency, minimum), nil
 }
 
-// isZero reports whether v is the zero vector, as of a text without words, or nil.
+// isZero reports whether v is nil or the zero vector. A text without words has the zero vector.
 func isZero(v []float32) bool {
 	return !slices.ContainsFunc(v, func(x float32) bool { return x != 0 })
 }

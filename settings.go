@@ -91,7 +91,7 @@ func variables(c *settings) []variable {
 			name:    "DATABASE_URL",
 			example: "postgres://u@db.example.com/v?sslmode=verify-full",
 			about: "PostgreSQL 14 or later with pgvector 0.8. " +
-				"Without it, the store is in memory.",
+				"Without it, the store is in memory. ~/.pgpass and PGPASSFILE are not read.",
 			secret: true,
 			set:    setter(&c.databaseURL, parseDatabaseURL),
 		},

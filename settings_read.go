@@ -76,8 +76,8 @@ func isQuoted(value string) bool {
 	return isQuote && value[last] == value[0]
 }
 
-// problem returns the error for an invalid value. The error shows an example, and the value unless it is secret. The parser of a
-// secret never has the value in its error. Others may have, and people put credentials where none belong.
+// problem returns the error for an invalid value. The error shows an example, and the value unless it is secret. Parsers of
+// secrets never quote the value. Other parsers may, so their errors are redacted too: people put credentials everywhere.
 func (v variable) problem(value string, err error) error {
 	shown := "(secret)"
 	reason := err.Error()
@@ -237,10 +237,10 @@ func warnAboutSettings(log *slog.Logger, cfg *settings, env map[string]string) {
 	}
 }
 
-// minTokenLength is the length below which a token beyond loopback is warned of.
+// minTokenLength is the length below which a token is easy to guess.
 const minTokenLength = 16
 
-// shortTokens returns the settings whose tokens others can try to guess.
+// shortTokens returns the settings whose tokens are short, if other machines can reach the server and try to guess them.
 func (c *settings) shortTokens() []string {
 	isAdminLocal := c.adminAddr == "" || isLoopback(c.adminAddr)
 	if isLoopback(c.addr) && isAdminLocal {
@@ -283,8 +283,8 @@ func ignoredVariables(env map[string]string) []string {
 	return ignored
 }
 
-// changedSettings returns for the log the variables whose values are not the default. Secrets and credentials in URLs are
-// redacted.
+// changedSettings returns, for the log, the variables whose values differ from the default. Secrets and credentials in URLs
+// are redacted.
 func changedSettings(env map[string]string) []slog.Attr {
 	var attrs []slog.Attr
 	for _, v := range variables(new(settings)) {

@@ -195,6 +195,16 @@ func TestDriverThatPrintsPasswordsIsRefused(t *testing.T) {
 	}
 }
 
+func TestPasswordFileIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, parameter := range []string{"passfile=/etc/pgpass", "passfile=", "passfile"} {
+		_, err := parseDatabaseURL("postgres://u@h/v?sslmode=disable&" + parameter)
+		if err == nil || !strings.Contains(err.Error(), "put the password into the URL") {
+			t.Errorf("%s: %v", parameter, err)
+		}
+	}
+}
+
 func TestSeveralFoldersAreNamed(t *testing.T) {
 	for value, want := range map[string]string{
 		"./docs":            "[{ ./docs}]",

@@ -1,7 +1,7 @@
 package main
 
-// The execution traces of slow requests: with profiling on, a request over SLOW_REQUEST leaves what the flight recorder
-// has, which go tool trace reads.
+// The execution traces of slow requests. If profiling is on and a request takes longer than SLOW_REQUEST, this room keeps
+// what the flight recorder holds at its end. go tool trace reads it.
 
 import (
 	"bytes"
@@ -51,6 +51,7 @@ func (s *slowTraces) keep(rec *record) {
 	s.writing.Go(func() { s.write(rec) })
 }
 
+// write keeps the execution trace of rec and logs so.
 func (s *slowTraces) write(rec *record) {
 	attrs := rec.ids()
 	var buf boundedBuffer
@@ -122,7 +123,7 @@ func (rec *record) setTraced(traced bool) {
 	rec.traced = traced
 }
 
-// boundedBuffer is a buffer for one trace.
+// boundedBuffer is a buffer for one trace. Writing more than maxSlowTraceBytes fails.
 type boundedBuffer struct{ bytes.Buffer }
 
 func (b *boundedBuffer) Write(data []byte) (int, error) {

@@ -9,7 +9,12 @@ import (
 	"flag"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -144,4 +149,92 @@ func slowRounds(few, many int) int {
 		return many
 	}
 	return few
+}
+
+// steppedNow is time.Now of a program whose clock steps by CLOCK_STEP seconds, two seconds after the start.
+const steppedNow = `func Now() Time {
+	t := systemNow()
+	step, ok := syscall.Getenv("CLOCK_STEP")
+	if !ok || runtimeNano()-startNano < 2e9 {
+		return t
+	}
+	sign := int64(1)
+	if step[0] == '-' {
+		sign, step = -1, step[1:]
+	}
+	seconds, _ := atoi(step)
+	t.wall += uint64(sign*int64(seconds)) << nsecShift
+	return t
+}
+
+func systemNow() Time {`
+
+// steppedProgram builds the program with that clock. faketime cannot do it: Go reads the clock without the C library.
+func steppedProgram(t *testing.T) string {
+	t.Helper()
+	goroot, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := filepath.Join(strings.TrimSpace(string(goroot)), "src", "time", "time.go")
+	text := strings.Replace(readFile(t, source), "func Now() Time {", steppedNow, 1)
+	text = strings.Replace(text, "import (", "import (\n\t\"syscall\"", 1)
+
+	dir := t.TempDir()
+	replaced, overlay := filepath.Join(dir, "time.go"), filepath.Join(dir, "overlay.json")
+	files := map[string]string{
+		replaced: text,
+		overlay:  mustJSON(map[string]any{"Replace": map[string]string{source: replaced}}),
+	}
+	for name, text := range files {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	name := filepath.Join(dir, "vitrine")
+	out, err := exec.Command("go", "build", "-overlay", overlay, "-o", name, ".").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	return name
+}
+
+// TestClockThatStepsMovesNoAge corrects the clock by an hour while the program runs, as NTP does after a long outage.
+func TestClockThatStepsMovesNoAge(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("VITRINE_SLOW_TEST") == "" {
+		t.Skip("set VITRINE_SLOW_TEST to build the program with another clock")
+	}
+	name := steppedProgram(t)
+	collector := httptest.NewServer(newSpanSink(t))
+	t.Cleanup(collector.Close)
+	for _, seconds := range []string{"3600", "-3600"} {
+		t.Run(seconds, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, []string{
+				"CLOCK_STEP=" + seconds, "DOCS_DIR=" + t.TempDir(), "DOCS_SYNC_INTERVAL=1h",
+				"OTEL_EXPORTER_OTLP_ENDPOINT=" + collector.URL, "OTEL_TRACE_SAMPLE_RATE=1",
+			}, "sh", "-c", "exec "+name)
+			p.get("/search?q=lantern")
+			waitFor(t, "the step", func() bool {
+				resp, err := http.Get(p.url + "/livez")
+				if err != nil {
+					return false
+				}
+				resp.Body.Close()
+				date, err := http.ParseTime(resp.Header.Get("Date"))
+				return err == nil && time.Since(date).Abs() > time.Minute
+			})
+			for range 3 {
+				_, text := p.get("/metrics?name[]=vitrine_index_age_seconds&name[]=vitrine_span_export_age_seconds", "Authorization: Bearer "+testAdminToken)
+				for _, age := range regexp.MustCompile(`(?m)^vitrine_\w+ (.*)$`).FindAllStringSubmatch(text, 2) {
+					value, err := strconv.ParseFloat(age[1], 64)
+					if err != nil || value <= 0 || value > 60 {
+						t.Errorf("%s: %v", age[0], err)
+					}
+				}
+				time.Sleep(time.Second)
+			}
+		})
+	}
 }

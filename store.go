@@ -39,8 +39,9 @@ type store interface {
 	remove(ctx context.Context, id string, pre precondition) error
 
 	// sync applies the results of the folder scan that began at the given time: new and changed
-	// documents, and the ids of removed files. A scan may take several calls. In the last one, and
-	// only there, changed is nil. After it, status has what the scan stored.
+	// documents, and the ids of removed files. A scan may take several calls. Only in the last one,
+	// changed has no documents: it is nil, or empty if some files could not be read. After it, status
+	// has what the scan stored.
 	sync(ctx context.Context, began time.Time, changed []*document, gone []string) error
 
 	// folderIDs returns the ids of the documents that came from the folder: a scan may remove only

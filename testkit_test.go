@@ -171,7 +171,7 @@ func openTestServer(t testing.TB, dir string, env ...string) *testServer {
 		t.Fatal(err)
 	}
 	if s.folder != nil {
-		waitFor(t, "the first scan", func() bool { return s.folder.synced.Load() > 0 })
+		waitFor(t, "the first scan", func() bool { return s.folder.synced.Load() != nil })
 	}
 	return &testServer{server: s, t: t, dir: vars["DOCS_DIR"], lines: logs, spans: spans}
 }

@@ -38,11 +38,11 @@ const (
 	// cutOffTimeout is how long close waits for attempts that it has cut off.
 	cutOffTimeout = time.Second
 
-	failureLogInterval = time.Minute // between two log lines about failed exports
+	failureLogInterval = time.Minute // between two log lines about failed attempts
 )
 
 // traceExport turns the records that are kept into spans and hands them to the exporter, in the
-// background. A nil traceExport exports nothing. stats and close accept it, but add does not.
+// background. A nil traceExport exports nothing. All methods that others call accept it, except add.
 type traceExport struct {
 	exporter   sdktrace.SpanExporter
 	resource   *resource.Resource
@@ -54,14 +54,14 @@ type traceExport struct {
 	ended      chan struct{}
 	timeout    time.Duration // of one attempt
 
-	ctx     context.Context // of all attempts; it is no request's
+	ctx     context.Context // of all attempts, not of a request
 	cutOff  context.CancelFunc
 	closing chan struct{} // closed when no more than closeBy is left
 	closeBy time.Time     // set before closing is closed
 
 	// Used by run alone:
 	notBefore  time.Time // the collector has asked for this pause
-	unreported int       // failed exports since the last log line
+	unreported int       // failed attempts since the last log line
 	reportedAt time.Time // time of that line
 
 	cost cpuMeter
@@ -89,8 +89,9 @@ func newTraceExport(ctx context.Context, cfg *settings, log *slog.Logger) (*trac
 	return startTraceExport(exporter, cfg, log), nil
 }
 
-// silence sets the zero logger, which discards. The SDK's own one writes plain text to standard error. It has nothing to
-// say but about variables that readOTLP has checked, and its type belongs to a module that this one does not use.
+// silence sets the zero logger, which discards everything. The SDK's own logger writes plain text to standard error, and
+// only about variables that readOTLP has checked. The type of the logger is a parameter, because it belongs to a module
+// that this one does not import.
 func silence[L any](setLogger func(L)) {
 	var none L
 	setLogger(none)
@@ -152,6 +153,7 @@ type traceStats struct {
 	lastSuccess time.Time // zero: none yet
 }
 
+// stats returns the counts so far.
 func (e *traceExport) stats() traceStats {
 	if e == nil {
 		return traceStats{}
@@ -215,6 +217,7 @@ func (e *traceExport) run() {
 			e.lastSuccess.Store(&now)
 		}
 		if err != nil {
+			e.unreported++
 			e.report(rejected, err)
 		}
 	}
@@ -244,6 +247,7 @@ func (e *traceExport) batch(first *record) []sdktrace.ReadOnlySpan {
 // meanwhile. It returns how many spans of the batch are lost, and why.
 func (e *traceExport) export(batch []sdktrace.ReadOnlySpan) (rejected int64, err error) {
 	all := int64(len(batch))
+	began := time.Now()
 	err = errPaused
 	for backoff := minExportBackoff; ; backoff = min(2*backoff, maxExportBackoff) {
 		if !e.pause(e.notBefore) {
@@ -261,6 +265,10 @@ func (e *traceExport) export(batch []sdktrace.ReadOnlySpan) (rejected int64, err
 			e.notBefore = time.Now().Add(reply.retryAfter)
 		default:
 			e.notBefore = time.Now().Add(backoff)
+		}
+		e.unreported++
+		if time.Since(began) > maxExportBackoff { // a short restart of the collector needs no line
+			e.report(all, err)
 		}
 	}
 }
@@ -310,9 +318,8 @@ func (e *traceExport) pause(then time.Time) bool {
 	return true
 }
 
-// report logs that an export has failed or come with a warning, at most once per failureLogInterval.
+// report logs that an attempt has failed or come with a warning, at most once per failureLogInterval.
 func (e *traceExport) report(rejected int64, err error) {
-	e.unreported++
 	if time.Since(e.reportedAt) <= failureLogInterval {
 		return
 	}
@@ -322,7 +329,8 @@ func (e *traceExport) report(rejected int64, err error) {
 	}
 	e.log.Warn(message,
 		"error", truncate(err.Error(), maxReplyText),
-		"exports", e.unreported,
+		"attempts", e.unreported,
+		"records_waiting", len(e.queue),
 		"spans_failed_total", e.failed.Load(),
 		"spans_dropped_total", e.dropped.Load())
 	e.reportedAt = time.Now()

@@ -22,7 +22,7 @@ type transaction struct {
 	stored  int      // number of chunks written so far
 	missing bool     // at least one of these chunks has no vector
 	changed []string // ids of changed documents, for the watchers
-	change  int64    // settings.changes with this change
+	change  int64    // the number of this transaction's change: see changeCount
 }
 
 // close gives the connection back to the pool.
@@ -84,6 +84,7 @@ func (tx *transaction) lockTimeout() time.Duration {
 	return 0
 }
 
+// exec runs a statement that returns no rows.
 func (tx *transaction) exec(ctx context.Context, statement string, args ...any) error {
 	_, err := tx.ExecContext(ctx, tx.comment+statement, args...)
 	return err

@@ -38,10 +38,7 @@ func (p *postgres) start(ctx context.Context, tasks *sync.WaitGroup) error {
 	}
 
 	tasks.Go(func() {
-		p.embedder.probe(ctx, func() {
-			p.observe.log.InfoContext(ctx, "embedding API answers again")
-			p.incomplete.Store(true)
-		})
+		p.embedder.probe(ctx, p.observe.log, func() { p.incomplete.Store(true) })
 	})
 	tasks.Go(func() {
 		p.retryOpen(ctx, err)
@@ -54,10 +51,10 @@ func (p *postgres) start(ctx context.Context, tasks *sync.WaitGroup) error {
 
 // retryOpen calls open until it succeeds or ctx ends. err is what the first call returned.
 func (p *postgres) retryOpen(ctx context.Context, err error) {
-	const triesALine = 30
+	const triesPerLogLine = 30
 	for try := 0; err != nil && ctx.Err() == nil; try++ {
 		p.setUnavailable(err.Error())
-		if try%triesALine == 0 {
+		if try%triesPerLogLine == 0 {
 			p.observe.log.WarnContext(ctx, "database not ready", "error", err, "retry", probeInterval.String())
 		}
 		pause(ctx, probeInterval)
@@ -68,13 +65,17 @@ func (p *postgres) retryOpen(ctx context.Context, err error) {
 // watchHealth checks the database at once and then every probeInterval, until ctx ends. While the breaker
 // is open, only this asks the database.
 func (p *postgres) watchHealth(ctx context.Context) {
+	wasAway := false
 	for {
-		wasOpen, _ := p.breaker.isOpen()
 		p.checkHealth(ctx)
-		isOpen, _ := p.breaker.isOpen()
-		if wasOpen && !isOpen {
+		isAway, cause := p.breaker.isOpen()
+		switch {
+		case isAway && !wasAway:
+			p.observe.log.WarnContext(ctx, "database is away", "error", cause)
+		case wasAway && !isAway:
 			p.observe.log.InfoContext(ctx, "database answers again")
 		}
+		wasAway = isAway
 		if !pause(ctx, probeInterval) {
 			return
 		}
@@ -163,7 +164,6 @@ func (p *postgres) claim(ctx context.Context, name string) (mine bool, err error
 // embedMissing embeds the chunks that are stored without a vector. Their rows are the queue, so the
 // queue survives a restart. Chunks that the embedder refuses go to its end.
 func (p *postgres) embedMissing(ctx context.Context) error {
-	embedded := 0
 	for {
 		chunks, err := p.missingVectors(ctx)
 		if err != nil || len(chunks.texts) == 0 {
@@ -171,15 +171,15 @@ func (p *postgres) embedMissing(ctx context.Context) error {
 		}
 
 		vectors, failure := p.embedder.documents(ctx, chunks.texts)
-		if err := p.storeVectors(ctx, chunks, vectors); err != nil {
+		stored, err := p.storeVectors(ctx, chunks, vectors)
+		if err != nil {
 			return err
 		}
-		if failure != nil && isEmpty(vectors) {
+		if failure != nil && stored == 0 {
 			return failure
 		}
 
-		embedded += len(chunks.texts)
-		logAttrs(ctx, slog.Int("chunks", embedded))
+		logAttrs(ctx, slog.Int("chunks", stored)) // the log line has the sum of all batches
 	}
 }
 
@@ -215,18 +215,21 @@ func (p *postgres) missingVectors(ctx context.Context) (unembeddedChunks, error)
 }
 
 // storeVectors stores the vectors of chunks, except those that have changed in the meantime. For a vector
-// that is nil it stores only the time of the attempt.
+// that is nil it stores only the time of the attempt. stored is the number of the other vectors.
 func (p *postgres) storeVectors(
 	ctx context.Context,
 	chunks unembeddedChunks,
 	vectors [][]float32,
-) error {
+) (stored int, err error) {
 	embeddings := make([]pq.Float32Array, len(chunks.texts)) // nil is NULL
 	for i, v := range vectors {
 		embeddings[i] = v
+		if v != nil {
+			stored++
+		}
 	}
 
-	return p.exec(ctx, queryEmbed, `
+	err = p.exec(ctx, queryEmbed, `
 		UPDATE embeddings AS e
 		SET embedding = new.embedding::real[]::halfvec, attempted = now()
 		FROM unnest($1::text[], $2::int[], $3::bytea[], $4::text[])
@@ -236,6 +239,7 @@ func (p *postgres) storeVectors(
 		pq.Array(chunks.positions),
 		pq.Array(chunks.inputs),
 		pq.Array(embeddings))
+	return stored, err
 }
 
 // analyze refreshes the statistics behind frequencies and lets all replicas reload them.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"strings"
 	"testing"
 )
@@ -58,5 +59,30 @@ func TestInvalidIndexIsBuiltAnew(t *testing.T) {
 			AND indexrelid IN ('chunks_slots'::regclass, 'embeddings_embedding'::regclass)`
 	if n := count(t, url, valid); n != 2 {
 		t.Errorf("%d valid indexes", n)
+	}
+}
+
+// TestEmbedMissingLogsTheSumOfItsBatches stores more than two batches while the API is away.
+func TestEmbedMissingLogsTheSumOfItsBatches(t *testing.T) {
+	t.Parallel()
+	fake := newFakeEmbedder(t, 8)
+	p := openPostgres(t, newDatabase(t), fake.env()...)
+	cfg := testSettings(t)
+	logs := new(logBuffer)
+	p.observe = newTestObserver(cfg, newLogger(logs, slog.LevelInfo, cfg))
+	d := mustDocument(t, "a.md", strings.Repeat("## Section\n\nA lantern.\n\n", 2*embedBatch+1))
+	err := p.transact(t.Context(), queryPut, func(tx *transaction) error {
+		return tx.store(t.Context(), d, nil, storedDocument{}, fromAPI)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if !p.withLease(t.Context(), "embed_missing", p.embedMissing) {
+		t.Error("embedding has failed")
+	}
+	p.observe.close()
+	if chunks := logs.find(t, "job", "")["chunks"]; chunks != float64(len(d.chunks)) {
+		t.Errorf("the log says that %v chunks were embedded, want %d", chunks, len(d.chunks))
 	}
 }

@@ -19,6 +19,7 @@ func setMissing(
 ) (set int, err error) {
 	var texts []string
 	var places []vectorPlace
+	// flush embeds the texts collected so far, and reports whether to go on.
 	flush := func() (more bool) {
 		vectors, failure := embed(texts)
 		for i, v := range vectors {

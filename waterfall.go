@@ -99,6 +99,7 @@ func (rec *record) view(withStages bool) recordView {
 	return v
 }
 
+// view returns a view of the stage. end is when it ended, or now if it runs.
 func (st *stageRecord) view(depth int, end time.Duration) stageView {
 	return stageView{
 		Name:       st.spanName(),

@@ -214,7 +214,7 @@ func (tx *transaction) insertDocument(ctx context.Context, d *document, source s
 		d.updated)
 }
 
-// maxInsertedChunks is the most chunks that one statement inserts. It bounds the memory for arguments.
+// maxInsertedChunks is the largest number of chunks that one statement inserts. It bounds the memory for arguments.
 const maxInsertedChunks = 500
 
 // insertChunks analyzes and inserts all chunks of d.
@@ -341,8 +341,8 @@ func (tx *transaction) recordChange(
 // maxQuickChunks is how many chunks a database of usual speed stores in a second or two.
 const maxQuickChunks = 4000
 
-// tooManyChunks returns err, or if it says that time ran out over a document of very many chunks, what the client can do
-// about it: trying again would not help.
+// tooManyChunks returns err. If time ran out while a document of very many chunks was stored, it returns instead what the
+// client can do about that, because another try would not help.
 func tooManyChunks(d *document, err error) error {
 	if len(d.chunks) <= maxQuickChunks || errorType(err) != classTimeout {
 		return err
