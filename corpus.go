@@ -4,23 +4,28 @@ package main
 // than once. It changes with each commit, while snapshots do not.
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 )
 
 // corpus counts the words, the terms and the texts of the entries that are committed. It is safe for concurrent use.
+//
+// It keeps the words of a removed document until sweep: to cut its text into words once more would cost as much as
+// indexing it. A word counts only while chunks contain its term, as in PostgreSQL.
 type corpus struct {
 	mu          sync.RWMutex
 	words       map[string]knownWord
 	frequencies map[term]int32 // number of chunks that contain a term
+	orphans     int            // terms that no chunk contains any more, since the last sweep
 	texts       map[string]*twins
 }
 
-// knownWord is a word that documents contain.
+// knownWord is a word that documents contain or have contained.
 type knownWord struct {
-	documents int32
-	shape     wordShape
+	term  term
+	shape wordShape
 }
 
 func newCorpus() *corpus {
@@ -36,14 +41,12 @@ func (c *corpus) add(e *entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	for w := range e.words {
-		known, isKnown := c.words[w]
-		if !isKnown {
-			w = strings.Clone(w) // w may be a part of the document's text
-			known.shape = newWordShape(w)
+	for w, t := range e.words {
+		if _, isKnown := c.words[w]; isKnown {
+			continue
 		}
-		known.documents++
-		c.words[w] = known
+		w = strings.Clone(w) // w may be a part of the document's text
+		c.words[w] = knownWord{t, newWordShape(w)}
 	}
 	e.words = nil
 	c.count(e, 1)
@@ -58,32 +61,38 @@ func (c *corpus) add(e *entry) {
 
 // remove takes an entry out of the counts.
 func (c *corpus) remove(e *entry) {
-	words := e.vocabulary()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	for w := range words {
-		known := c.words[w]
-		known.documents--
-		c.words[w] = known
-		if known.documents <= 0 {
-			delete(c.words, w)
-		}
-	}
 	c.count(e, -1)
+	if c.orphans > len(c.words)/2 {
+		c.sweep()
+	}
 
 	if e.twins.count.Add(-1) == 0 {
 		delete(c.texts, e.etag)
 	}
 }
 
+// sweep forgets the words that no document contains any more.
+func (c *corpus) sweep() {
+	maps.DeleteFunc(c.words, func(_ string, known knownWord) bool { return !c.counts(known) })
+	c.orphans = 0
+}
+
+// counts reports whether a chunk contains the word, or one with the same stem.
+func (c *corpus) counts(known knownWord) bool { return c.frequencies[known.term] > 0 }
+
 // count adds the postings of e to the frequencies, or takes them out if sign is -1.
 func (c *corpus) count(e *entry, sign int32) {
 	for i, t := range e.terms[:len(e.terms)-1] { // without the sentinel
-		c.frequencies[t.term] += sign * int32(e.terms[i+1].from-t.from)
-		if c.frequencies[t.term] <= 0 {
-			delete(c.frequencies, t.term)
+		n := c.frequencies[t.term] + sign*int32(e.terms[i+1].from-t.from)
+		if n > 0 {
+			c.frequencies[t.term] = n
+			continue
 		}
+		delete(c.frequencies, t.term)
+		c.orphans++
 	}
 }
 
@@ -100,8 +109,8 @@ func (c *corpus) has(word string) bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 
-	_, isKnown := c.words[word]
-	return isKnown
+	known, isKnown := c.words[word]
+	return isKnown && c.counts(known)
 }
 
 // nearest returns the words that are nearest to a misspelt one.
@@ -111,7 +120,9 @@ func (c *corpus) nearest(word string) []string {
 
 	s := newSpeller(word)
 	for w, known := range c.words {
-		s.add(w, known.shape)
+		if c.counts(known) {
+			s.add(w, known.shape)
+		}
 	}
 	slices.Sort(s.nearest)
 	return s.nearest
@@ -123,8 +134,8 @@ func (c *corpus) completions(beginning string) []string {
 	defer c.mu.RUnlock()
 
 	var all []string
-	for w := range c.words {
-		if strings.HasPrefix(w, beginning) {
+	for w, known := range c.words {
+		if strings.HasPrefix(w, beginning) && c.counts(known) {
 			all = append(all, w)
 		}
 	}

@@ -146,3 +146,26 @@ func TestWritersLeaveConnectionsToReaders(t *testing.T) {
 	close(release)
 	tasks.Wait()
 }
+
+// TestWritersWaitForALockShortly holds the row that every write needs. A write must end by lock_timeout, not by the longer
+// statement_timeout.
+func TestWritersWaitForALockShortly(t *testing.T) {
+	t.Parallel()
+	url := newDatabase(t)
+	p := openPostgres(t, url)
+	holder := openPostgres(t, url)
+	err := holder.transact(t.Context(), queryMaintain, func(tx *transaction) error {
+		err := tx.exec(t.Context(), `UPDATE settings SET changes = changes`)
+		if err != nil {
+			return err
+		}
+		_, err = p.put(t.Context(), mustDocument(t, "a.md", "# Lantern"), precondition{})
+		if errorType(err) != string(pqerror.LockNotAvailable) || !errors.Is(err, errUnavailable) {
+			t.Errorf("put: %v", err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

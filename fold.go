@@ -24,7 +24,7 @@ func foldWord(word string) string {
 		return word
 	}
 
-	var room [64]rune // enough for nearly all words, and not on the heap
+	var room [64]rune // enough for most words, and not on the heap
 	folded := room[:0]
 	for _, r := range word {
 		folded = appendFolded(folded, r)

@@ -111,15 +111,6 @@ func (e *entry) setTerms() {
 	}
 }
 
-// vocabulary returns the words of e.
-func (e *entry) vocabulary() vocabulary {
-	found := make(vocabulary)
-	for i := range e.chunks {
-		e.passage(i).eachWord(func(w word, _ float64) { found.term(w.text) })
-	}
-	return found
-}
-
 // vector returns the quantized vector of a chunk. It is shared, not a copy.
 func (e *entry) vector(chunk int) []int8 {
 	dimensions := len(e.vectors) / len(e.chunks)

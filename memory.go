@@ -377,7 +377,6 @@ func (m *memory) embedAgain(ctx context.Context, entries ...*entry) (embedded in
 	defer m.writing.Unlock()
 	for i, e := range entries {
 		if _, current := m.current.Load().find(e.id); current == e {
-			copies[i].words = e.vocabulary()
 			changed = append(changed, copies[i])
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -121,6 +122,44 @@ func TestFrequenciesFollowTheDocuments(t *testing.T) {
 	if n := m.corpus.frequency(newTerm("lantern")); n != 2 {
 		t.Errorf("lantern is in %d chunks", n)
 	}
+}
+
+// TestWordsLeaveWithTheirDocuments replaces and removes documents with words of their own.
+func TestWordsLeaveWithTheirDocuments(t *testing.T) {
+	t.Parallel()
+	m := newMemory(nil, hashedEmbedder{}, 0.5, quietObserver())
+	sync := func(changed []*document, gone ...string) {
+		if err := m.sync(t.Context(), time.Now(), changed, gone); err != nil {
+			t.Fatal(err)
+		}
+	}
+	knows := func(word string, want bool) {
+		t.Helper()
+		isNear := slices.Contains(m.corpus.nearest(word[:len(word)-1]), word)
+		isCompleted := slices.Contains(m.corpus.completions(word[:3]), word)
+		if m.corpus.has(word) != want || isNear != want || isCompleted != want {
+			t.Errorf("%s: has %v, near %v, completed %v, want %v", word, m.corpus.has(word), isNear, isCompleted, want)
+		}
+	}
+	sync([]*document{mustDocument(t, "a.md", "lantern copper"), mustDocument(t, "b.md", "copper wick")})
+	knows("lantern", true)
+	knows("copper", true)
+
+	sync(nil, "a.md")
+	knows("lantern", false)
+	knows("copper", true)
+	sync([]*document{mustDocument(t, "a.md", "lantern oil")})
+	knows("lantern", true)
+	sync([]*document{mustDocument(t, "b.md", "wick")})
+	knows("copper", false)
+
+	for i := range 200 {
+		sync([]*document{mustDocument(t, "c.md", fmt.Sprintf("lantern only%d here%d", i, i))})
+	}
+	if n := len(m.corpus.words); n > 50 {
+		t.Errorf("%d words are kept of three documents", n)
+	}
+	knows("lantern", true)
 }
 
 // TestEmbedMissingLogsWhatItEmbedded takes one vector of a document away, in each of two groups.

@@ -242,6 +242,33 @@ func TestFilesSwappedWhileTheyAreReadAreSafe(t *testing.T) {
 	}
 }
 
+// TestLargeFilesAreReadThroughABound reads a file that is larger than any document, as one that has grown since it was listed.
+func TestLargeFilesAreReadThroughABound(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for size, want := range map[int64]int{
+		maxDocumentBytes:     maxDocumentBytes,
+		maxDocumentBytes + 1: maxDocumentBytes + 1,
+		64 << 20:             maxDocumentBytes + 1, // one byte more than a document shows that it is larger
+	} {
+		if err := os.WriteFile(filepath.Join(dir, "a.md"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(filepath.Join(dir, "a.md"), size); err != nil {
+			t.Fatal(err)
+		}
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := readRegular(root, "a.md")
+		root.Close()
+		if err != nil || len(text) != want {
+			t.Errorf("of %d bytes, %d were read, want %d; %v", size, len(text), want, err)
+		}
+	}
+}
+
 // TestFilesOfTheFutureAreFollowed gives files the times of a clock that is set forward, and back again.
 func TestFilesOfTheFutureAreFollowed(t *testing.T) {
 	t.Parallel()
