@@ -239,8 +239,11 @@ func (c *checker) targets() *linkTargets {
 func (c *checker) exists(name string) bool {
 	for _, root := range c.cfg.docsDirs {
 		inside, isInside := strings.CutPrefix(name, root.prefix)
+		if !isInside {
+			continue
+		}
 		opened, err := os.OpenRoot(root.dir)
-		if err != nil || !isInside {
+		if err != nil {
 			continue
 		}
 		_, err = opened.Stat(filepath.FromSlash(inside))
