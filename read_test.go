@@ -173,6 +173,32 @@ func TestReadAnswersOthersWithTheText(t *testing.T) {
 	}
 }
 
+// TestReadMarksTheBlockAroundAParagraphWithoutAnElement: the items of tight lists and the titles of callouts have no
+// element for their paragraph.
+func TestReadMarksTheBlockAroundAParagraphWithoutAnElement(t *testing.T) {
+	for _, test := range []struct {
+		text string
+		line int
+		want string
+	}{
+		{"- one\n- two\n- three\n", 2, `<li data-line="2" data-marked="2">two</li>`},
+		{"- one\n  - two\n", 2, `<li data-line="2" data-marked="2">two</li>`},
+		{"- [x] done\n", 1, `<li class="task" data-line="1" data-marked="1">`},
+		{"- one\n\n- two\n", 3, `<p data-line="3" data-marked="3">two</p>`},
+		{"- > one\n", 1, `<p data-line="1" data-marked="1">one</p>`},
+		{"> [!NOTE]\n> one\n", 2, `<div class="callout note" data-line="1" data-marked="2">`},
+		{"!!! tip \"Title\"\n    one\n", 1, `<div class="callout tip" data-line="1" data-marked="1">`},
+		{"!!! tip \"Title\"\n    one\n", 2, `<p data-line="2" data-marked="2">one</p>`},
+		{"=== \"Tab\"\n\n    one\n", 1, `<div class="callout tab" data-line="1" data-marked="1">`},
+		{":::cards Title\none\n:::\n", 1, `<p data-line="1" data-marked="1">Title</p>`},
+	} {
+		html := renderMarkdown(renderInput{text: test.text}, test.line, pageTargets{root: "./"}).html
+		if !strings.Contains(html, test.want) || strings.Count(html, "data-marked") != 1 {
+			t.Errorf("line %d of %q: %s, want %s", test.line, test.text, html, test.want)
+		}
+	}
+}
+
 // TestReadOfALargeDocumentShowsItsSource with the line that was found.
 func TestReadOfALargeDocumentShowsItsSource(t *testing.T) {
 	ts := newTestServer(t)
