@@ -277,6 +277,17 @@ func TestFilesBesideDocuments(t *testing.T) {
 		if again.status != http.StatusNotModified || part.status != http.StatusPartialContent || len(part.body) != 2 {
 			t.Errorf("GET %s again: %d, a part: %d %q", test.path, again.status, part.status, part.body)
 		}
+		for condition, status := range map[string]int{
+			`If-Match: "x"`: http.StatusPreconditionFailed,
+			"If-Unmodified-Since: Mon, 02 Jan 2006 15:04:05 GMT": http.StatusPreconditionFailed,
+			"Range: bytes=999-": http.StatusRequestedRangeNotSatisfiable,
+		} {
+			a := ts.get(test.path, condition)
+			header, _, _ := strings.Cut(condition, ":")
+			if a.status != status || !strings.Contains(a.body, header) || !strings.Contains(a.body, " out to get") {
+				t.Errorf("GET %s with %s: %d %s", test.path, condition, a.status, a.body)
+			}
+		}
 	}
 
 	if err := os.Truncate(filepath.Join(ts.dir, "guide", "pic.png"), maxFileBytes+1); err != nil {
