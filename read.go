@@ -20,6 +20,9 @@ import (
 func (s *server) handleRead(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
 	w.Header().Add("Vary", "Accept")
+	if utf8.RuneCountInString(id) > maxIDBytes {
+		return errNotFound // without the tree: each link in it would be as long as the path
+	}
 	if r.URL.Query().Has("list") && acceptsHTML(r) {
 		return s.handleFolder(w, r, id)
 	}

@@ -3,6 +3,8 @@ package main
 // Documents as pages, files beside them, and signing in.
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -166,6 +168,13 @@ func TestReadAnswersOthersWithTheText(t *testing.T) {
 	if a.status != http.StatusNotFound || !strings.Contains(a.body, "did you mean guide/install.md") {
 		t.Errorf("%d %s", a.status, a.body)
 	}
+	ts.store = storeStub{ts.store, func(context.Context) error { return errors.New("invalid byte sequence") }}
+	for _, path := range []string{"/read/%00.md", "/read/%FF.md", "/read/guide/%00"} {
+		if a := ts.get(path); a.status != http.StatusNotFound { // PostgreSQL refuses such a text
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+	}
+	ts.store = ts.store.(storeStub).store
 	page := ts.get("/read/guide/10-last.md", browserAccept)
 	again := ts.get("/read/guide/10-last.md", browserAccept, "If-None-Match: "+page.header.Get("ETag"))
 	if again.status != http.StatusNotModified || !strings.Contains(fmt.Sprint(page.header.Values("Vary")), "Accept") {
