@@ -188,7 +188,7 @@ func parseBulkLine(line []byte) (id, text string, ok bool) {
 		return "", "", false
 	}
 
-	// Not a json.Decoder, which could refuse other members too, but copies the line.
+	// A json.Decoder could refuse other members by itself, but it would copy the line.
 	var members map[bulkMember]*string
 	err := json.Unmarshal(line, &members)
 	if err != nil || members["id"] == nil || members["text"] == nil {

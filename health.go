@@ -52,7 +52,7 @@ type serverState struct {
 	documents int
 	chunks    int
 	indexed   time.Time // when the index was last in step with the folder
-	indexAge  time.Duration
+	indexAge  time.Duration // 0: it never was
 }
 
 // check is one line of /readyz?verbose.
@@ -83,7 +83,8 @@ func (s *server) state() serverState {
 		indexed = time.UnixMilli(s.folder.synced.Load())
 	}
 	indexAge := max(time.Since(indexed), time.Millisecond)
-	if indexed.UnixMilli() == 0 {
+	isUnknown := indexed.UnixMilli() == 0 // the first scan has not ended
+	if isUnknown {
 		indexAge = 0
 	}
 
