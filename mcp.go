@@ -231,6 +231,7 @@ func (s *server) answerInBatch(r *http.Request, out *batchWriter, buf *bytes.Buf
 	c.urls = s.addresses(r)
 	switch {
 	case err != nil:
+		// It is answered below.
 	case c.isRequest() && c.Method == "initialize":
 		err = rpcErrorf(codeInvalidRequest,
 			"initialize must not be part of a batch")
@@ -312,7 +313,7 @@ var errListenWithPost = userError{
 	"send requests with POST: subscriptions/listen is the stream of this protocol version",
 }
 
-// errNoStream refuses GET /mcp of a client that would wait in vain on the stream.
+// errNoStream refuses GET /mcp of a client that does not expect this stream and would hang on it.
 var errNoStream = userError{
 	http.StatusMethodNotAllowed,
 	"send requests with POST: a stream needs Accept: text/event-stream and an " +
