@@ -51,7 +51,7 @@ type serverState struct {
 	checks    []check
 	documents int
 	chunks    int
-	indexed   time.Time // when the index was last in step with the folder
+	indexed   time.Time     // when the index was last in step with the folder
 	indexAge  time.Duration // 0: it never was
 }
 

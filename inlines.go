@@ -97,8 +97,8 @@ type inlineParser struct {
 
 	unclosed   map[string]bool // marks without an end: see invisibleLength
 	codeEnds   map[int]int     // by length: offset of the last run of backticks; nil before the first one
-	work       int  // steps so far: see spend
-	isOverWork bool // a tag or comment that was looked for in vain has used up the work
+	work       int             // steps so far: see spend
+	isOverWork bool            // a tag or comment that was looked for in vain has used up the work
 }
 
 // spend adds n steps of work that other tokens may repeat. It returns false once the work exceeds maxWork.
