@@ -415,13 +415,20 @@ func (s *server) handleMessages(w http.ResponseWriter, r *http.Request) error {
 		params := paramsAs[cancelledParams](c.message)
 		st.cancelCall(string(params.RequestID))
 	}
-	s.answer(ctx, buf, c, nil)
-	isAwaited := st.endCall(string(c.ID))
+	isAwaited := s.answerInSession(ctx, buf, c)
 	if isAwaited && buf.Len() > 0 {
 		st.send(newReply(buf, c.shared))
 	}
 	w.WriteHeader(http.StatusAccepted)
 	return nil
+}
+
+// answerInSession answers a call of a session. It reports whether the client still waits for the response. A call that
+// panics ends too, so that it does not keep the session from being idle.
+func (s *server) answerInSession(ctx context.Context, buf *bytes.Buffer, c *call) (isAwaited bool) {
+	defer func() { isAwaited = c.session.endCall(string(c.ID)) }()
+	s.answer(ctx, buf, c, nil)
+	return false
 }
 
 // parseSessionCall parses a message of a session. It registers a request with cancel, so that the client can cancel it.
