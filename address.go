@@ -6,7 +6,6 @@ package main
 import (
 	"fmt"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
@@ -71,7 +70,7 @@ func (s *server) ownURL(r *http.Request) url.URL {
 	if !plainHost.MatchString(own.Host) {
 		own.Host = fmt.Sprint(r.Context().Value(http.LocalAddrContextKey)) // HTTP/1.0 needs no Host
 	}
-	if !s.proxies.areTrusted(r) {
+	if !s.proxies.sent(r) {
 		return own
 	}
 
@@ -97,13 +96,4 @@ var (
 func forwarded(r *http.Request, key string) string {
 	first, _, _ := strings.Cut(r.Header.Get(key), ",")
 	return strings.TrimSpace(first)
-}
-
-// areTrusted reports whether r comes from a trusted proxy.
-func (p proxies) areTrusted(r *http.Request) bool {
-	if len(p) == 0 {
-		return false
-	}
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	return err == nil && p.contains(peer.Addr().Unmap().WithZone(""))
 }

@@ -129,3 +129,19 @@ func (a testAddr) String() string { return string(a) }
 func contextWith(r *http.Request, local testAddr) context.Context {
 	return context.WithValue(r.Context(), http.LocalAddrContextKey, local)
 }
+
+// TestProxyOfALinkLocalAddressIsTrusted: the zone of a peer's address is not a part of TRUSTED_PROXIES.
+func TestProxyOfALinkLocalAddressIsTrusted(t *testing.T) {
+	t.Parallel()
+	s := newServerOf(t, map[string]string{"TRUSTED_PROXIES": "fe80::/10"}, new(logBuffer))
+	defer s.close()
+	r := httptest.NewRequest("GET", "/search", http.NoBody)
+	r.RemoteAddr = "[fe80::1%eth0]:5"
+	r.Header.Set("X-Forwarded-For", "192.0.2.7")
+	if name := s.proxies.name(r); name != "192.0.2.7" {
+		t.Errorf("the client is named %s", name)
+	}
+	if addr := s.proxies.addr(r).String(); addr != "192.0.2.7" {
+		t.Errorf("the client is limited as %s", addr)
+	}
+}

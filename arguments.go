@@ -47,8 +47,8 @@ func (a *arguments) text(name string) string {
 	return strings.ReplaceAll(value.text(), "\x00", "\ufffd")
 }
 
-// idText returns the value of a string argument that is an id or the beginning of one. No id has more characters than
-// bytes, so a text within the limit of the schema that is no id just names nothing.
+// idText returns the value of a string argument that is an id or the beginning of one. It only checks the length, in
+// characters as the schema does. A text that cannot be an id names no document.
 func (a *arguments) idText(name string) string {
 	text := a.text(name)
 	if utf8.RuneCountInString(text) > maxIDBytes {

@@ -2,7 +2,7 @@ package main
 
 // The block structure of Markdown: a tree of blocks over the text, which the chunks and the pages of
 // documents share. It follows CommonMark 0.31 (https://spec.commonmark.org, appendix "A parsing
-// strategy"), GitHub's tables, and the lines of MDX, Jekyll and Hugo that are no text: see leaves.go.
+// strategy"), GitHub's tables, and the lines of MDX, Jekyll and Hugo that are not text: see leaves.go.
 // Parsing takes linear time: every line visits its open containers, and these are at most maxBlockDepth.
 
 import "strings"
@@ -36,7 +36,9 @@ func (p *blockParser) beginLine() {
 	p.start = p.next
 	p.next = lineEnd(p.text, p.start)
 	p.end = p.start + len(strings.TrimRight(p.text[p.start:p.next], "\r\n"))
-	p.at, p.column, p.pad = p.start, 0, 0
+	p.at = p.start
+	p.column = 0
+	p.pad = 0
 	p.findNonspace()
 }
 

@@ -297,7 +297,7 @@ func linkTarget(s string) (target string, n int, ok bool) {
 		i++
 	}
 
-	return s[:min(i, len(s))], min(i, len(s)), depth <= 0
+	return s[:i], i, depth <= 0 // below 0: at a parenthesis that it does not open
 }
 
 // linkTitle returns the title in quotes or parentheses that s begins with, and its length including them.

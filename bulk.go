@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -83,14 +84,18 @@ func (s *server) handleBulk(w http.ResponseWriter, r *http.Request) error {
 // idle client does not delay the drain. The caller calls stop when it has finished reading.
 func (s *server) interruptReads(control *http.ResponseController) (stop func()) {
 	done := make(chan struct{})
-	go func() {
+	var watching sync.WaitGroup
+	watching.Go(func() {
 		select {
 		case <-s.stopping:
 			_ = control.SetReadDeadline(time.Now())
 		case <-done:
 		}
-	}()
-	return func() { close(done) }
+	})
+	return func() {
+		close(done)
+		watching.Wait() // control is of no use after the handler has returned
+	}
 }
 
 // readBulkLine reads the next line, or nothing if the server is stopping. The caller must set the read
@@ -188,7 +193,7 @@ func parseBulkLine(line []byte) (id, text string, ok bool) {
 		return "", "", false
 	}
 
-	// Not a json.Decoder, which could refuse other members too, but copies the line.
+	// A json.Decoder could refuse other members by itself, but it would copy the line.
 	var members map[bulkMember]*string
 	err := json.Unmarshal(line, &members)
 	if err != nil || members["id"] == nil || members["text"] == nil {

@@ -33,7 +33,7 @@ type checker struct {
 // checkDocuments checks DOCS_DIR. Its error has the number of problems, or wraps errUsage if a setting is wrong.
 func checkDocuments(ctx context.Context, cfg *settings, stdout io.Writer) error {
 	if len(cfg.docsDirs) == 0 {
-		return fmt.Errorf("-check is for a folder: set DOCS_DIR; %w", errUsage)
+		return fmt.Errorf("check is for a folder: vitrine check ./docs, or set DOCS_DIR; %w", errUsage)
 	}
 
 	cfg.databaseURL = "" // the embedded store suffices, because both stores rank alike
@@ -239,8 +239,11 @@ func (c *checker) targets() *linkTargets {
 func (c *checker) exists(name string) bool {
 	for _, root := range c.cfg.docsDirs {
 		inside, isInside := strings.CutPrefix(name, root.prefix)
+		if !isInside {
+			continue
+		}
 		opened, err := os.OpenRoot(root.dir)
-		if err != nil || !isInside {
+		if err != nil {
 			continue
 		}
 		_, err = opened.Stat(filepath.FromSlash(inside))

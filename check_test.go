@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"testing"
 )
@@ -230,5 +232,30 @@ func TestCheckOfSeveralFolders(t *testing.T) {
 	if err == nil || !strings.Contains(out.String(), "6, 1 lead nowhere\n           api/x.md:3: y.md: no such document") ||
 		!strings.Contains(out.String(), "1: first 1") {
 		t.Errorf("%v\n%s", err, out.String())
+	}
+}
+
+// TestCheckClosesTheFoldersThatItOpens looks for a name that belongs to none of several folders.
+func TestCheckClosesTheFoldersThatItOpens(t *testing.T) {
+	const descriptors = "/proc/self/fd"
+	if _, err := os.Stat(descriptors); err != nil {
+		t.Skip("this system does not list open files")
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // the collector closes what nobody uses
+	dir := t.TempDir()
+	cfg := &settings{docsDirs: []docsRoot{{dir: dir, prefix: "a/"}, {dir: dir, prefix: "b/"}}}
+	c := &checker{server: &server{cfg: cfg}}
+	for range 50 {
+		c.exists("c/x.md")
+	}
+	open, err := os.ReadDir(descriptors)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range open {
+		place, _ := os.Readlink(filepath.Join(descriptors, entry.Name()))
+		if place == dir {
+			t.Fatal("a folder stays open")
+		}
 	}
 }

@@ -207,16 +207,18 @@ func (v *variable) shown(value string) string {
 	return shellQuote(cmp.Or(value, v.example, v.defaultValue))
 }
 
-// completeAddr adds to a port a loopback address, and to a host a port.
+// completeAddr adds a loopback address to a bare port, and a port to a bare host.
 func completeAddr(value string) string {
-	_, notNumber := strconv.Atoi(value)
-	ip, notIP := netip.ParseAddr(value)
+	_, numberErr := strconv.Atoi(value)
+	ip, ipErr := netip.ParseAddr(value)
+	isPort := numberErr == nil
+	isIP := ipErr == nil
 	switch {
 	case value == "":
 		return ""
-	case notNumber == nil:
+	case isPort:
 		return "127.0.0.1:" + value
-	case notIP == nil:
+	case isIP:
 		return netip.AddrPortFrom(ip, 8080).String()
 	case !strings.Contains(value, ":"):
 		return value + ":8080"

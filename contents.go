@@ -180,8 +180,8 @@ func (t *documentTree) find(folder string) *treeNode {
 	return node
 }
 
-// resolve returns the document that an address without the suffix of a document means: the document with that name,
-// or the page of the folder. folder is the folder if it has no page.
+// resolve returns the document that an address without the suffix of a document means: the document with that name, else
+// the page of the folder with that name. If id is "", folder is that folder, which has no page, or nil.
 func (t *documentTree) resolve(name string) (id string, folder *treeNode) {
 	name = strings.Trim(name, "/")
 	parent := t.find(strings.Trim(path.Dir("/"+name), "/"))
@@ -241,8 +241,8 @@ func (w treeWriter) children(node *treeNode, folder string) {
 	w.end()
 }
 
-// near returns the children around the one that is or has the current document, the first ones if none does, and how many
-// are before and after them. A small tree has no others.
+// near returns the children to show, and how many are left out before and after them. A small tree shows all. A large one
+// shows those around the child that is or contains the current document, or the first ones if there is none.
 func (w treeWriter) near(children []*treeNode, folder string) (shown []*treeNode, before, after int) {
 	if w.tree.isWhole {
 		return children, 0, 0

@@ -117,7 +117,7 @@ func bestRespacing(all []respacing, known []string) respacing {
 // maxCorrections is how many words of a query are corrected. For each, the words of all documents are looked through.
 const maxCorrections = 16
 
-// unknown returns the first maxCorrections words that no chunk contains, not even in part: see corrected.
+// unknown returns the first maxCorrections words that no chunk contains, not even in part.
 func (q *question) unknown(df func(term) int) []string {
 	var unknown []string
 	for _, w := range q.words {

@@ -81,14 +81,14 @@ func (d *document) inputs() []string {
 	return texts
 }
 
-// input returns the text to embed for a chunk: title, heading and the chunk's own text.
+// input returns the text to embed for chunk i: title, heading and the chunk's own text.
 func (d *document) input(i int) string {
 	c := d.chunks[i]
 	return d.title + "\n" + c.heading + "\n" + c.text
 }
 
-// passage returns what the index knows of a chunk. The words of the id and of the front matter find the first
-// one: people look for INC-4711 whatever the title says.
+// passage returns what the index knows of chunk i. The words of the id and of the front matter belong to the
+// first chunk, because people look for INC-4711 whatever the title says.
 func (d *document) passage(i int) passage {
 	c := d.chunks[i]
 	tags := ""

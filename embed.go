@@ -66,8 +66,8 @@ func embedInTime(ctx context.Context, e embedder, texts []string, when embedTime
 	if len(texts) == 0 {
 		return nil, nil
 	}
-	isCostly := e.worthReusing()
-	if when == embedLater && isCostly {
+	isRemote := e.worthReusing()
+	if when == embedLater && isRemote {
 		return make([][]float32, len(texts)), nil
 	}
 	if err := e.available(); err != nil {
@@ -108,11 +108,12 @@ const (
 	// alone; 1024 gained 0.03 and doubled the memory.
 	hashedDimensions = 512
 
-	// minHashedCosine is minCosine of the built-in embedder. No cosine reaches it: spelling alone finds nonsense.
+	// minHashedCosine is minCosine of the built-in embedder. No cosine reaches 2, so a chunk needs a common term: hits by
+	// similar spelling alone were nonsense.
 	minHashedCosine = 2
 )
 
-// hashedQueryAttrs are made once, for every search needs them.
+// hashedQueryAttrs are made once, because every search needs them.
 var hashedQueryAttrs = embeddingAttrs(hashedModel, "query")
 
 // hashedEmbedder is the built-in embedder: it returns hashedVector of each text.

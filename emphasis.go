@@ -6,14 +6,17 @@ package main
 
 import "unicode/utf8"
 
-// Elements that a run of marks begins or ends.
+// Elements that a run of marks begins or ends. The first two have the number of their marks.
 const (
-	emphasized  = 1 // one mark
-	strong      = 2 // two marks
-	struckOut   = 3
-	maxStruck   = 2 // marks of a strikethrough
-	thirds      = 3 // see isOddMatch
-	bottomKinds = 16
+	emphasized = 1
+	strong     = 2
+	struckOut  = 3
+)
+
+const (
+	maxStruck   = 2  // marks of a strikethrough
+	thirds      = 3  // see isOddMatch
+	closerKinds = 16 // more than closerKind returns
 )
 
 // markRun parses a run of marks. The characters around it decide whether it can open, close, or do both.
@@ -59,7 +62,7 @@ func (p *inlineParser) markRun(mark byte) bool {
 // matchRuns matches the open runs after bottom, and takes them out of the list. bottom is -1 at the end of the text. At the
 // end of a link, it is the last run before the link, because no element reaches over the end of one.
 func (p *inlineParser) matchRuns(bottom int) {
-	var bottoms [bottomKinds]int // by kind of closer: no run up to this one opens it
+	var bottoms [closerKinds]int // by kind of closer: no run up to this one opens it
 	for i := range bottoms {
 		bottoms[i] = bottom
 	}

@@ -176,9 +176,11 @@ func (s *valueScanner) table(outer string) bool {
 
 // key scans a key and the mark after it. The parts of a dotted key of TOML count as nested.
 func (s *valueScanner) key() (key string, ok bool) {
-	mark, ends := byte(':'), ":,[]{}\n"
+	mark := byte(':')
+	ends := ":,[]{}\n"
 	if s.isTOML {
-		mark, ends = '=', "=.,[]{}\n"
+		mark = '='
+		ends = "=.,[]{}\n"
 	}
 	for {
 		part, ok := s.keyPart(ends)

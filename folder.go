@@ -33,7 +33,7 @@ type folder struct {
 	files   map[string]*fileState // by id, as of the last scan; only scan uses it
 	warned  string                // what the last warning about left out files said
 
-	synced  atomic.Pointer[time.Time] // when a scan last succeeded, by the monotonic clock too; nil: never
+	synced  atomic.Pointer[time.Time] // see indexed
 	failure atomic.Pointer[string]    // why the last scan failed, nil if it succeeded
 	leftOut atomic.Pointer[leftOut]   // by the last scan, nil before it
 	done    atomic.Int64              // files that the running scan has read
@@ -108,6 +108,15 @@ func (f *folder) watchAndWarn(ctx context.Context, changed chan<- struct{}, inte
 	}
 }
 
+// indexed returns when a scan last succeeded, by the monotonic clock too. It is zero before the first one has.
+func (f *folder) indexed() time.Time {
+	at := f.synced.Load()
+	if at == nil {
+		return time.Time{}
+	}
+	return *at
+}
+
 // status describes the folder for /readyz. problem is "" once a scan has succeeded. detail is "", or
 // begins with ": " and says that the running scan is stuck, that the last one failed, or how far the running one
 // is.
@@ -126,7 +135,7 @@ func (f *folder) status() (problem, detail, cause string) {
 		detail = fmt.Sprintf(": %d/%d files read", done, total)
 	}
 
-	if f.synced.Load() == nil {
+	if f.indexed().IsZero() {
 		problem = "the first scan of DOCS_DIR has not ended"
 	}
 	return problem, detail, cause

@@ -171,8 +171,8 @@ func (f fields) setJSON(key string, value any) {
 	var values []string
 	switch v := value.(type) {
 	case map[string]any:
-		for name, inner := range v {
-			f.set(nestedKey(key, name), jsonScalars(inner))
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			f.set(nestedKey(key, name), jsonScalars(v[name]))
 		}
 		return
 	case []any:

@@ -80,6 +80,8 @@ func TestFrontMatter(t *testing.T) {
 		{"TOML tables of search", "+++\n[search]\nexclude = true\n+++\n", want{unpublished: "search: exclude"}},
 		{"TOML dotted search", "+++\nsearch.exclude = true\n+++\n", want{unpublished: "search: exclude"}},
 		{"JSON drafts", `{"draft": true}`, want{unpublished: "draft: true"}},
+		{"JSON keys that differ in case", `{"search": {"EXCLUDE": false, "Exclude": false, "eXclude": false, "exclude": true}}`,
+			want{unpublished: "search: exclude"}},
 		{"JSON search", `{"search": {"exclude": true}}`, want{unpublished: "search: exclude"}},
 	}
 	for _, test := range tests {

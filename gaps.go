@@ -38,7 +38,7 @@ var reportProblems = []string{"missing", "wrong", "outdated", "unclear"}
 
 // gapKey identifies a gap. Occurrences with the same key are counted together.
 type gapKey struct {
-	Question string `json:"question"` // normalised
+	Question string `json:"question"` // normalized
 	Problem  string `json:"problem"`
 	Prefix   string `json:"prefix,omitempty"`   // of the search
 	Document string `json:"document,omitempty"` // that the report names
@@ -77,16 +77,17 @@ func (l *gapList) searched(ctx context.Context, q query, result found) {
 	if l == nil || q.partial {
 		return
 	}
-	problem := gapNothingFound
-	if len(result.hits) > 0 {
-		problem = gapCorrected
-	}
-	if problem == gapCorrected && result.corrected == "" {
+	isFound := len(result.hits) > 0
+	if isFound && result.corrected == "" {
 		return
+	}
+	problem := gapNothingFound
+	if isFound {
+		problem = gapCorrected
 	}
 
 	l.add(ctx, gapKey{
-		Question: normaliseQuestion(q.text),
+		Question: normalizeQuestion(q.text),
 		Problem:  problem,
 		Prefix:   visibleText(q.prefix),
 	})
@@ -95,7 +96,7 @@ func (l *gapList) searched(ctx context.Context, q query, result found) {
 // report adds a report. problem is one of reportProblems.
 func (l *gapList) report(ctx context.Context, question, problem, document string) {
 	l.add(ctx, gapKey{
-		Question: normaliseQuestion(question),
+		Question: normalizeQuestion(question),
 		Problem:  problem,
 		Document: visibleText(document),
 	})
@@ -185,9 +186,9 @@ func (l *gapList) reports() map[string]int64 {
 	return counts
 }
 
-// normaliseQuestion returns a question in lower case, without the punctuation at its end. Questions with the same
-// normalised text are the same gap.
-func normaliseQuestion(question string) string {
+// normalizeQuestion returns a question in lower case, without the punctuation at its end. Questions with the same
+// normalized text are the same gap.
+func normalizeQuestion(question string) string {
 	text := strings.ToLower(visibleText(question))
 	return cmp.Or(strings.TrimRight(text, " ?!."), text)
 }

@@ -69,7 +69,7 @@ func (s *server) greet(ctx context.Context, addrs []string) {
 
 // isIndexed reports whether the store is open and the first scan of the folder has ended.
 func (s *server) isIndexed() bool {
-	return s.ready.Load() && (s.folder == nil || s.folder.synced.Load() != nil)
+	return s.ready.Load() && (s.folder == nil || !s.folder.indexed().IsZero())
 }
 
 // greeting returns the three lines.

@@ -165,7 +165,8 @@ func (s *server) limit(r *http.Request) error {
 }
 
 // authorize checks the token. The wrong tokens of a client share one budget over all routes. A client that has used it
-// up gets 429 instead of 401. The right token always passes: who guesses must not lock out the others behind an address.
+// up gets 429 instead of 401. The right token always passes, so one client that guesses does not lock out the others behind
+// the same address.
 func (s *server) authorize(r *http.Request, needed access) error {
 	err := s.checkToken(r, needed)
 	isGuess := errors.Is(err, errWrongToken) && requestToken(r) != ""
@@ -272,14 +273,19 @@ type proxies []netip.Prefix
 
 // name returns the client as logs and traces show it: the address from a trusted proxy, else the peer with its port.
 func (p proxies) name(r *http.Request) string {
-	if len(p) == 0 {
-		return r.RemoteAddr
-	}
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || !p.contains(peer.Addr().Unmap()) {
+	if !p.sent(r) {
 		return r.RemoteAddr
 	}
 	return p.addr(r).String()
+}
+
+// sent reports whether r comes from a trusted proxy.
+func (p proxies) sent(r *http.Request) bool {
+	if len(p) == 0 {
+		return false
+	}
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && p.contains(peer.Addr().Unmap().WithZone(""))
 }
 
 // prefix returns the network whose rate limit r counts against: one IPv4 address, or an IPv6 /64, which one subscriber

@@ -203,13 +203,17 @@ type contentWriter struct {
 	err error
 }
 
-// WriteHeader withholds an error status. The only possible one is for a Range that does not fit.
+// WriteHeader withholds an error status: that of a precondition that does not hold, or of a Range that does not fit.
 func (w *contentWriter) WriteHeader(status int) {
-	if status >= http.StatusBadRequest {
-		w.err = userError{status, "no such range in the document: leave Range out to get all of it"}
-		return
+	switch {
+	case status == http.StatusPreconditionFailed:
+		w.err = userError{status, "it has changed since then: " +
+			"leave If-Match and If-Unmodified-Since out to get it as it is now"}
+	case status >= http.StatusBadRequest:
+		w.err = userError{status, "no such range: leave Range out to get all of it"}
+	default:
+		w.ResponseWriter.WriteHeader(status)
 	}
-	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *contentWriter) Write(b []byte) (n int, err error) {

@@ -76,7 +76,7 @@ func (f *headingFinder) find(b *block) {
 	if words == "" {
 		return
 	}
-	tail := source[max(0, len(source)-1000):]
+	tail := source[max(0, len(source)-1000):] // an id stands at the end
 	f.found[b] = heading{
 		level: int(b.level),
 		words: words,

@@ -51,8 +51,8 @@ type serverState struct {
 	checks    []check
 	documents int
 	chunks    int
-	indexed   time.Time // when the index was last in step with the folder
-	indexAge  time.Duration
+	indexed   time.Time     // when the index was last in step with the folder
+	indexAge  time.Duration // 0: it never was
 }
 
 // check is one line of /readyz?verbose.
@@ -76,17 +76,14 @@ func (s *server) state() serverState {
 	}
 
 	index := check{name: "index"}
-	// Without a folder, the index is never stale.
-	indexed := new(time.Now())
+	indexed := time.Now() // without a folder, the index is never stale
 	if s.folder != nil {
 		index.problem, index.detail, index.cause = s.folder.status()
-		indexed = s.folder.synced.Load()
+		indexed = s.folder.indexed()
 	}
 	var indexAge time.Duration
-	if indexed == nil {
-		indexed = new(time.Time{})
-	} else {
-		indexAge = max(time.Since(*indexed), time.Millisecond)
+	if !indexed.IsZero() {
+		indexAge = max(time.Since(indexed), time.Millisecond)
 	}
 
 	// Asked after the folder: if the first scan has just ended, the status includes what the scan stored.
@@ -99,7 +96,7 @@ func (s *server) state() serverState {
 		checks:    []check{serving, index, checkStore(status)},
 		documents: status.documents,
 		chunks:    status.chunks,
-		indexed:   *indexed,
+		indexed:   indexed,
 		indexAge:  indexAge,
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
-// The words of Markdown without what is markup: headings as plain words, their slugs, and the text of
-// blocks without comments, tags and data.
+// The text of blocks without what readers do not see: comments, tags and data.
 
 import (
 	"regexp"

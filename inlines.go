@@ -97,8 +97,8 @@ type inlineParser struct {
 
 	unclosed   map[string]bool // marks without an end: see invisibleLength
 	codeEnds   map[int]int     // by length: offset of the last run of backticks; nil before the first one
-	work       int
-	isWorkedUp bool
+	work       int             // steps so far: see spend
+	isOverWork bool            // a tag or comment that was looked for in vain has used up the work
 }
 
 // spend adds n steps of work that other tokens may repeat. It returns false once the work exceeds maxWork.
@@ -296,7 +296,7 @@ func isTagByte(c byte) bool { return isLetterByte(c) || strings.IndexByte("/!?>"
 // invisible drops what the passages of a document drop too: tags, comments and attributes.
 func (p *inlineParser) invisible() bool {
 	rest := p.text[p.at:]
-	if p.isWorkedUp {
+	if p.isOverWork {
 		return false
 	}
 	n := invisibleLength(rest, p.unclosed)
@@ -304,7 +304,7 @@ func (p *inlineParser) invisible() bool {
 		n = declarationLength(rest, p.unclosed)
 	}
 	if n == 0 {
-		p.isWorkedUp = !p.spend(min(len(rest), maxTagBytes) / 8)
+		p.isOverWork = !p.spend(min(len(rest), maxTagBytes) / 8)
 		return false
 	}
 	p.take(n, tokenHidden, rest[:n], 0)
@@ -343,7 +343,7 @@ func (p *inlineParser) icon() bool {
 	return true
 }
 
-// isSpaceRune reports whether r is a space for the rules of emphasis. The begin and end of a text count as spaces.
+// isSpaceRune reports whether r is a space for the rules of emphasis. The beginning and the end of a text count as spaces.
 func isSpaceRune(r rune) bool { return r == utf8.RuneError || unicode.IsSpace(r) }
 
 // isMarkRune reports whether r is punctuation for the rules of emphasis.

@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// startBlock begins a block at the place of the current line. The line belongs to the first *matched open blocks; a new one
-// is added to the number. It returns false for indented code, too, because no other block begins inside.
+// startBlock begins a block at the place of the current line. The line belongs to the first *matched open blocks, and a new
+// block raises that number. For indented code, started is false too, because no other block begins inside.
 func (p *blockParser) startBlock(matched *int) (started, isDone bool) {
 	tip := p.open[len(p.open)-1]
 	container := p.open[*matched-1]
@@ -238,7 +238,7 @@ func (p *blockParser) startItem(begin func(*block) *block, container *block) boo
 
 	number, _ := strconv.ParseInt(found[1], 10, 32)
 	isOrdered := found[1] != ""
-	width := max(len(found[1])+1, 1)
+	width := len(found[1]) + 1
 	isEmpty := isBlankText(rest[width:])
 	// A line of a paragraph that happens to begin with "14." is no item.
 	if container.kind == blockParagraph && (isEmpty || isOrdered && number != 1) {

@@ -19,7 +19,7 @@ const (
 	leftOutDraft    = "draft"
 	leftOutExcluded = "by DOCS_EXCLUDE"
 	leftOutHidden   = "hidden"   // the name starts with a dot
-	leftOutDeep     = "too deep" // a folder whose documents' ids would be too long
+	leftOutDeep     = "too deep" // a folder whose documents would have too long ids
 	leftOutLink     = "link"     // to a folder, or to a file without the suffix of a document
 
 	noSuffix    = "without a suffix"

@@ -41,7 +41,7 @@ func (t *linkTargets) add(id string) {
 // sortNumber is a number before the name of a file or folder, which Docusaurus leaves out of the page's path.
 var sortNumber = regexp.MustCompile(`(^|/)\d+\s*[-_.]+\s*([^/\d])`)
 
-// pagePath returns a path in the form of the keys of targets.pages. Hugo writes paths in lower case.
+// pagePath returns a path in the form of the keys of linkTargets.pages. Hugo writes paths in lower case.
 func pagePath(name string) string {
 	name = withoutHTML(strings.ToLower(strings.Trim(name, "/")))
 	name = sortNumber.ReplaceAllString(name, "$1$2")

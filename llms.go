@@ -80,8 +80,8 @@ var markdownMarks = strings.NewReplacer(
 	"_", `\_`,
 )
 
-// markdownText returns a line of Markdown that renders as text. It is read by people too, so control and format
-// characters are escaped. The backslashes of these escapes are escaped as Markdown.
+// markdownText returns a line of Markdown that renders as text. People read it too, so control and format characters are
+// shown as escapes. The backslashes of these escapes are then escaped as Markdown.
 func markdownText(text string) string {
 	return markdownMarks.Replace(wholeDisplayable(oneLine(text)))
 }

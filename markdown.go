@@ -234,16 +234,23 @@ func isLong(text string) bool {
 	return len(text) > maxChunkRunes*utf8.UTFMax || utf8.RuneCountInString(text) > maxChunkRunes
 }
 
+// gapRunes is the length of the blank line before a piece, with its newline and that of the piece.
+const gapRunes = 2
+
 // addPiece adds a piece to the current chunk, or begins another one. A piece that has no room is cut.
 func (c *chunker) addPiece(p piece) {
 	if len(p.lines) == 0 {
 		return
 	}
-	if n := p.runes(); c.runes+n+2 > maxChunkRunes && (c.runes > maxChunkRunes/3 || p.isWhole && n <= maxChunkRunes) {
+	n := p.runes()
+	fits := c.runes+gapRunes+n <= maxChunkRunes
+	isLarge := c.runes > maxChunkRunes/3
+	fitsAlone := p.isWhole && n <= maxChunkRunes
+	if !fits && (isLarge || fitsAlone) {
 		c.flush()
 	}
 	for len(p.lines) > 0 {
-		room := maxChunkRunes - c.runes - 2
+		room := maxChunkRunes - c.runes - gapRunes
 		if c.runes == 0 {
 			room = maxChunkRunes
 		}

@@ -231,6 +231,7 @@ func (s *server) answerInBatch(r *http.Request, out *batchWriter, buf *bytes.Buf
 	c.urls = s.addresses(r)
 	switch {
 	case err != nil:
+		// It is answered below.
 	case c.isRequest() && c.Method == "initialize":
 		err = rpcErrorf(codeInvalidRequest,
 			"initialize must not be part of a batch")
@@ -312,7 +313,7 @@ var errListenWithPost = userError{
 	"send requests with POST: subscriptions/listen is the stream of this protocol version",
 }
 
-// errNoStream refuses GET /mcp of a client that would wait in vain on the stream.
+// errNoStream refuses GET /mcp of a client that does not expect this stream and would hang on it.
 var errNoStream = userError{
 	http.StatusMethodNotAllowed,
 	"send requests with POST: a stream needs Accept: text/event-stream and an " +
@@ -414,13 +415,20 @@ func (s *server) handleMessages(w http.ResponseWriter, r *http.Request) error {
 		params := paramsAs[cancelledParams](c.message)
 		st.cancelCall(string(params.RequestID))
 	}
-	s.answer(ctx, buf, c, nil)
-	isAwaited := st.endCall(string(c.ID))
+	isAwaited := s.answerInSession(ctx, buf, c)
 	if isAwaited && buf.Len() > 0 {
 		st.send(newReply(buf, c.shared))
 	}
 	w.WriteHeader(http.StatusAccepted)
 	return nil
+}
+
+// answerInSession answers a call of a session. It reports whether the client still waits for the response. A call that
+// panics ends too, so that it does not keep the session from being idle.
+func (s *server) answerInSession(ctx context.Context, buf *bytes.Buffer, c *call) (isAwaited bool) {
+	defer func() { isAwaited = c.session.endCall(string(c.ID)) }()
+	s.answer(ctx, buf, c, nil)
+	return false
 }
 
 // parseSessionCall parses a message of a session. It registers a request with cancel, so that the client can cancel it.

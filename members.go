@@ -26,7 +26,7 @@ const maxScannedMembers = 16
 // isAbsent reports whether v is absent or null.
 func (v rawValue) isAbsent() bool { return v == "" || v == "null" }
 
-// isObject reports whether v is an object, or an empty array: PHP encodes an empty object as one.
+// isObject reports whether v, which is not absent, is an object, or an empty array: PHP encodes an empty object as one.
 func (v rawValue) isObject() bool {
 	return v[0] == '{' || v[0] == '[' && strings.TrimLeft(string(v[1:]), " \t\r\n") == "]"
 }
@@ -37,7 +37,7 @@ func (v rawValue) isNumber() bool {
 	return v != "" && (v[0] == '-' || v[0] >= '0' && v[0] <= '9')
 }
 
-// kind returns the type of v in the words of error messages.
+// kind returns the type of v, which is not absent, in the words of error messages.
 func (v rawValue) kind() string {
 	switch v[0] {
 	case '{':

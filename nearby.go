@@ -1,16 +1,16 @@
 package main
 
-// Hints for who asks for a document that is not there: the documents whose ids are most alike.
+// Hints for clients that ask for a document that does not exist: the documents with the most similar ids.
 
 import (
 	"cmp"
 	"context"
 	"errors"
 	"net/http"
-	"path"
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 const (
@@ -22,10 +22,13 @@ const (
 
 // document returns the document with this id. If there is none, the error has status 404 and names the nearest ids.
 func (s *server) document(ctx context.Context, id string) (*document, error) {
-	d, err := s.store.document(ctx, id)
-	if !errors.Is(err, errNotFound) {
-		return d, err
+	if checkID(id) == nil { // PostgreSQL would refuse an id with NUL or without UTF-8
+		d, err := s.store.document(ctx, id)
+		if !errors.Is(err, errNotFound) {
+			return d, err
+		}
 	}
+
 	hint := s.didYouMean(ctx, id)
 	if hint == "" {
 		return nil, errNotFound
@@ -46,8 +49,8 @@ func (s *server) checkReadID(ctx context.Context, id string) error {
 	return userErrorf(http.StatusBadRequest, "%v; %s", err, hint)
 }
 
-// didYouMean returns a question that names the ids nearest to id, or "" if none is like it. It has no error: an answer
-// that there is no such document is right without the hint.
+// didYouMean returns a question that names the ids nearest to id, or "" if none is similar. It returns no error, because
+// the answer that there is no such document is right without the hint.
 func (s *server) didYouMean(ctx context.Context, id string) string {
 	near, err := s.nearbyIDs(ctx, id)
 	if err != nil || len(near) == 0 {
@@ -56,8 +59,12 @@ func (s *server) didYouMean(ctx context.Context, id string) string {
 	return "did you mean " + strings.Join(near, ", ") + "?"
 }
 
-// nearbyIDs returns the ids that share most words of their path with id, the nearest first. See alikeness.
+// nearbyIDs returns the ids that share most words of their path with id, the nearest first: see pathSimilarity. There are
+// none for an id that is too long for a document: it may have thousands of words to compare.
 func (s *server) nearbyIDs(ctx context.Context, id string) ([]string, error) {
+	if utf8.RuneCountInString(id) > maxIDBytes {
+		return nil, nil
+	}
 	page, err := s.store.list(ctx, "", "", maxNearbyIDs)
 	if err != nil {
 		return nil, err
@@ -70,7 +77,7 @@ func (s *server) nearbyIDs(ctx context.Context, id string) ([]string, error) {
 	wanted := pathWords(id)
 	var found []candidate
 	for _, d := range page {
-		score := alikeness(wanted, pathWords(d.ID))
+		score := pathSimilarity(wanted, pathWords(d.ID))
 		if score > 0 {
 			found = append(found, candidate{d.ID, score})
 		}
@@ -88,28 +95,29 @@ func (s *server) nearbyIDs(ctx context.Context, id string) ([]string, error) {
 
 // pathWords returns the words of an id without its suffix, in lower case.
 func pathWords(id string) []string {
-	name := strings.TrimSuffix(id, path.Ext(id))
-	return strings.FieldsFunc(strings.ToLower(name), func(r rune) bool {
+	name := strings.ToLower(withoutSuffix(id))
+	return strings.FieldsFunc(name, func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r)
 	})
 }
 
-// alikeness returns the share of words that two ids have in common.
-func alikeness(a, b []string) float64 {
+// pathSimilarity returns the share of words that two ids have in common, from 0 to 1. It is the Sørensen–Dice coefficient, in
+// which similar words count too: see wordSimilarity.
+func pathSimilarity(a, b []string) float64 {
 	shared := 0.0
 	for _, word := range a {
 		best := 0.0
 		for _, other := range b {
-			best = max(best, wordAlikeness(word, other))
+			best = max(best, wordSimilarity(word, other))
 		}
 		shared += best
 	}
 	return 2 * shared / float64(max(1, len(a)+len(b)))
 }
 
-// wordAlikeness returns 1 for equal words. It returns 0.5 if one is the beginning of the other, such as deploy and
+// wordSimilarity returns 1 for equal words. It returns 0.5 if one is the beginning of the other, such as deploy and
 // deployment, or misspelt by one letter, such as kitchn and kitchen. In shorter words a letter may be all the difference.
-func wordAlikeness(a, b string) float64 {
+func wordSimilarity(a, b string) float64 {
 	const (
 		minBeginning = 3
 		minMisspelt  = 4

@@ -36,6 +36,22 @@ func TestUnknownIDNamesTheNearest(t *testing.T) {
 	}
 }
 
+// TestLongIDsAreNotCompared: the cost of a comparison grows with the words of the id, and a path has up to 64 KiB. The page
+// has no tree of documents, because the relative address of the root, as long as the path, would be in each of its links.
+func TestLongIDsAreNotCompared(t *testing.T) {
+	ts := newMCPServer(t, map[string]string{"guide/install.md": "# I"}, nil)
+	id := "guide/install" + strings.Repeat("/a", maxIDBytes/2) + ".md"
+	for path, status := range map[string]int{"/documents/" + id: 400, "/read/" + id: 404} {
+		if a := ts.get(path); a.status != status || strings.Contains(a.body, "did you mean") {
+			t.Errorf("%.20s…: %d %s", path, a.status, a.body)
+		}
+	}
+	a := ts.get("/read/"+id, browserAccept)
+	if a.status != 404 || strings.Contains(a.body, "Did you mean") || strings.Contains(a.body, `id="tree"`) {
+		t.Errorf("as a page: %d %.2000s", a.status, a.body)
+	}
+}
+
 // TestBadIDNamesTheNearest asks for what cannot be an id. The error says why, and what is like it.
 func TestBadIDNamesTheNearest(t *testing.T) {
 	ts := newMCPServer(t, map[string]string{"guide/install.md": "# I", "api/auth.md": "# A"}, nil)

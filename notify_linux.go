@@ -93,8 +93,11 @@ func watchAll(ctx context.Context, fd int, roots []docsRoot, exclude []string) (
 			if _, err := os.Readlink(dir); err != nil && dir != last {
 				continue
 			}
-			watch, _ := syscall.InotifyAddWatch(fd, filepath.Dir(dir), watchedEvents)
-			above[max(watch, 0)] = append(above[max(watch, 0)], filepath.Base(dir))
+			watch, err := syscall.InotifyAddWatch(fd, filepath.Dir(dir), watchedEvents)
+			if err != nil {
+				continue
+			}
+			above[watch] = append(above[watch], filepath.Base(dir))
 		}
 	}
 	for _, root := range roots {
@@ -109,10 +112,10 @@ func watchAll(ctx context.Context, fd int, roots []docsRoot, exclude []string) (
 				return fs.SkipDir
 			}
 			watch, err := syscall.InotifyAddWatch(fd, filepath.Join(root.dir, name), watchedEvents)
-			delete(above, watch) // every name in it counts
 			if err == syscall.ENOSPC {
 				return err
 			}
+			delete(above, watch) // every name in it counts
 			return nil
 		})
 		if err != nil {

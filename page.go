@@ -94,7 +94,7 @@ func newAsset(name, contentType string) asset {
 	}
 }
 
-// handleIcon answers GET /favicon.ico, for which browsers ask wherever a response is no page that names its icon.
+// handleIcon answers GET /favicon.ico. Browsers ask for it when they show a response that is not a page with an icon.
 func (s *server) handleIcon(w http.ResponseWriter, r *http.Request) error {
 	r.SetPathValue("name", "icon.svg")
 	return s.handleAsset(w, r)
@@ -123,7 +123,7 @@ var errNoPage = userError{
 	"no such page: GET / lists the routes",
 }
 
-// serveBytes answers with body, or with 304 if the client has it: it compares the ETag that the caller has set.
+// serveBytes answers with body, or with 304 if If-None-Match has the ETag that the caller has set.
 func serveBytes(w http.ResponseWriter, r *http.Request, body []byte) error {
 	content := &contentWriter{ResponseWriter: w}
 	unknown := time.Time{} // when it was modified
@@ -230,8 +230,8 @@ func acceptsHTML(r *http.Request) bool {
 	return strings.Contains(accept, "text/html")
 }
 
-// handleIndex returns the handler of GET / on a listener that serves "search", "admin" or
-// "search admin". It answers browsers with the page, all others with the index.
+// handleIndex returns the handler of GET / on a listener that serves servesSearch, servesAdmin or servesBoth. It answers
+// browsers with the page, all others with the index.
 func (s *server) handleIndex(serves string) func(http.ResponseWriter, *http.Request) error {
 	format := indexFormat(serves)
 	return func(w http.ResponseWriter, r *http.Request) error {
@@ -285,10 +285,10 @@ func contentTag(body []byte) string {
 // indexFormat returns the index with the parts that the listener serves.
 func indexFormat(serves string) string {
 	format := indexIntro
-	if strings.Contains(serves, "search") {
+	if strings.Contains(serves, servesSearch) {
 		format += indexSearch
 	}
-	if strings.Contains(serves, "admin") {
+	if strings.Contains(serves, servesAdmin) {
 		format += indexAdmin
 	}
 	return format

@@ -24,7 +24,7 @@ type sourceLine struct {
 // piece is a block, or a part of one.
 type piece struct {
 	head    []string // lines that the next part begins with: the head of a table, the opening fence
-	again   []string // head for the parts after it, if that is another one: an item's mark is not repeated
+	again   []string // head of the later parts, if it differs: the mark of an item is not repeated
 	foot    string   // line that each part ends with: the closing fence
 	lines   []sourceLine
 	isWhole bool // it is not cut if it fits into a chunk
@@ -56,8 +56,10 @@ func (p piece) frame() int {
 func (p *piece) cut(room int) []sourceLine {
 	frame := p.frame()
 	if frame > maxFrameRunes {
-		p.lines = append(p.headLines(), p.lines...)
-		p.head, p.foot, frame = nil, "", 0
+		p.lines = append(p.headLinesAt(p.lines[0].number), p.lines...)
+		p.head = nil
+		p.foot = ""
+		frame = 0
 	}
 	room = max(room-frame, 1)
 
@@ -96,9 +98,7 @@ func (p *piece) cut(room int) []sourceLine {
 	return framed
 }
 
-// headLines returns the head as lines before the first one.
-func (p *piece) headLines() []sourceLine { return p.headLinesAt(p.lines[0].number) }
-
+// headLinesAt returns the head as the lines before the line with this number.
 func (p *piece) headLinesAt(number int) []sourceLine {
 	lines := make([]sourceLine, len(p.head), len(p.head)+1)
 	for i, text := range p.head {

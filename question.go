@@ -314,6 +314,6 @@ func (q *question) weightedCompletions(df func(term) int, n int) []weightedTerm 
 // phrase itself.
 const phraseCandidates = 1000
 
-// titleBonus is the score of a title that is the query. Together with its shares, it is more than two
-// legs can give to any other document.
+// titleBonus is what a document gets whose title is the query. It is more than the two legs together can
+// give to any other document, which is at most 1 + vectorWeight.
 func titleBonus(vectorWeight float64) float64 { return 2 + vectorWeight }

@@ -20,6 +20,9 @@ import (
 func (s *server) handleRead(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
 	w.Header().Add("Vary", "Accept")
+	if utf8.RuneCountInString(id) > maxIDBytes {
+		return errNotFound // without the tree: each link in it would be as long as the path
+	}
 	if r.URL.Query().Has("list") && acceptsHTML(r) {
 		return s.handleFolder(w, r, id)
 	}
@@ -146,7 +149,8 @@ func sourceHTML(text string, line int) string {
 // maxContents is how many headings the contents of a page list.
 const maxContents = 200
 
-// contentsOf returns the headings that the contents list: two levels below the title.
+// contentsOf returns the headings that the contents list: two levels below the title. Several headings of level 1 are not
+// titles, so they are the first of the two levels.
 func contentsOf(found []heading) []contentsEntry {
 	ones := 0
 	top := 6
@@ -225,7 +229,8 @@ func prose(b *block, text, title string) []string {
 	return nil
 }
 
-// pictures are images, alone or as the text of a link. That of a link may be a reference by its text alone.
+// pictures are images, alone or as the text of a link. Within a link, an image may be a shortcut reference, which has neither
+// an address nor a label of its own.
 var pictures = regexp.MustCompile(
 	`\[!\[[^\]]*\]` + linkEnd + `?\]` + linkEnd +
 		`|!\[[^\]]*\]` + linkEnd)

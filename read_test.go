@@ -3,6 +3,8 @@ package main
 // Documents as pages, files beside them, and signing in.
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -166,10 +168,43 @@ func TestReadAnswersOthersWithTheText(t *testing.T) {
 	if a.status != http.StatusNotFound || !strings.Contains(a.body, "did you mean guide/install.md") {
 		t.Errorf("%d %s", a.status, a.body)
 	}
+	ts.store = storeStub{ts.store, func(context.Context) error { return errors.New("invalid byte sequence") }}
+	for _, path := range []string{"/read/%00.md", "/read/%FF.md", "/read/guide/%00"} {
+		if a := ts.get(path); a.status != http.StatusNotFound { // PostgreSQL refuses such a text
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+	}
+	ts.store = ts.store.(storeStub).store
 	page := ts.get("/read/guide/10-last.md", browserAccept)
 	again := ts.get("/read/guide/10-last.md", browserAccept, "If-None-Match: "+page.header.Get("ETag"))
 	if again.status != http.StatusNotModified || !strings.Contains(fmt.Sprint(page.header.Values("Vary")), "Accept") {
 		t.Errorf("%d %v", again.status, page.header)
+	}
+}
+
+// TestReadMarksTheBlockAroundAParagraphWithoutAnElement: the items of tight lists and the titles of callouts have no
+// element for their paragraph.
+func TestReadMarksTheBlockAroundAParagraphWithoutAnElement(t *testing.T) {
+	for _, test := range []struct {
+		text string
+		line int
+		want string
+	}{
+		{"- one\n- two\n- three\n", 2, `<li data-line="2" data-marked="2">two</li>`},
+		{"- one\n  - two\n", 2, `<li data-line="2" data-marked="2">two</li>`},
+		{"- [x] done\n", 1, `<li class="task" data-line="1" data-marked="1">`},
+		{"- one\n\n- two\n", 3, `<p data-line="3" data-marked="3">two</p>`},
+		{"- > one\n", 1, `<p data-line="1" data-marked="1">one</p>`},
+		{"> [!NOTE]\n> one\n", 2, `<div class="callout note" data-line="1" data-marked="2">`},
+		{"!!! tip \"Title\"\n    one\n", 1, `<div class="callout tip" data-line="1" data-marked="1">`},
+		{"!!! tip \"Title\"\n    one\n", 2, `<p data-line="2" data-marked="2">one</p>`},
+		{"=== \"Tab\"\n\n    one\n", 1, `<div class="callout tab" data-line="1" data-marked="1">`},
+		{":::cards Title\none\n:::\n", 1, `<p data-line="1" data-marked="1">Title</p>`},
+	} {
+		html := renderMarkdown(renderInput{text: test.text}, test.line, pageTargets{root: "./"}).html
+		if !strings.Contains(html, test.want) || strings.Count(html, "data-marked") != 1 {
+			t.Errorf("line %d of %q: %s, want %s", test.line, test.text, html, test.want)
+		}
 	}
 }
 
@@ -250,6 +285,17 @@ func TestFilesBesideDocuments(t *testing.T) {
 		part := ts.get(test.path, "Range: bytes=1-2")
 		if again.status != http.StatusNotModified || part.status != http.StatusPartialContent || len(part.body) != 2 {
 			t.Errorf("GET %s again: %d, a part: %d %q", test.path, again.status, part.status, part.body)
+		}
+		for condition, status := range map[string]int{
+			`If-Match: "x"`: http.StatusPreconditionFailed,
+			"If-Unmodified-Since: Mon, 02 Jan 2006 15:04:05 GMT": http.StatusPreconditionFailed,
+			"Range: bytes=999-": http.StatusRequestedRangeNotSatisfiable,
+		} {
+			a := ts.get(test.path, condition)
+			header, _, _ := strings.Cut(condition, ":")
+			if a.status != status || !strings.Contains(a.body, header) || !strings.Contains(a.body, " out to get") {
+				t.Errorf("GET %s with %s: %d %s", test.path, condition, a.status, a.body)
+			}
 		}
 	}
 

@@ -5,6 +5,7 @@ package main
 
 import (
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -85,6 +86,13 @@ func blockAt(b *block, line int) *block {
 	}
 }
 
+// markInstead marks b if the block to mark is one of its paragraphs without an element of its own.
+func (r *renderer) markInstead(b *block, paragraphs []*block) {
+	if r.marked != nil && r.marked.kind == blockParagraph && slices.Contains(paragraphs, r.marked) {
+		r.marked = b
+	}
+}
+
 // children writes the blocks in b.
 func (r *renderer) children(b *block) {
 	depth := len(r.open)
@@ -146,6 +154,7 @@ func (r *renderer) quote(b *block) {
 	first.lines = first.lines[1:]
 	rest := *b
 	rest.children = b.children[1:]
+	r.markInstead(b, b.children[:1])
 	r.beginCallout(b, kind, r.source[title.start:title.end], false)
 	if len(first.lines) > 0 {
 		r.block(&first)
@@ -180,20 +189,28 @@ func (r *renderer) list(b *block) {
 	r.newline()
 }
 
+// taskOf returns the box of a task that an item begins with, or "".
+func (r *renderer) taskOf(item *block) string {
+	if len(item.children) == 0 || item.children[0].kind != blockParagraph {
+		return ""
+	}
+	line := item.children[0].lines[0]
+	return taskMark.FindString(r.source[line.start:line.end])
+}
+
 // item writes an item of a list. The ends of lines are those of CommonMark's reference implementation, so that its
 // examples can be tests.
 func (r *renderer) item(item *block, isLoose bool) {
 	children := item.children
-	task := ""
-	if len(children) > 0 && children[0].kind == blockParagraph {
-		line := children[0].lines[0]
-		task = taskMark.FindString(r.source[line.start:line.end])
-	}
+	task := r.taskOf(item)
 	class := ""
 	if task != "" {
 		class = "task"
 	}
 
+	if !isLoose {
+		r.markInstead(item, children)
+	}
 	r.beginBlock(item, "li", "class", class)
 	depth := len(r.open)
 	for i, child := range children {
@@ -302,6 +319,9 @@ func (r *renderer) callout(b *block) {
 		return
 	}
 
+	if b.titled {
+		r.markInstead(b, b.children[:1])
+	}
 	folds := b.mark == '?' || kind == "details"
 	r.beginCallout(b, kind, title, folds)
 	r.children(&inner)

@@ -237,8 +237,8 @@ func (w *inlineWriter) endImage() {
 		"rel", "noreferrer")
 }
 
-// maxBackReferences is how many footnotes have a link back to their reference, and labels for screen readers. These are
-// twenty times as long as a short footnote, so that a page of them would be many times as long as its text.
+// maxBackReferences is how many footnotes have a link back to their reference, and labels for screen readers. Link and labels
+// are twenty times as long as a short footnote, so a page of many footnotes would be many times as long as its text.
 const maxBackReferences = 1000
 
 // noteReference writes the number of a footnote as a link to it.

@@ -190,7 +190,8 @@ func (r *renderer) rawHTML(b *block) {
 	if b.isHidden(source) {
 		return
 	}
-	if b.level == 1 {
+	isCode := b.level == 1 // <pre>, for instance
+	if isCode {
 		code := html.UnescapeString(withoutMarkup(source))
 		r.code(b, "", strings.TrimLeft(code, "\n")+"\n")
 		return

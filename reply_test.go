@@ -322,7 +322,7 @@ func TestTellingVisitsOnlyWhoSubscribes(t *testing.T) {
 		{nil, 3, 1},
 	} {
 		a.changed(test.ids)
-		a.tell()
+		a.notify()
 		count := func(st *stream) int { return strings.Count(string(st.notifications()), "resources/updated") }
 		if got := count(subscribed); got != test.subscribed {
 			t.Errorf("%v: %d notifications, want %d", test.ids, got, test.subscribed)
@@ -339,7 +339,7 @@ func TestTellingVisitsOnlyWhoSubscribes(t *testing.T) {
 		many = append(many, fmt.Sprintf("%d.md", i))
 	}
 	a.changed(many)
-	a.tell()
+	a.notify()
 	if !other.hasNotifications() {
 		t.Error("after very many changes any document may have changed")
 	}

@@ -122,9 +122,9 @@ func isEndpoint(pattern string) bool {
 	return slices.Contains([]string{"POST /mcp", "GET /mcp", "GET /sse"}, pattern)
 }
 
-// unmatched answers a request that no route of a listener matches. The status is 204 for OPTIONS, which CORS preflights and
-// the health checks of load balancers send; the guard has let a preflight through. Otherwise it is 405 if the path has a
-// route for another method, and 404 if it has none.
+// unmatched answers a request that no route of a listener matches. If the path has routes for other methods, the status is
+// 405, but 204 for OPTIONS, which load balancers send as a health check. If it has none, the status is 404. A CORS preflight
+// always gets 204, because the guard has checked its origin.
 func (s *server) unmatched(mux *http.ServeMux, serves string, w http.ResponseWriter, r *http.Request) error {
 	isOptions := r.Method == http.MethodOptions
 	isPreflight := isOptions && r.Header.Get("Access-Control-Request-Method") != ""

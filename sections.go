@@ -98,9 +98,12 @@ func findSections(sections []section, path, title string) []section {
 	return nil
 }
 
+// headingMarks are the characters of markup that a path of headings may have.
+var headingMarks = strings.NewReplacer("`", "", "*", "")
+
 // foldHeading returns a path of headings in the form in which two are compared.
 func foldHeading(path string) string {
-	path = strings.NewReplacer("`", "", "*", "").Replace(strings.ToLower(path))
+	path = headingMarks.Replace(strings.ToLower(path))
 	var headings []string
 	for heading := range strings.SplitSeq(path, strings.TrimSpace(headingSeparator)) {
 		heading = strings.TrimLeft(heading, "# ")

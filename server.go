@@ -82,24 +82,29 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 
 	var err error
 	s.observe.traces, err = newTraceExport(context.Background(), cfg, log)
-	if err == nil && cfg.profiling {
-		err = s.startProfiler()
-	}
 	if err != nil {
 		return nil, err
+	}
+	if cfg.profiling {
+		if err := s.startProfiler(); err != nil {
+			return nil, err
+		}
 	}
 	return s, nil
 }
 
-func (s *server) startProfiler() (err error) {
-	s.profile, err = newProfiler(s.log, s.proxies.name)
-	if err == nil {
-		s.observe.onSlow = s.profile.slow.keep
+// startProfiler turns profiling on.
+func (s *server) startProfiler() error {
+	profile, err := newProfiler(s.log, s.proxies.name)
+	if err != nil {
+		return err
 	}
-	return err
+	s.profile = profile
+	s.observe.onSlow = profile.slow.keep
+	return nil
 }
 
-// expectRoutes creates the series of the routes whose answers are no streams.
+// expectRoutes creates the series of the routes that do not answer with streams.
 func (s *server) expectRoutes() {
 	streams := []string{"GET /mcp", "GET /sse"}
 	for _, rt := range s.routes(servesBoth) {

@@ -109,7 +109,7 @@ func (s *server) readCookie(r *http.Request) (kind string, seconds int64, isGenu
 	return kind, seconds, isGenuine
 }
 
-// signedInToken returns the token that the cookie of r stands for, if r may use it: the cookie only reads.
+// signedInToken returns the token that the cookie of r stands for, or "" unless r only reads.
 func (s *server) signedInToken(r *http.Request) string {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return ""

@@ -32,8 +32,8 @@ func maxEdits(word string) int {
 	return 1
 }
 
-// minFrequency is how many of n chunks contain a word, at least, that replaces a misspelt one. In a large set, a
-// word that is rarer is often a name, or misspelt itself.
+// minFrequency is the least number of chunks, of n, that must contain a word for it to replace a misspelt one. In a
+// large set, a rarer word is often a name, or misspelt itself.
 func minFrequency(n int) int { return min(1+n/500, 3) }
 
 // maxCompletedWords is how many words the beginning of a word stands for.
@@ -60,7 +60,7 @@ func mostFrequent(words []string, frequency func(term) int, minimum int) []strin
 type speller struct {
 	word    []rune
 	shape   wordShape
-	edits   int      // distance of nearest from word; greater than allowed while there is none
+	edits   int      // distance of nearest from word; the greatest allowed one while there is none
 	nearest []string // all at the same distance
 	rows    [3][]int
 }
@@ -111,10 +111,10 @@ func (s *speller) mayBeNear(shape wordShape) bool {
 	return bits.OnesCount32(shape.letters^s.shape.letters) <= 2*s.edits
 }
 
-// wordShape tells most words that are far from each other apart, far faster than their distance does.
+// wordShape rules out most words that are too far from another one. This is much faster than computing their distance.
 type wordShape struct {
 	runes   int32
-	letters uint32 // a set of 32 classes: neither a to z nor а to я share one
+	letters uint32 // a set of 32 classes: no two letters of a to z share one, nor of а to я
 }
 
 func newWordShape(word string) wordShape {

@@ -1,5 +1,7 @@
 package main
 
+// One stream of server-sent events: its subscriptions, and what waits to be sent. The URIs of documents are here too.
+
 import (
 	"bytes"
 	"context"
@@ -14,9 +16,6 @@ import (
 	"sync/atomic"
 	"time"
 )
-
-// One stream of server-sent events: what its client wants to know, and what waits to be sent. Streams know the URIs of
-// documents.
 
 // maxQueuedBytes bounds the responses that wait for the reader of one session. One response may be larger.
 const maxQueuedBytes = 4 << 20

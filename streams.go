@@ -1,7 +1,7 @@
 package main
 
-// The set of open streams: their number, whom a change is told, and the loop that sends what waits. The handlers that
-// open streams are in mcp.go.
+// The set of open streams: their number, which of them learn of a change, and the loop that sends what waits. The handlers
+// that open streams are in mcp.go.
 
 import (
 	"context"
@@ -110,7 +110,7 @@ func (a *streams) find(session string) *stream {
 	return a.sessions[session]
 }
 
-// changed notes that the documents with these ids have changed, any if ids is nil. The store calls it.
+// changed notes that the documents with these ids have changed, or any document if ids is nil. The store calls it.
 func (a *streams) changed(ids []string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -126,26 +126,26 @@ func (a *streams) changed(ids []string) {
 			a.pending[id] = true
 		}
 	}
-	if !a.isTelling {
-		a.isTelling = true
-		time.AfterFunc(a.coalesce, a.tell)
+	if !a.isScheduled {
+		a.isScheduled = true
+		time.AfterFunc(a.coalesce, a.notify)
 	}
 }
 
-// tell marks the noted changes on the streams that want to know of them.
-func (a *streams) tell() {
+// notify marks the pending changes on the streams that want to know of them.
+func (a *streams) notify() {
 	a.mu.Lock()
 	ids := a.pending
 	isAny := a.anyPending
 	a.pending = make(map[string]bool)
 	a.anyPending = false
-	a.isTelling = false
+	a.isScheduled = false
 
 	wanted := make(map[*stream][]string)
 	for st := range a.lists {
 		wanted[st] = nil
 	}
-	for id := range a.told(ids, isAny) {
+	for id := range a.affected(ids, isAny) {
 		for st := range a.byID[id] {
 			wanted[st] = append(wanted[st], id)
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -117,6 +118,21 @@ func (ts *testServer) openSSE() (stream *bufio.Reader, path string) {
 		ts.t.Fatal("no endpoint first:", first)
 	}
 	return stream, "/messages?" + strings.TrimSpace(path)
+}
+
+// TestSSECallThatPanicsEnds: the client may use its id again, and the session can be idle.
+func TestSSECallThatPanicsEnds(t *testing.T) {
+	s := newMCPServer(t, goldenDocuments, func(s *server) {
+		s.store = storeStub{s.store, func(context.Context) error { panic("secret cause") }}
+	})
+	_, path := s.openSSE()
+	const search = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search_docs","arguments":{"query":"a"}}}`
+	for range 2 {
+		a := s.do("POST", path, search, "Content-Type: application/json")
+		if a.status != http.StatusInternalServerError {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+	}
 }
 
 // TestSSECancelledIsNotAnswered cancels a request on /sse.

@@ -18,9 +18,9 @@ type subscriptionIndex struct {
 	lists    map[*stream]bool            // streams that want list_changed
 	byClient map[netip.Prefix]int        // URIs of a client
 
-	pending    map[string]bool // changed ids without a notification yet
-	anyPending bool            // any document may have changed
-	isTelling  bool            // the timer runs
+	pending     map[string]bool // changed ids without a notification yet
+	anyPending  bool            // any document may have changed
+	isScheduled bool            // the timer for notify runs
 }
 
 func newSubscriptionIndex() subscriptionIndex {
@@ -62,8 +62,8 @@ func (x *subscriptionIndex) remove(st *stream, id string, n int) {
 	}
 }
 
-// told returns the ids to notify of. If any document may have changed, these are all ids with a subscription.
-func (x *subscriptionIndex) told(ids map[string]bool, isAny bool) map[string]bool {
+// affected returns the ids to notify of. If any document may have changed, these are all ids with a subscription.
+func (x *subscriptionIndex) affected(ids map[string]bool, isAny bool) map[string]bool {
 	if !isAny {
 		return ids
 	}

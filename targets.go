@@ -66,8 +66,9 @@ func (t pageTargets) link(target string) string {
 		return t.root + "files/" + escapePath(name)
 	case page != name:
 		name = page
-	case isDocumentName(name), !plainSuffix.MatchString(suffix), strings.HasSuffix(target, "/"):
-	case isVersion(suffix):
+	case isDocumentName(name):
+	case !plainSuffix.MatchString(suffix), isVersion(suffix), strings.HasSuffix(target, "/"):
+		// A page or folder without a suffix.
 	default:
 		return "" // a file that is not served
 	}
@@ -147,7 +148,7 @@ func isWebAddress(address string) bool {
 	return strings.HasPrefix(lower, "http://") || strings.HasPrefix(lower, "https://") || strings.HasPrefix(address, "//")
 }
 
-// webAddress returns an address of another host, or "" if its host is none.
+// webAddress returns an address of another host, or "" if the host is not valid.
 func webAddress(address string) string {
 	_, rest, _ := strings.Cut(address, "//")
 	end := strings.IndexAny(rest, "/?#\\")

@@ -59,12 +59,12 @@ type passage struct {
 // that of Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009.
 //
 // Stop words count where they are names: in the title, in headings, tags and code. A query searches for them only if it
-// has nothing else. It adds the words to seen.
+// has nothing else. lexicalVector adds the words of p to seen.
 func lexicalVector(p passage, seen vocabulary) []weightedTerm {
 	var occurrences []term
 	var boosted []term // of the title and the headings
 	var boosts []float64
-	length := 0.0 // wholes and joined words say what their parts say
+	length := 0.0
 	p.eachWord(func(w word, times float64) {
 		if w.isSeparate() {
 			length += times

@@ -301,7 +301,7 @@ func (s *server) listDocuments(ctx context.Context, a *arguments) (toolResult, e
 		d := &page.Documents[i]
 		d.Title = truncate(d.Title, maxTitleBytes)
 		room -= jsonChars(d) + len(",")
-		if room < 0 {
+		if room < 0 && i > 0 { // the first one always fits, because jsonChars counts too much
 			page.Documents = page.Documents[:i]
 			page.NextCursor = cursorAfter(page.Documents[i-1].ID)
 			break

@@ -144,6 +144,17 @@ func TestSearchDocsStaysInBudget(t *testing.T) {
 	}
 }
 
+// TestListDocumentsNamesAnIDThatTakesAllOfTheRoom: JSON escapes may make an id and its title six times as long.
+func TestListDocumentsNamesAnIDThatTakesAllOfTheRoom(t *testing.T) {
+	id := strings.Repeat(strings.Repeat("&", 160)+"/", 3) + "&.md"
+	documents := map[string]string{id: "---\ntitle: '" + strings.Repeat("<", 300) + "'\n---\n", "other.md": "# Other"}
+	c := &mcpClient{testServer: newMCPServer(t, documents, nil), version: modernVersion}
+	text, result := c.call("list_documents", map[string]any{})
+	if result.IsError || !strings.Contains(text, id) || utf8.RuneCountInString(text) > maxSearchChars {
+		t.Errorf("%d characters: %.300s", len(text), text)
+	}
+}
+
 // TestToolSurvivesBrokenStore expects an answer that the model can act on, and the cause in the log alone.
 func TestToolSurvivesBrokenStore(t *testing.T) {
 	for _, test := range []struct {

@@ -250,10 +250,12 @@ func (p *blockParser) finish(b, parent *block) {
 	case blockList:
 		b.loose = isLoose(b)
 	case blockIndented:
-		for len(b.lines) > 0 && isBlankText(p.text[b.lines[len(b.lines)-1].start:b.lines[len(b.lines)-1].end]) {
-			b.lines = b.lines[:len(b.lines)-1]
+		last := len(b.lines) - 1 // the first line is not blank
+		for last > 0 && isBlankText(p.text[b.lines[last].start:b.lines[last].end]) {
+			last--
 		}
-		b.end = int32(lineEnd(p.text, int(b.lines[len(b.lines)-1].end)))
+		b.lines = b.lines[:last+1]
+		b.end = int32(lineEnd(p.text, int(b.lines[last].end)))
 	default: // complete
 	}
 	parent.end = max(parent.end, b.end)

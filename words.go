@@ -28,10 +28,12 @@ const (
 	wholeWord
 
 	// partWord is a part of the whole before it, cut where the case changes: max and conns of maxConns.
+	// The numbers of a version are parts too: 3 and 12 of 3.12.
 	partWord
 
 	// pieceWord is a piece of the whole before it, which the writer has separated: max and conns of
-	// max_conns, no and cache of --no-cache, 3 and 12 of 3.12, http of http3.
+	// max_conns, no and cache of --no-cache. The beginning of a version or of a name with a number is one
+	// too: 3.12 of 3.12.1, http of http3.
 	pieceWord
 
 	// joinedWord is a short compound without its separator: email of e-mail, http3 of HTTP/3. The words
@@ -321,7 +323,7 @@ func (c *cutter) emit(text string, kind wordKind) bool {
 	return c.yield(word{text, kind, c.ticks > 0})
 }
 
-// isSeparate reports whether w is a word that no other contains.
+// isSeparate reports whether w says what no other word says. Wholes and joined words repeat their parts.
 func (w word) isSeparate() bool {
 	return w.kind != wholeWord && w.kind != joinedWord
 }

@@ -44,8 +44,11 @@ func readMapping(lines []string, outer string, into fields) {
 // next key with the indentation base.
 func entryLength(lines []string, base int) int {
 	for i, line := range lines[1:] {
-		isDeeper := indentation(line) > base || isIgnored(line)
-		if !isDeeper && !isItem(line) && !strings.ContainsRune("]}", rune(strings.TrimSpace(line)[0])) {
+		if indentation(line) > base || isIgnored(line) || isItem(line) {
+			continue
+		}
+		first := strings.TrimSpace(line)[0]
+		if first != ']' && first != '}' { // these end a value in flow style
 			return i + 1
 		}
 	}

@@ -42,8 +42,8 @@ function completeReadPage(article) {
   });
 }
 
-// openFolder shows what is in a folder of a large tree, of which the page has the link alone: the folder's own page has the rest.
-async function openFolder(link) {
+// openFolder shows what is in a folder of a large tree. This page has only a link to it, so openFolder takes it from the folder's page.
+function openFolder(link) {
   const request = new XMLHttpRequest();
   request.open('GET', link.href);
   request.responseType = 'document';

@@ -3,13 +3,23 @@
 
 // excerpt removes the Markdown syntax from a passage, and begins shortly before the first match.
 function excerpt(text, matcher) {
-  const plain = text.replace(/^(```|~~~).*$/gm, '').replace(/^\|?[\s:|-]+\|?$/gm, '').replace(/^\s*(?:[-*+]|\d{1,9}[.)])\s+(?:\[[ xX]\]\s+)?/gm, '').replace(/!?\[([^\]]*)\]\([^)]*\)/g, '$1').replace(/\*\*|`|^#+\s|^>\s?/gm, '').replace(/(?<!\w)[*_](?=\S)(.+?)(?<=\S)[*_](?!\w)/g, '$1').replace(/\s*\|[\s|]*/g, ' · ').replace(/\s+/g, ' ').replace(/^ · | · $/g, '').trim();
+  const plain = text
+    .replace(/^(```|~~~).*$/gm, '') // fences
+    .replace(/^\|?[\s:|-]+\|?$/gm, '') // rules, and delimiter rows of tables
+    .replace(/^\s*(?:[-*+]|\d{1,9}[.)])\s+(?:\[[ xX]\]\s+)?/gm, '') // items and tasks
+    .replace(/!?\[([^\]]*)\]\([^)]*\)/g, '$1') // links and pictures
+    .replace(/\*\*|`|^#+\s|^>\s?/gm, '') // strong words, code, headings, quotes
+    .replace(/(?<!\w)[*_](?=\S)(.+?)(?<=\S)[*_](?!\w)/g, '$1') // emphasis
+    .replace(/\s*\|[\s|]*/g, ' · ') // cells of tables
+    .replace(/\s+/g, ' ')
+    .replace(/^ · | · $/g, '')
+    .trim();
   const first = matcher ? plain.search(new RegExp(matcher.source, 'iu')) : 0;
   if (first < 160) return plain.slice(0, 400);
   return '… ' + plain.slice(plain.indexOf(' ', first - 80) + 1, first + 320);
 }
 
-// oldAddress returns the address that one of former versions, such as #q=…&doc=…, stands for now.
+// oldAddress returns the present form of an address of an older version, such as #q=…&doc=….
 function oldAddress() {
   if (reads || !/^#(q|doc|request)=/.test(location.hash)) return;
   const p = new URLSearchParams(location.hash.slice(1));

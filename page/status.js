@@ -31,7 +31,7 @@ async function metrics() {
   if (before && sample.count < before.count) samples.length = 0; // the server was restarted
   samples.push(sample);
   if (samples.length > span + 15) samples.shift();
-  if (calledFor && (!before || sample.count !== before.count)) drawCalls();
+  if (isListed && (!before || sample.count !== before.count)) drawCalls();
   drawPlots(sample);
 }
 
@@ -112,11 +112,11 @@ function draw(plot) {
 let kind = 'recent';
 const kinds = {recent: 'Recent', slowest: 'Slowest', failed: 'Failed', in_flight: 'In flight'};
 
-// calledFor says that the list has been shown: it is drawn again when there are new requests.
-let calledFor = false;
+// isListed says that the requests have been shown: the list is drawn again when there are new ones.
+let isListed = false;
 
 function drawClosed(fault) {
-  calledFor = false;
+  isListed = false;
   $('gaps').hidden = true;
   if (!hasAdmin) {
     $('plots').replaceChildren(h('p', {class: 'small muted'}, 'ADMIN_ADDR serves metrics and recent requests, on a page like this one.'));
@@ -138,8 +138,8 @@ async function drawCalls(mayAsk) {
     if (mayAsk || fault.status === 401 || fault.status === 403) drawClosed(fault.status === 401 ? undefined : fault);
     return;
   }
-  if (!calledFor || mayAsk) drawGaps();
-  calledFor = true;
+  if (!isListed || mayAsk) drawGaps();
+  isListed = true;
   $('gaps').hidden = false;
   const list = () => lists[kind].filter(call => !call.name.includes(' /debug/')).slice(0, 20); // requests of this page
   const now = place().get('request');
@@ -147,7 +147,7 @@ async function drawCalls(mayAsk) {
     for (const button of buttons.children) button.setAttribute('aria-pressed', String(button.dataset.kind === kind));
     const shown = list(), most = Math.max(...shown.map(call => call.status ? call.took_ms : 0)); // without jobs, which may take much longer
     calls.replaceChildren(...shown.map(call => h('li', null, h('a', {href: address({request: call.correlation_id, q: place().get('q')}), 'aria-current': call.correlation_id === now && 'true'},
-      h('span', {class: 'name'}, call.name), h('span', {class: 'took'}, ms(call.took_ms)), much(Math.min(call.took_ms / most, 1)),
+      h('span', {class: 'name'}, call.name), h('span', {class: 'took'}, ms(call.took_ms)), shareBar(Math.min(call.took_ms / most, 1)),
       h('span', {class: 'when'}, new Date(call.started).toLocaleTimeString('en-GB')), h('span', {class: 'about'}, Object.entries(call.attributes ?? {}).map(([key, value]) => key === 'error' ? value : `${key} ${value}`).join(', ')), h('span', {class: call.error || call.status >= 400 ? 'state fault' : 'state'}, [call.status || '', call.error && call.error !== String(call.status) ? call.error : '', call.stage ?? ''].filter(Boolean).join(' ') || 'ok')))));
     if (!calls.children.length) calls.append(h('li', {class: 'muted'}, 'None.'));
   };
@@ -160,8 +160,8 @@ async function drawCalls(mayAsk) {
   if (held) ([...$('calls').querySelectorAll('a, button')].find(e => held.dataset.kind ? e.dataset.kind === held.dataset.kind : e.href && e.href === held.href) ?? $('requests-title')).focus({preventScroll: true});
 }
 
-// much draws a thin bar: the time relative to the slowest request in the list.
-function much(share) {
+// shareBar draws a thin bar: the time relative to the slowest request in the list.
+function shareBar(share) {
   const bar = h('span');
   bar.style.width = `${100 * share}%`;
   return h('span', {class: 'much', 'aria-hidden': 'true'}, bar);
