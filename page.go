@@ -218,7 +218,7 @@ func (s *server) newPageData(r *http.Request, title string) *pageData {
 // siteRoot returns the relative address of the server's root, as the browser sees it from the address of r.
 func siteRoot(r *http.Request) string {
 	depth := strings.Count(r.URL.EscapedPath(), "/") - 1
-	if depth <= 0 {
+	if depth <= 0 || depth > maxIDBytes { // no page is so deep, and each link of an error would be as long as the path
 		return "./"
 	}
 	return strings.Repeat("../", depth)

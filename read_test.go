@@ -448,6 +448,16 @@ func TestSignInOfABrowserWithoutScript(t *testing.T) {
 	}
 }
 
+// TestAnswerToALongPathIsShort: an error page has the relative address of the root in a dozen places.
+func TestAnswerToALongPathIsShort(t *testing.T) {
+	ts := newTestServer(t)
+	path := "/read" + strings.Repeat("/a", 20_000)
+	a := ts.get(path, browserAccept)
+	if a.status != http.StatusNotFound || len(a.body) > len(path) {
+		t.Errorf("%d with %d bytes for a path of %d", a.status, len(a.body), len(path))
+	}
+}
+
 // TestWrongSignInsAreCounted like other failed tokens.
 func TestWrongSignInsAreCounted(t *testing.T) {
 	ts := newTestServer(t, "API_TOKEN=api-token")
