@@ -59,9 +59,27 @@ func isUnsafe(r rune) bool {
 	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co)
 }
 
-// isBlank reports whether s has no visible character. A character is visible if it is printable and no space.
+// blank has white space, control characters, and the format characters that show nothing.
+var blank = &unicode.RangeTable{
+	R16: []unicode.Range16{
+		{Lo: 0x0000, Hi: 0x0020, Stride: 1},
+		{Lo: 0x007f, Hi: 0x00a0, Stride: 1},
+		{Lo: 0x00ad, Hi: 0x00ad, Stride: 1},
+		{Lo: 0x061c, Hi: 0x061c, Stride: 1},
+		{Lo: 0x1680, Hi: 0x1680, Stride: 1},
+		{Lo: 0x180e, Hi: 0x180e, Stride: 1},
+		{Lo: 0x2000, Hi: 0x200f, Stride: 1},
+		{Lo: 0x2028, Hi: 0x202f, Stride: 1},
+		{Lo: 0x205f, Hi: 0x206f, Stride: 1},
+		{Lo: 0x3000, Hi: 0x3000, Stride: 1},
+		{Lo: 0xfeff, Hi: 0xfeff, Stride: 1},
+	},
+	LatinOffset: 3,
+}
+
+// isBlank reports whether s has only characters that are blank.
 func isBlank(s string) bool {
-	isVisible := func(r rune) bool { return unicode.IsPrint(r) && r != ' ' }
+	isVisible := func(r rune) bool { return !unicode.Is(blank, r) }
 	return !strings.ContainsFunc(s, isVisible)
 }
 

@@ -118,9 +118,14 @@ var tools = []tool{
 	},
 }
 
-// notBlank is a pattern of JSON Schema for text that is not all white space. In it, \\s lacks U+0085, which Go takes for
-// space. It has no class for the other invisible characters: arguments.query refuses a text of them.
-const notBlank = `[^\\s\\u0085]`
+// notBlank is a pattern of JSON Schema for text that isBlank does not accept, escaped for a string of JSON.
+var notBlank = func() string {
+	var ranges strings.Builder
+	for _, r := range blank.R16 {
+		fmt.Fprintf(&ranges, `\\u%04x-\\u%04x`, r.Lo, r.Hi)
+	}
+	return "[^" + ranges.String() + "]"
+}()
 
 // schema returns a JSON Schema: format with limits for its verbs.
 func schema(format string, limits ...any) json.RawMessage {

@@ -40,7 +40,7 @@ assert.ok(tools.some((tool) => tool.name === "report_gap"), "report_gap is not o
 
 // Characters that the two sides may count, trim or refuse differently.
 const characters = ["a", "b", " ", "é", "文", "\u0000", "\t", "\n", "\u0085", "\u00a0", "\ufeff", "\u2028", "\u202e", "\u3000",
-	"\u001b", "\u007f", '"', "\\", "/", ".", "..", "%", "'", "😀", "\ud800", "\udc00", "\u0301", "\u200b", "-", "*", "(", "["];
+	"\u001b", "\u007f", '"', "\\", "/", ".", "..", "%", "'", "😀", "\ud800", "\udc00", "\u0301", "\u200b", "\u2060", "\u180e", "\u00ad", "\u{e0041}", "-", "*", "(", "["];
 const known = ["guide/install.md", "guide/", "install", "restore a file", "Install", "cli/restore.md", "README.md", "../x.md",
 	"docs:///guide/install.md", "C:\\x.md", "", " ", "\u0000", "\u0085", "\ufeff", "\ud800", "__proto__", '"a phrase"', "a".repeat(20)];
 
