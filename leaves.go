@@ -8,6 +8,7 @@ package main
 // line is consumed: if it is not, its rest may begin a block inside the new one.
 
 import (
+	"iter"
 	"regexp"
 	"strconv"
 	"strings"
@@ -358,8 +359,8 @@ func (p *blockParser) tableHead(paragraph *block) bool {
 	n := len(paragraph.lines)
 	head := paragraph.lines[n-1]
 	// Without a "|", a line of dashes is the underline of a heading.
-	cells := len(tableCells(p.text[head.start:head.end]))
-	if cells != len(tableCells(row)) || strings.IndexByte(p.text[head.start:head.end]+row, '|') < 0 {
+	cells := countCells(p.text[head.start:head.end])
+	if cells != countCells(row) || strings.IndexByte(p.text[head.start:head.end]+row, '|') < 0 {
 		return false
 	}
 
@@ -385,7 +386,7 @@ func isDelimiterRow(line string) bool {
 	if strings.Trim(line, "|:- \t") != "" {
 		return false
 	}
-	for _, cell := range tableCells(line) {
+	for cell := range tableCells(line) {
 		dashes := strings.TrimPrefix(strings.TrimSuffix(cell, ":"), ":")
 		if dashes == "" || strings.Trim(dashes, "-") != "" {
 			return false
@@ -394,22 +395,36 @@ func isDelimiterRow(line string) bool {
 	return true
 }
 
-// tableCells splits a row of a table at its "|" that have no backslash before them. In a cell, these are a "|".
-func tableCells(row string) []string {
-	row = strings.TrimSpace(row)
-	row = strings.TrimPrefix(row, "|")
-	var cells []string
-	begin := 0
-	for i := range len(row) {
-		if row[i] == '|' && (i == 0 || row[i-1] != '\\') {
-			cells = append(cells, cellText(row[begin:i]))
+// tableCells yields the cells of a row of a table, which is split at each "|" that has no backslash before it. In a cell,
+// such a pair is a "|".
+func tableCells(row string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		row = strings.TrimSpace(row)
+		row = strings.TrimPrefix(row, "|")
+		begin := 0
+		for i := range len(row) {
+			isEnd := row[i] == '|' && (i == 0 || row[i-1] != '\\')
+			if !isEnd {
+				continue
+			}
+			if !yield(cellText(row[begin:i])) {
+				return
+			}
 			begin = i + 1
 		}
+		if last := cellText(row[begin:]); last != "" || begin == 0 {
+			yield(last)
+		}
 	}
-	if last := cellText(row[begin:]); last != "" || len(cells) == 0 {
-		cells = append(cells, last)
+}
+
+// countCells returns the number of cells of a row.
+func countCells(row string) int {
+	n := 0
+	for range tableCells(row) {
+		n++
 	}
-	return cells
+	return n
 }
 
 // cellText returns the Markdown of a cell.

@@ -58,7 +58,7 @@ func (f *linkFinder) visit(b *block) {
 		f.scan(source, line, false)
 	case blockTable:
 		for row := range strings.SplitSeq(source, "\n") {
-			for _, cell := range tableCells(row) {
+			for cell := range tableCells(row) {
 				f.scan(cell, line, false)
 			}
 			line++

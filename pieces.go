@@ -140,7 +140,7 @@ func sourceOf(b *block, text string) string {
 
 // splitLines splits source, whose first line has a number, and leaves out data.
 func splitLines(source string, number int) []sourceLine {
-	var lines []sourceLine
+	lines := make([]sourceLine, 0, 1+strings.Count(source, "\n"))
 	for line := range strings.SplitSeq(source, "\n") {
 		line = strings.TrimRight(line, "\r")
 		cleaned := withoutData(line)

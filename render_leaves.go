@@ -4,6 +4,7 @@ package main
 
 import (
 	"html"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -105,7 +106,7 @@ func (r *renderer) template(b *block) {
 // table writes a table with the alignment of its columns.
 func (r *renderer) table(b *block) {
 	var alignments []string
-	for _, cell := range tableCells(r.lineText(b.lines[1])) {
+	for cell := range tableCells(r.lineText(b.lines[1])) {
 		alignments = append(alignments, alignment(cell))
 	}
 
@@ -160,7 +161,7 @@ func (r *renderer) row(b *block, i int, name string, alignments []string) {
 	}
 	r.begin("tr", "data-line", strconv.Itoa(number), "data-marked", marked)
 	r.newline()
-	cells := tableCells(r.lineText(b.lines[i]))
+	cells := slices.Collect(tableCells(r.lineText(b.lines[i])))
 	for column, align := range alignments {
 		cell := ""
 		switch {
