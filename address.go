@@ -6,6 +6,7 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
@@ -67,7 +68,7 @@ func sitePath(id string) string { return withoutIndex(withoutSuffix(id)) }
 // -Prefix how clients reach it. The values of other peers are ignored: anybody can send them.
 func (s *server) ownURL(r *http.Request) url.URL {
 	own := url.URL{Scheme: "http", Host: r.Host}
-	if !plainHost.MatchString(own.Host) {
+	if !isPlainHost(own.Host) {
 		own.Host = fmt.Sprint(r.Context().Value(http.LocalAddrContextKey)) // HTTP/1.0 needs no Host
 	}
 	if !s.proxies.sent(r) {
@@ -77,7 +78,7 @@ func (s *server) ownURL(r *http.Request) url.URL {
 	if proto := forwarded(r, "X-Forwarded-Proto"); proto == "https" {
 		own.Scheme = proto
 	}
-	if host := forwarded(r, "X-Forwarded-Host"); plainHost.MatchString(host) {
+	if host := forwarded(r, "X-Forwarded-Host"); isPlainHost(host) {
 		own.Host = host
 	}
 	if prefix := forwarded(r, "X-Forwarded-Prefix"); plainPrefix.MatchString(prefix) {
@@ -86,10 +87,33 @@ func (s *server) ownURL(r *http.Request) url.URL {
 	return own
 }
 
-var (
-	plainHost   = regexp.MustCompile(`^(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d{1,5})?$`)
-	plainPrefix = regexp.MustCompile(`^(?:/[\w.~-]+)+/?$`)
+var plainPrefix = regexp.MustCompile(`^(?:/[\w.~-]+)+/?$`)
+
+const (
+	digits         = "0123456789"
+	hostCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_.-" + digits
 )
+
+// isPlainHost reports whether host is a name or an IP address, an IPv6 address in brackets, with a port or without one.
+func isPlainHost(host string) bool {
+	name := host
+	at := strings.LastIndexByte(host, ':')
+	if at >= 0 && !strings.HasSuffix(host, "]") {
+		name = host[:at]
+		port := host[at+1:]
+		isPort := 1 <= len(port) && len(port) <= 5 && strings.Trim(port, digits) == ""
+		if !isPort {
+			return false
+		}
+	}
+
+	if inner, isBracketed := strings.CutPrefix(name, "["); isBracketed {
+		inner, isBracketed = strings.CutSuffix(inner, "]")
+		_, err := netip.ParseAddr(inner)
+		return isBracketed && err == nil && !strings.Contains(inner, "%")
+	}
+	return name != "" && strings.Trim(name, hostCharacters) == ""
+}
 
 // forwarded returns the first value of a header to which each proxy may have added one. The first value is from the
 // proxy next to the client.

@@ -145,3 +145,35 @@ func TestProxyOfALinkLocalAddressIsTrusted(t *testing.T) {
 		t.Errorf("the client is limited as %s", addr)
 	}
 }
+
+func TestPlainHost(t *testing.T) {
+	t.Parallel()
+	for host, want := range map[string]bool{
+		"docs.example.com":      true,
+		"localhost:8080":        true,
+		"my_host-1":             true,
+		"127.0.0.1:80":          true,
+		"[::1]":                 true,
+		"[2001:DB8::1]:65535":   true,
+		"":                      false,
+		":80":                   false,
+		"a b":                   false,
+		"a:":                    false,
+		"a:123456":              false,
+		"a:8x":                  false,
+		"a:1:2":                 false,
+		"::1":                   false,
+		"[::1":                  false,
+		"[]":                    false,
+		"[fe80::1%eth0]":        false,
+		"[::1]x":                false,
+		"a/b":                   false,
+		"a\"b":                  false,
+		"user@docs.example.com": false,
+		"bücher.example":        false,
+	} {
+		if got := isPlainHost(host); got != want {
+			t.Errorf("%q: %v, want %v", host, got, want)
+		}
+	}
+}

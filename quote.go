@@ -82,7 +82,8 @@ func writePart(b *bytes.Buffer, d *document, wanted lineRange, maxChars int, url
 		text = firstLines(text, wanted.to)
 	}
 	headings := ""
-	if utf8.RuneCountInString(text) > room {
+	mayBeLong := len(text) > room // counting characters is slow
+	if mayBeLong && utf8.RuneCountInString(text) > room {
 		headings, room = followingHeadings(d, text, wanted, room)
 	}
 	part, to, isCut := cutLines(text, from, room)
