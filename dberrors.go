@@ -83,7 +83,11 @@ func (p *postgres) classify(ctx context.Context, name queryName, began time.Time
 			kind:  context.Canceled,
 		}
 	}
+	return p.classifyFailure(ctx, name, began, err)
+}
 
+// classifyFailure classifies an error that is neither an answer to the caller nor caused by it.
+func (p *postgres) classifyFailure(ctx context.Context, name queryName, began time.Time, err error) error {
 	state := pq.As(err)
 	if state != nil {
 		code := string(state.Code)

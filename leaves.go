@@ -55,11 +55,7 @@ func (p *blockParser) startNew(matched *int, container *block) (started, isDone 
 
 	switch c := rest[0]; c {
 	case '>':
-		if !isDeep {
-			begin(&block{kind: blockQuote})
-			p.skipQuoteMark()
-		}
-		return !isDeep, false
+		return !isDeep && p.startQuote(begin), false
 	case '#':
 		return p.startHeading(begin)
 	case '`', '~':
@@ -88,6 +84,13 @@ func (p *blockParser) startNew(matched *int, container *block) (started, isDone 
 		return false, false
 	}
 	return p.startItem(begin, container), false
+}
+
+// startQuote begins a quote.
+func (p *blockParser) startQuote(begin func(*block) *block) bool {
+	begin(&block{kind: blockQuote})
+	p.skipQuoteMark()
+	return true
 }
 
 // startModule begins a block of imports and exports.

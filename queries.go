@@ -172,20 +172,9 @@ func (p *postgres) sync(
 		return err
 	}
 
-	for _, d := range changed {
-		embedded, isChanged := vectors[d.id]
-		if !isChanged {
-			continue
-		}
-		err := p.syncDocument(ctx, d, embedded)
-		if isRefusal(err) {
-			p.observe.log.WarnContext(ctx, "document skipped: the database refuses it",
-				"document", d.id, "error", err)
-			continue
-		}
-		if err != nil {
-			return err
-		}
+	err = p.syncDocuments(ctx, changed, vectors)
+	if err != nil {
+		return err
 	}
 
 	err = p.transact(ctx, querySync, func(tx *transaction) error {
@@ -204,6 +193,31 @@ func (p *postgres) sync(
 	}
 	if isLast {
 		p.checkHealth(ctx)
+	}
+	return nil
+}
+
+// syncDocuments stores the documents that have vectors: the others are stored already. It skips those that the database
+// refuses, with a warning.
+func (p *postgres) syncDocuments(
+	ctx context.Context,
+	changed []*document,
+	vectors map[string][][]float32,
+) error {
+	for _, d := range changed {
+		embedded, isChanged := vectors[d.id]
+		if !isChanged {
+			continue
+		}
+		err := p.syncDocument(ctx, d, embedded)
+		if isRefusal(err) {
+			p.observe.log.WarnContext(ctx, "document skipped: the database refuses it",
+				"document", d.id, "error", err)
+			continue
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -61,6 +61,12 @@ func choiceOf(sections []section) string {
 	return ", or use one of these\n" + listHeadings(sections, maxListedHeadings)
 }
 
+// isLonger reports whether text has more than n characters. It counts them only if there may be so many, because that is
+// slow.
+func isLonger(text string, n int) bool {
+	return len(text) > n && utf8.RuneCountInString(text) > n
+}
+
 // writePart appends, quoted, the lines of d in wanted that fit into maxChars. Then it says how to read on, with the
 // headings that follow if there is room for them.
 func writePart(b *bytes.Buffer, d *document, wanted lineRange, maxChars int, urls addresses) {
@@ -82,8 +88,7 @@ func writePart(b *bytes.Buffer, d *document, wanted lineRange, maxChars int, url
 		text = firstLines(text, wanted.to)
 	}
 	headings := ""
-	mayBeLong := len(text) > room // counting characters is slow
-	if mayBeLong && utf8.RuneCountInString(text) > room {
+	if isLonger(text, room) {
 		headings, room = followingHeadings(d, text, wanted, room)
 	}
 	part, to, isCut := cutLines(text, from, room)

@@ -65,13 +65,12 @@ func (p *postgres) searchLegs(
 
 	hits := make([]hit, 0, len(all))
 	for _, r := range all {
-		r.hit.Score = r.why.Lexical + r.why.Vector + r.why.Title
-		r.hit.setTwins(r.twins)
+		h := r.scoredHit()
 		if q.explain {
 			r.why.Words = asked.explain(r.lex.String)
-			r.hit.Why = &r.why
+			h.Why = &r.why
 		}
-		hits = append(hits, r.hit)
+		hits = append(hits, h)
 	}
 	return hits, nil
 }
@@ -82,6 +81,14 @@ type legRow struct {
 	why   why
 	twins []string       // ids of the documents with the hit's text, its own among them
 	lex   sql.NullString // the chunk's lexical vector
+}
+
+// scoredHit returns the hit with its score and its twins.
+func (r *legRow) scoredHit() hit {
+	h := r.hit
+	h.Score = r.why.Lexical + r.why.Vector + r.why.Title
+	h.setTwins(r.twins)
+	return h
 }
 
 func (r *legRow) columns() []any {

@@ -11,15 +11,22 @@ import (
 	"testing"
 )
 
-// TestWalkObeysItsContextAndEntersNoDeepFolder walks folders below those that can have documents.
-func TestWalkObeysItsContextAndEntersNoDeepFolder(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
+// rootOfTest opens a temporary folder so that paths in it may be longer than the system allows otherwise.
+func rootOfTest(t *testing.T) (dir string, root *os.Root) {
+	t.Helper()
+	dir = t.TempDir()
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer root.Close()
+	t.Cleanup(func() { _ = root.Close() })
+	return dir, root
+}
+
+// TestWalkObeysItsContextAndEntersNoDeepFolder walks folders below those that can have documents.
+func TestWalkObeysItsContextAndEntersNoDeepFolder(t *testing.T) {
+	t.Parallel()
+	dir, root := rootOfTest(t)
 	deep := strings.Repeat("d/", 900) // the path has 1,800 bytes
 	if err := root.MkdirAll(deep, 0o777); err != nil {
 		t.Fatal(err)
@@ -52,12 +59,7 @@ func TestWalkObeysItsContextAndEntersNoDeepFolder(t *testing.T) {
 // Without a bound, listing them would take minutes.
 func TestSignalIsHeardWhileDeepFoldersAreRead(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer root.Close()
+	dir, root := rootOfTest(t)
 	for i := range 4 {
 		deep := fmt.Sprint(i, "/", strings.Repeat("d/", 4000))
 		if err := root.MkdirAll(deep, 0o777); err != nil {
