@@ -12,7 +12,11 @@ var specialBytes = func() (special [256]bool) {
 	return special
 }()
 
-// parseInlines parses the text of a block. The tokens of the result are complete: no open bracket or mark is left.
+// maxTokens bounds the tokens of a block, each of which takes about 200 bytes of memory with its marks.
+const maxTokens = 200_000
+
+// parseInlines parses the text of a block. The tokens of the result are complete: no open bracket or mark is left. What
+// follows the first maxTokens is text.
 func parseInlines(text string, notes *linkNotes) *inlineParser {
 	p := &inlineParser{
 		notes:    notes,
@@ -20,7 +24,7 @@ func parseInlines(text string, notes *linkNotes) *inlineParser {
 		lastRun:  -1,
 		unclosed: make(map[string]bool),
 	}
-	for p.at < len(text) {
+	for p.at < len(text) && len(p.tokens) < maxTokens {
 		c := text[p.at]
 		if !specialBytes[c] || !p.special(c) {
 			p.at++

@@ -378,3 +378,20 @@ func FuzzRenderMarkdown(f *testing.F) {
 		}
 	})
 }
+
+// TestTokensOfABlockAreBounded renders what has a token for every byte or two. No mark may get lost.
+func TestTokensOfABlockAreBounded(t *testing.T) {
+	t.Parallel()
+	for _, unit := range []string{"_*", "*a ", "~a ", "a* ", "`a`", "<kbd>", "[a](b)", "![a](b)", "a\n", "&amp;", "{/*", "\\*", "**a *b "} {
+		text := strings.Repeat(unit, maxRenderedBytes/len(unit))
+		p := parseInlines(text, new(linkNotes))
+		const last = 10 // tokens of what was open
+		if len(p.tokens) > maxTokens+last || len(p.runs) > maxTokens {
+			t.Errorf("%q: %d tokens, %d runs", unit, len(p.tokens), len(p.runs))
+		}
+		tail := p.tokens[len(p.tokens)-1]
+		if isCut := len(p.tokens) >= maxTokens; isCut && !strings.HasSuffix(text, tail.text) {
+			t.Errorf("%q: the rest is not text: %.40q", unit, tail.text)
+		}
+	}
+}
