@@ -30,6 +30,7 @@ var errBusy = userError{
 // admission admits operations while there is room. nil admits all.
 type admission struct {
 	limit      int // of operations that run at once
+	perClient  int // of these, at most so many are of one client
 	maxWaiting int
 	maxWait    time.Duration
 
@@ -46,10 +47,29 @@ type waiter struct {
 	outcome chan error // gets nil when the operation may run, errBusy when it must not
 }
 
+// newSharedAdmission returns an admission of at least two operations at once. One client has at most half of them, so that
+// another one need not wait until an operation has ended.
+func newSharedAdmission(n int) *admission {
+	const clients = 2
+	a := newAdmission(max(n, clients))
+	a.perClient = a.limit / clients
+	return a
+}
+
+// newWorkAdmission returns an admission of work that only computes, as searches do. More of it may wait than of searches,
+// because most pages take less than a millisecond.
+func newWorkAdmission() *admission {
+	const maxWaiting = 128
+	a := newSharedAdmission(maxSearches())
+	a.maxWaiting = maxWaiting
+	return a
+}
+
 // newAdmission returns an admission of n operations at once. As many more may wait.
 func newAdmission(n int) *admission {
 	return &admission{
 		limit:      n,
+		perClient:  n,
 		maxWaiting: n,
 		maxWait:    maxAdmissionWait,
 		running:    make(map[netip.Prefix]int),
@@ -93,7 +113,7 @@ func (a *admission) wait(ctx context.Context, waiting *waiter) error {
 func (a *admission) join(client netip.Prefix) (waiting *waiter, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.total < a.limit {
+	if a.total < a.limit && a.running[client] < a.perClient {
 		a.begin(client)
 		return nil, nil
 	}
@@ -115,7 +135,7 @@ func (a *admission) begin(client netip.Prefix) {
 	a.total++
 }
 
-// leave ends an operation of the client. The next one is of the client that has the fewest running, the oldest first.
+// leave ends an operation of the client, and begins the next one.
 func (a *admission) leave(client netip.Prefix) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -127,17 +147,28 @@ func (a *admission) leave(client netip.Prefix) {
 	if len(a.queue) == 0 {
 		return
 	}
-	next := slices.MinFunc(a.queue, func(x, y *waiter) int {
-		return a.running[x.client] - a.running[y.client]
-	})
+	next := a.next()
+	if a.running[next.client] >= a.perClient {
+		return // there is room for other clients only
+	}
 	a.remove(next)
 	a.begin(next.client)
 	next.outcome <- nil
 }
 
+// next returns the waiter of the client that has the fewest operations running, the oldest first. The queue is not empty.
+func (a *admission) next() *waiter {
+	return slices.MinFunc(a.queue, func(x, y *waiter) int {
+		return a.running[x.client] - a.running[y.client]
+	})
+}
+
 // makeRoom finds the client that has the most operations in the queue. If these are at least two more than those of the
 // given client, it refuses the newest of them and reports true.
 func (a *admission) makeRoom(client netip.Prefix) bool {
+	if len(a.queue) == 0 {
+		return false
+	}
 	waiting := make(map[netip.Prefix]int)
 	newest := a.queue[0]
 	for _, w := range a.queue {

@@ -157,3 +157,114 @@ func TestSearchesAreRefusedAtOnceUnderOverload(t *testing.T) {
 		t.Errorf("after the overload: %d", got.status)
 	}
 }
+
+// TestSharedAdmissionKeepsHalfForOthers lets one client take all that it gets. Another one needs not wait.
+func TestSharedAdmissionKeepsHalfForOthers(t *testing.T) {
+	t.Parallel()
+	crowd := netip.MustParsePrefix("192.0.2.1/32")
+	other := netip.MustParsePrefix("2001:db8::/64")
+	for n, want := range map[int]int{1: 1, 2: 1, 3: 1, 4: 2, 9: 4} {
+		a := newSharedAdmission(n)
+		a.maxWait = 0
+		admitted := 0
+		for {
+			if _, err := a.enter(t.Context(), crowd); err != nil {
+				break
+			}
+			admitted++
+		}
+		if admitted != want {
+			t.Errorf("of %d: one client has %d, want %d", n, admitted, want)
+		}
+		leave, err := a.enter(t.Context(), other)
+		if err != nil {
+			t.Errorf("of %d: the other: %v", n, err)
+			continue
+		}
+
+		a.maxWait = time.Hour
+		waited := make(chan error)
+		go func() {
+			_, err := a.enter(t.Context(), crowd)
+			waited <- err
+		}()
+		waitFor(t, "one of the crowd waits", func() bool { waiting, _ := a.stats(); return waiting == 1 })
+		leave()
+		if waiting, _ := a.stats(); waiting != 1 {
+			t.Errorf("of %d: the crowd got the place of the other", n)
+		}
+		a.leave(crowd)
+		if err := <-waited; err != nil {
+			t.Errorf("of %d: the crowd in its own place: %v", n, err)
+		}
+	}
+}
+
+// TestPagesAreAdmitted holds all slots, so that it does not depend on the machine's speed.
+func TestPagesAreAdmitted(t *testing.T) {
+	t.Parallel()
+	large := map[string]string{
+		"large.md":         "# Large\n\n" + strings.Repeat("*many* words\n\n", largePage/14),
+		"guide/install.md": "# Install\n\nText.\n",
+	}
+	s := newMCPServer(t, large, func(s *server) {
+		s.work.maxWait = 0
+		s.largePages.maxWait = 0
+	})
+	const html = "Accept: text/html"
+	tool := func() answer {
+		return s.rpc("tools/call", map[string]any{"name": "get_document", "arguments": map[string]string{"id": "large.md"}})
+	}
+	check := func(name, path string, want int, headers ...string) {
+		t.Helper()
+		got := s.do("GET", path, "", headers...)
+		if got.status != want {
+			t.Errorf("%s: %s: %d, want %d", name, path, got.status, want)
+		}
+		if got.status == http.StatusServiceUnavailable && got.header.Get("Retry-After") != "1" {
+			t.Errorf("%s: %s: %v", name, path, got.header)
+		}
+	}
+
+	leave := fill(t, s.largePages)
+	check("large pages are sent", "/read/large.md", http.StatusServiceUnavailable, html)
+	check("large pages are sent", "/read/guide/install.md", http.StatusOK, html)
+	leave()
+	check("all has ended", "/read/large.md", http.StatusOK, html)
+
+	leave = fill(t, s.work)
+	for _, path := range []string{"/read/large.md", "/read/guide/install.md", "/read/guide/", "/read/?list", "/read/nothing"} {
+		check("pages are made", path, http.StatusServiceUnavailable, html)
+	}
+	for _, path := range []string{"/read/large.md", "/documents/large.md", "/documents", "/search?q=many", "/livez", "/readyz", "/"} {
+		check("pages are made", path, http.StatusOK)
+	}
+	if got := tool(); !strings.Contains(got.body, `"isError":true`) || !strings.Contains(got.body, "too many requests") {
+		t.Error(got.body)
+	}
+	if metrics := s.get("/metrics").body; !strings.Contains(metrics, "vitrine_admission_refused_total 7\n") {
+		t.Error("the refusals are not counted")
+	}
+	leave()
+	if got := tool(); strings.Contains(got.body, `"isError":true`) {
+		t.Error(got.body)
+	}
+}
+
+// fill takes all places, each for a client of its own.
+func fill(t *testing.T, a *admission) (leave func()) {
+	t.Helper()
+	var clients []netip.Prefix
+	for i := range a.limit {
+		client := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 32)
+		if _, err := a.enter(t.Context(), client); err != nil {
+			t.Fatal(err)
+		}
+		clients = append(clients, client)
+	}
+	return func() {
+		for _, client := range clients {
+			a.leave(client)
+		}
+	}
+}

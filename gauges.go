@@ -175,10 +175,10 @@ func (g *gauges) sendPool(out sender) {
 // sendRefusals sends the families of the limits that protect the server.
 func (g *gauges) sendRefusals(out sender) {
 	out.gauge("vitrine_admission_waiting",
-		"Searches that wait until others have ended.",
+		"Searches and pages that wait until others have ended.",
 		float64(g.admissionWaiting))
 	out.counter("vitrine_admission_refused_total",
-		"Searches that were refused "+
+		"Searches and pages that were refused "+
 			"because too many ran and waited.",
 		float64(g.admissionRefused))
 	out.counter("vitrine_auth_failures_total",

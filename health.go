@@ -136,6 +136,11 @@ func (s *server) gauges() gauges {
 	}
 
 	waiting, refused := s.admission.stats()
+	for _, a := range []*admission{s.work, s.largePages} {
+		w, r := a.stats()
+		waiting += w
+		refused += r
+	}
 	return gauges{
 		activeRequests:  s.observe.recent.requestsInFlight(),
 		openConnections: s.observe.connections.count(),

@@ -18,6 +18,9 @@ const (
 
 	// maxNearbyIDs is how many ids are compared. In a larger set, the hint may miss the nearest.
 	maxNearbyIDs = 5000
+
+	// maxPathWords is how many words of an id are compared, from its end. Each is compared with each of the other id.
+	maxPathWords = 16
 )
 
 // document returns the document with this id. If there is none, the error has status 404 and names the nearest ids.
@@ -60,11 +63,17 @@ func (s *server) didYouMean(ctx context.Context, id string) string {
 }
 
 // nearbyIDs returns the ids that share most words of their path with id, the nearest first: see pathSimilarity. There are
-// none for an id that is too long for a document: it may have thousands of words to compare.
+// none for an id that is too long for a document: it may have thousands of words to compare. And there are none while too
+// many requests ask for them, because comparing takes longer than the rest of such a request.
 func (s *server) nearbyIDs(ctx context.Context, id string) ([]string, error) {
 	if utf8.RuneCountInString(id) > maxIDBytes {
 		return nil, nil
 	}
+	leave, err := s.hints.enter(ctx, clientOf(ctx))
+	if err != nil {
+		return nil, nil //nolint:nilerr // the answer is right without the hint
+	}
+	defer leave()
 	page, err := s.store.list(ctx, "", "", maxNearbyIDs)
 	if err != nil {
 		return nil, err
@@ -93,12 +102,13 @@ func (s *server) nearbyIDs(ctx context.Context, id string) ([]string, error) {
 	return near, nil
 }
 
-// pathWords returns the words of an id without its suffix, in lower case.
+// pathWords returns the last words of an id without its suffix, in lower case.
 func pathWords(id string) []string {
 	name := strings.ToLower(withoutSuffix(id))
-	return strings.FieldsFunc(name, func(r rune) bool {
+	words := strings.FieldsFunc(name, func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r)
 	})
+	return words[max(0, len(words)-maxPathWords):]
 }
 
 // pathSimilarity returns the share of words that two ids have in common, from 0 to 1. It is the Sørensen–Dice coefficient, in

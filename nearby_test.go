@@ -122,3 +122,35 @@ func TestNothingListedNamesTheNearest(t *testing.T) {
 		}
 	}
 }
+
+// TestHintsAreBounded asks for documents that do not exist. The hint costs a bounded number of comparisons, and is left out
+// while too many ask.
+func TestHintsAreBounded(t *testing.T) {
+	t.Parallel()
+	for _, id := range []string{
+		strings.Repeat("a-", 250) + ".md",
+		strings.Repeat("ab/", 160) + "install.md",
+		strings.Repeat("é ", 160) + ".md",
+		"install",
+	} {
+		if words := pathWords(id); len(words) > maxPathWords {
+			t.Errorf("%.20s…: %d words", id, len(words))
+		}
+	}
+	if words := pathWords(strings.Repeat("ab/", 100) + "install.md"); words[len(words)-1] != "install" {
+		t.Error("the name of the file does not count", words)
+	}
+
+	s := newMCPServer(t, goldenDocuments, nil)
+	leave := fill(t, s.hints)
+	for _, path := range []string{"/documents/guide/instal.md", "/read/guide/instal.md"} {
+		got := s.get(path)
+		if got.status != 404 || strings.Contains(got.body, "did you mean") {
+			t.Errorf("%s while many ask: %d %s", path, got.status, got.body)
+		}
+	}
+	leave()
+	if got := s.get("/documents/guide/instal.md"); !strings.Contains(got.body, "did you mean guide/install.md") {
+		t.Error(got.body)
+	}
+}

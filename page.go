@@ -7,6 +7,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -251,13 +252,65 @@ func (s *server) handleIndex(serves string) func(http.ResponseWriter, *http.Requ
 	}
 }
 
-// writePage answers with a page.
-func writePage(w http.ResponseWriter, r *http.Request, status int, data *pageData) error {
-	var body bytes.Buffer
-	if err := pageTemplate.Execute(&body, data); err != nil {
+const (
+	// largePage is the size from which a page counts as large: most smaller ones fit into the buffers of a connection.
+	largePage = 1 << 20
+
+	// maxLargePages is how many large pages are sent at once. Each is in memory until its reader has it.
+	maxLargePages = 8
+)
+
+// makePage answers with the page that compose makes. Making pages is admitted as searches are, because a page of 2 MiB of
+// Markdown takes a second. A large page is admitted once more to be sent, because slow readers may take long.
+func (s *server) makePage(w http.ResponseWriter, r *http.Request, status int, compose func() *pageData) error {
+	body, err := s.executePage(r.Context(), compose)
+	if err != nil {
 		return err
 	}
+	if len(body) >= largePage {
+		leave, err := s.largePages.enter(r.Context(), clientOf(r.Context()))
+		if err != nil {
+			return err
+		}
+		defer leave()
+	}
+	return sendPage(w, r, status, body)
+}
 
+// executePage returns the page that compose makes when there is room for it.
+func (s *server) executePage(ctx context.Context, compose func() *pageData) ([]byte, error) {
+	leave, err := s.work.enter(ctx, clientOf(ctx))
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return execute(compose())
+}
+
+// writePage answers with a small page.
+func writePage(w http.ResponseWriter, r *http.Request, status int, data *pageData) error {
+	body, err := execute(data)
+	if err != nil {
+		return err
+	}
+	return sendPage(w, r, status, body)
+}
+
+// execute returns a page as HTML.
+func execute(data *pageData) ([]byte, error) {
+	var body bytes.Buffer
+	if data.Read != nil {
+		body.Grow(len(data.Read.Body) + len(data.Read.Tree) + pageFrameBytes)
+	}
+	err := pageTemplate.Execute(&body, data)
+	return body.Bytes(), err
+}
+
+// pageFrameBytes is about the size of a page without the text and the tree.
+const pageFrameBytes = 32 << 10
+
+// sendPage answers with a page.
+func sendPage(w http.ResponseWriter, r *http.Request, status int, body []byte) error {
 	h := w.Header()
 	h.Set("Content-Security-Policy", pagePolicy)
 	// With no-referrer, forms would have the Origin null.
@@ -267,13 +320,13 @@ func writePage(w http.ResponseWriter, r *http.Request, status int, data *pageDat
 	if status != http.StatusOK {
 		h["Cache-Control"] = noStore
 		w.WriteHeader(status)
-		_, err := w.Write(body.Bytes())
+		_, err := w.Write(body)
 		return err
 	}
 
 	h.Set("Cache-Control", "no-cache")
-	h.Set("ETag", contentTag(body.Bytes()))
-	return serveBytes(w, r, body.Bytes())
+	h.Set("ETag", contentTag(body))
+	return serveBytes(w, r, body)
 }
 
 // contentTag returns an entity tag of a response.

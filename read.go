@@ -86,6 +86,11 @@ func (s *server) writeDocument(w http.ResponseWriter, r *http.Request, d *docume
 	if err != nil {
 		return err
 	}
+	return s.makePage(w, r, http.StatusOK, func() *pageData { return s.documentPage(r, d, tree) })
+}
+
+// documentPage makes the page of a document.
+func (s *server) documentPage(r *http.Request, d *document, tree *documentTree) *pageData {
 	line, _ := strconv.Atoi(r.URL.Query().Get("line"))
 	root := siteRoot(r)
 	page := &readPage{
@@ -109,7 +114,7 @@ func (s *server) writeDocument(w http.ResponseWriter, r *http.Request, d *docume
 	data := s.newPageData(r, cmp.Or(d.title, d.id))
 	data.Description = description(d)
 	data.Read = page
-	return writePage(w, r, http.StatusOK, data)
+	return data
 }
 
 // showText sets what the page shows of a document: its Markdown rendered, or its source.
@@ -302,6 +307,11 @@ func (s *server) handleFolder(w http.ResponseWriter, r *http.Request, name strin
 
 // writeFolder answers with the list of what is in a folder. The root has no name.
 func (s *server) writeFolder(w http.ResponseWriter, r *http.Request, tree *documentTree, name string, folder *treeNode) error {
+	return s.makePage(w, r, http.StatusOK, func() *pageData { return s.folderPage(r, tree, name, folder) })
+}
+
+// folderPage makes the page that lists a folder.
+func (s *server) folderPage(r *http.Request, tree *documentTree, name string, folder *treeNode) *pageData {
 	root := siteRoot(r)
 	inside := ""
 	if name != "" {
@@ -333,25 +343,27 @@ func (s *server) writeFolder(w http.ResponseWriter, r *http.Request, tree *docum
 		Body:   template.HTML(m.out.String()), //nolint:gosec // markup has escaped it
 		Tree:   treeHTML(tree, inside, root),
 	}
-	return writePage(w, r, http.StatusOK, data)
+	return data
 }
 
 // writeMissing answers that there is no such document, with the nearest.
 func (s *server) writeMissing(w http.ResponseWriter, r *http.Request, tree *documentTree, id string) error {
-	root := siteRoot(r)
-	page := &readPage{
-		ID:      truncate(id, maxIDBytes),
-		Problem: "There is no document of this name.",
-		Tree:    treeHTML(tree, "", root),
-	}
 	near, err := s.nearbyIDs(r.Context(), id)
 	if err != nil {
 		return err
 	}
-	for _, other := range near {
-		page.Nearest = append(page.Nearest, pageLink{other, readAddress(root, other)})
-	}
-	data := s.newPageData(r, "Not found")
-	data.Read = page
-	return writePage(w, r, http.StatusNotFound, data)
+	return s.makePage(w, r, http.StatusNotFound, func() *pageData {
+		root := siteRoot(r)
+		page := &readPage{
+			ID:      truncate(id, maxIDBytes),
+			Problem: "There is no document of this name.",
+			Tree:    treeHTML(tree, "", root),
+		}
+		for _, other := range near {
+			page.Nearest = append(page.Nearest, pageLink{other, readAddress(root, other)})
+		}
+		data := s.newPageData(r, "Not found")
+		data.Read = page
+		return data
+	})
 }

@@ -40,6 +40,9 @@ type server struct {
 	guesses      *limiter // failed tokens, by client
 	authFailures atomic.Int64
 	admission    *admission // of searches
+	work         *admission // of pages and parts of documents that are made
+	largePages   *admission // of pages that are sent
+	hints        *admission // of hints, see nearbyIDs
 
 	scrapes  *scrapes      // answers GET /metrics
 	ready    atomic.Bool   // false until the store is open, and again during a drain
@@ -68,7 +71,12 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 		limits:   newLimiter(cfg.rateLimit, max(1, 2*cfg.rateLimit)),
 		guesses:  newLimiter(0.1, 5),
 		stopping: make(chan struct{}),
+
+		work:       newWorkAdmission(),
+		largePages: newSharedAdmission(maxLargePages),
+		hints:      newSharedAdmission(maxSearches()),
 	}
+	s.hints.maxWaiting = 0
 
 	if cfg.recordGaps {
 		s.gaps = newGapList()

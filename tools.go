@@ -350,6 +350,11 @@ func (s *server) getDocument(ctx context.Context, a *arguments) (toolResult, err
 		return toolResult{}, err
 	}
 
+	leave, err := s.work.enter(ctx, clientOf(ctx))
+	if err != nil {
+		return toolResult{}, err
+	}
+	defer leave()
 	lines := countLines(d.text)
 	if from > lines {
 		return toolResult{}, toolErrorf(
