@@ -4,8 +4,10 @@ package main
 // runs out of file descriptors, and then it cannot accept any connection.
 
 import (
+	"context"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -16,12 +18,37 @@ type connections struct {
 	limit int
 
 	mu   sync.Mutex
-	open map[net.Conn]time.Time // when a connection became idle; zero: it is not idle
+	open map[net.Conn]*connection
 }
+
+// connection is what is known of an open connection.
+type connection struct {
+	client netip.Prefix
+	opened time.Time
+	phase  connectionPhase
+	since  time.Time // when the phase began
+}
+
+// connectionPhase is what a connection does, from what costs its client least if the connection is closed.
+type connectionPhase int
+
+const (
+	phaseIdle    connectionPhase = iota // between two requests
+	phaseWaiting                        // the header of a request has not arrived yet
+	phaseServing
+)
 
 // newConnections returns an empty set of at most limit connections.
 func newConnections(limit int) *connections {
-	return &connections{limit: limit, open: make(map[net.Conn]time.Time)}
+	return &connections{limit: limit, open: make(map[net.Conn]*connection)}
+}
+
+// connectionKey is the key under which the context of a request has its net.Conn.
+type connectionKey struct{}
+
+// withConnection adds conn to the context of its requests. It is a callback for http.Server.ConnContext.
+func withConnection(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, connectionKey{}, conn)
 }
 
 // changed records the state of a connection. It is a callback for http.Server.ConnState.
@@ -30,32 +57,105 @@ func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	defer c.mu.Unlock()
 	switch state {
 	case http.StateNew:
-		if len(c.open) >= c.limit {
-			c.makeRoom(conn)
-		}
-		c.open[conn] = time.Time{}
+		c.add(conn)
 	case http.StateIdle:
-		c.open[conn] = time.Now()
-	case http.StateActive:
-		c.open[conn] = time.Time{}
+		c.enter(conn, phaseIdle)
+	case http.StateActive: // the first byte of a request has arrived
+		c.enter(conn, phaseWaiting)
 	case http.StateClosed, http.StateHijacked:
 		delete(c.open, conn)
 	}
 }
 
-// makeRoom closes the connection that has been idle for longest. If none is idle, it closes the new one.
-func (c *connections) makeRoom(newest net.Conn) {
-	oldest := newest
-	var since time.Time
-	for conn, idle := range c.open {
-		isOlder := since.IsZero() || idle.Before(since)
-		if !idle.IsZero() && isOlder {
-			oldest = conn
-			since = idle
+// serve records that the header of a request has arrived. ctx is the context of the request.
+func (c *connections) serve(ctx context.Context) {
+	conn, isKnown := ctx.Value(connectionKey{}).(net.Conn)
+	if !isKnown {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.enter(conn, phaseServing)
+}
+
+// enter records that a phase of a connection begins. The caller holds c.mu.
+func (c *connections) enter(conn net.Conn, phase connectionPhase) {
+	known := c.open[conn]
+	if known != nil { // else it has been closed for another one
+		known.phase = phase
+		known.since = time.Now()
+	}
+}
+
+// add adds a new connection. If there are too many, it closes one. The caller holds c.mu.
+func (c *connections) add(conn net.Conn) {
+	now := time.Now()
+	added := &connection{
+		client: clientOfConnection(conn),
+		opened: now,
+		phase:  phaseWaiting,
+		since:  now,
+	}
+	isFull := len(c.open) >= c.limit
+	c.open[conn] = added
+	if !isFull {
+		return
+	}
+	victim := c.victim(conn, added)
+	delete(c.open, victim) // StateClosed comes later, and deletes it once more
+	_ = victim.Close()
+}
+
+// clientOfConnection returns the network of the peer of a connection.
+func clientOfConnection(conn net.Conn) netip.Prefix {
+	peer, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
+	return clientPrefix(peer.Addr().Unmap().WithZone(""))
+}
+
+// victim returns the connection to close for the newest one: the one that has been idle for longest, else the one that has
+// waited for longest for a header. If all serve requests, it is the last one that was opened by the client that has most of
+// them, so that one client does not keep all others out. The caller holds c.mu.
+func (c *connections) victim(newest net.Conn, added *connection) net.Conn {
+	victim := newest
+	best := added
+	for conn, other := range c.open {
+		isBetter := other.phase < best.phase || other.phase == best.phase && other.since.Before(best.since)
+		if other.phase != phaseServing && isBetter {
+			victim = conn
+			best = other
 		}
 	}
-	delete(c.open, oldest) // StateClosed comes later, and deletes it once more
-	_ = oldest.Close()
+	if victim != newest {
+		return victim
+	}
+	return c.lastOfCrowd(newest, added)
+}
+
+// lastOfCrowd returns the last connection of the client that has most of them, if these are at least two more than those
+// of the client of the newest one, else the newest one. The caller holds c.mu.
+func (c *connections) lastOfCrowd(newest net.Conn, added *connection) net.Conn {
+	counts := make(map[netip.Prefix]int)
+	crowd := added.client
+	for _, other := range c.open {
+		counts[other.client]++
+		if counts[other.client] > counts[crowd] {
+			crowd = other.client
+		}
+	}
+	const fair = 2
+	if counts[crowd] < counts[added.client]+fair {
+		return newest
+	}
+
+	last := newest
+	var opened time.Time
+	for conn, other := range c.open {
+		if other.client == crowd && other.opened.After(opened) {
+			last = conn
+			opened = other.opened
+		}
+	}
+	return last
 }
 
 // count returns how many connections are open.
@@ -69,8 +169,8 @@ func (c *connections) count() int {
 func (c *connections) busy(n int) (clients []string, count int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for conn, idle := range c.open {
-		if idle.IsZero() {
+	for conn, known := range c.open {
+		if known.phase != phaseIdle {
 			clients = append(clients, conn.RemoteAddr().String())
 		}
 	}

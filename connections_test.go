@@ -73,7 +73,7 @@ func TestOldestIdleConnectionMakesRoom(t *testing.T) {
 	}
 }
 
-func TestNewConnectionIsClosedIfNoneIsIdle(t *testing.T) {
+func TestNewConnectionIsClosedIfAllServe(t *testing.T) {
 	t.Parallel()
 	c := newConnections(2)
 	var ends []net.Conn
@@ -82,6 +82,7 @@ func TestNewConnectionIsClosedIfNoneIsIdle(t *testing.T) {
 		defer theirs.Close()
 		c.changed(ours, http.StateNew)
 		c.changed(ours, http.StateActive)
+		c.serve(withConnection(t.Context(), ours))
 		ends = append(ends, ours)
 	}
 	isClosed := func(conn net.Conn) bool { return conn.SetReadDeadline(time.Time{}) != nil }
@@ -93,6 +94,48 @@ func TestNewConnectionIsClosedIfNoneIsIdle(t *testing.T) {
 	}
 	if c.count() != 0 {
 		t.Errorf("%d are open", c.count())
+	}
+}
+
+// TestOneClientLeavesConnectionsToOthers lets one client open many connections that are not idle. Another client is served
+// beside each kind of them, and so is the same client beside those without a request.
+func TestOneClientLeavesConnectionsToOthers(t *testing.T) {
+	t.Parallel()
+	head := " HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer " + testAdminToken + "\r\n"
+	const local = "127.0.0.1"
+	for name, test := range map[string]struct{ sends, from string }{
+		"nothing":              {"", "127.0.0.2"},
+		"a part of a line":     {"GET /li", "127.0.0.2"},
+		"a part of a header":   {"GET /livez HTTP/1.1\r\nHost: ", "127.0.0.2"},
+		"a slow document":      {"PUT /documents/a.md" + head + "Content-Length: 1000\r\n\r\n# A", "127.0.0.2"},
+		"a slow bulk load":     {"POST /documents" + head + "Content-Length: 1000\r\n\r\n{", "127.0.0.2"},
+		"a slow message":       {"POST /mcp" + head + "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{", "127.0.0.2"},
+		"streams":              {"GET /sse" + head + "Accept: text/event-stream\r\n\r\n", "127.0.0.2"},
+		"nothing, itself":      {"", local},
+		"half a line, itself":  {"GET /li", local},
+		"answers, itself":      {"GET /livez" + head + "\r\n", local},
+		"TLS, itself":          {"\x16\x03\x01\x02\x00\x01\x00", local},
+		"half a preface of h2": {"PRI * HTTP/2.0\r\n", "127.0.0.2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, []string{"DOCS_DIR=" + t.TempDir(), "MAX_CONNECTIONS=8"})
+			from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(test.from)}}
+			for range 20 {
+				conn, err := from.DialContext(t.Context(), "tcp", strings.TrimPrefix(p.url, "http://"))
+				if err != nil {
+					t.Skip(err) // only Linux has more than one loopback address by default
+				}
+				defer conn.Close()
+				fmt.Fprint(conn, test.sends)
+				time.Sleep(time.Millisecond) // so that the server reads one after the other
+			}
+			for i := range 10 {
+				if !dial(t, p.url).ask(t) {
+					t.Fatalf("connection %d of the other is not served", i)
+				}
+			}
+		})
 	}
 }
 

@@ -87,6 +87,7 @@ func newObserver(
 func (o *observer) middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
+		o.connections.serve(r.Context())
 		rec := o.policy.newRecord(r.Header)
 		rec.method = displayable(r.Method, maxMethodBytes)
 		rec.path = displayable(r.URL.Path, maxPathBytes)

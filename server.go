@@ -273,5 +273,6 @@ func (s *server) httpServer(addr, serves string) *http.Server {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // handshakes and aborted connections
 		ConnState:         s.observe.connections.changed,
+		ConnContext:       withConnection,
 	}
 }

@@ -338,7 +338,7 @@ func variables(c *settings) []variable {
 			name:    "MAX_CONNECTIONS",
 			example: "1000",
 			about: "Maximum number of open HTTP connections. For a new one, " +
-				"the connection that has been idle for longest is closed. " +
+				"the connection that has been without a request for longest is closed. " +
 				"The default is the limit of open files, less 64.",
 			set: setter(&c.maxConnections, parseCount(math.MaxInt32)),
 		},
