@@ -63,7 +63,7 @@ func (s *server) handleFile(w http.ResponseWriter, r *http.Request) error {
 		// Browsers show no PDF in a sandbox.
 		h.Set("Content-Disposition", "attachment")
 	}
-	content := &contentWriter{ResponseWriter: w}
+	content := newContentWriter(w, r)
 	http.ServeContent(content, r, "", info.ModTime(), file)
 	return content.err
 }

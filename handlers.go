@@ -191,7 +191,7 @@ func (s *server) handleGet(w http.ResponseWriter, r *http.Request) error {
 
 	// With a zero modification time, ServeContent ignores If-Modified-Since. That header has a
 	// resolution of a second, and a document may change twice within one.
-	content := &contentWriter{ResponseWriter: w}
+	content := newContentWriter(w, r)
 	http.ServeContent(content, r, "", time.Time{}, strings.NewReader(d.text))
 	return content.err
 }
@@ -201,6 +201,18 @@ func (s *server) handleGet(w http.ResponseWriter, r *http.Request) error {
 type contentWriter struct {
 	http.ResponseWriter
 	err error
+}
+
+// maxRanges is how many parts of a document one request gets. Each costs as much as a small response.
+const maxRanges = 16
+
+// newContentWriter returns the writer for the answer to r. If r asks for more than maxRanges, it gets the whole instead, as
+// RFC 9110 allows (section 14.2).
+func newContentWriter(w http.ResponseWriter, r *http.Request) *contentWriter {
+	if strings.Count(r.Header.Get("Range"), ",") >= maxRanges {
+		r.Header.Del("Range")
+	}
+	return &contentWriter{ResponseWriter: w}
 }
 
 // WriteHeader withholds an error status: that of a precondition that does not hold, or of a Range that does not fit.

@@ -237,3 +237,28 @@ func TestUnknownParametersAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestRangesAreBounded asks for many parts of one document, which cost more than the whole.
+func TestRangesAreBounded(t *testing.T) {
+	t.Parallel()
+	text := "# A\n\n" + strings.Repeat("Some text.\n", 2000)
+	ts := newMCPServer(t, map[string]string{"a.md": text}, nil)
+	for n, want := range map[int]int{
+		1:             http.StatusPartialContent,
+		2:             http.StatusPartialContent,
+		maxRanges:     http.StatusPartialContent,
+		maxRanges + 1: http.StatusOK,
+		5000:          http.StatusOK,
+	} {
+		var ranges []string
+		for i := range n {
+			ranges = append(ranges, fmt.Sprintf("%d-%d", 4*i, 4*i+1))
+		}
+		for _, path := range []string{"/documents/a.md", "/read/a.md"} {
+			got := ts.get(path, "Range: bytes="+strings.Join(ranges, ","))
+			if got.status != want || want == http.StatusOK && got.body != text {
+				t.Errorf("%s: %d ranges: %d with %d bytes, want %d", path, n, got.status, len(got.body), want)
+			}
+		}
+	}
+}

@@ -126,7 +126,7 @@ var errNoPage = userError{
 
 // serveBytes answers with body, or with 304 if If-None-Match has the ETag that the caller has set.
 func serveBytes(w http.ResponseWriter, r *http.Request, body []byte) error {
-	content := &contentWriter{ResponseWriter: w}
+	content := newContentWriter(w, r)
 	unknown := time.Time{} // when it was modified
 	http.ServeContent(content, r, "", unknown, bytes.NewReader(body))
 	return content.err
