@@ -67,9 +67,26 @@ func newDocument(id, text string, updated time.Time) (*document, error) {
 		metadata: m,
 		text:     text,
 		etag:     entityTag(text),
-		updated:  updated,
+		updated:  plausibleTime(updated),
 		chunks:   chunks,
 	}, nil
+}
+
+// The times that JSON and every store can express. A file may have any.
+var (
+	earliestTime = time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC)
+	latestTime   = time.Date(9999, 12, 30, 0, 0, 0, 0, time.UTC)
+)
+
+// plausibleTime returns t, or the nearest time that can be expressed.
+func plausibleTime(t time.Time) time.Time {
+	switch {
+	case t.Before(earliestTime):
+		return earliestTime
+	case t.After(latestTime):
+		return latestTime
+	}
+	return t
 }
 
 // inputs returns the text to embed for each chunk.

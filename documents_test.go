@@ -1,11 +1,14 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 )
 
@@ -127,5 +130,39 @@ func TestEverySuffixIsServedWithItsType(t *testing.T) {
 	}
 	if a := ts.put("a.rst", "x"); a.status != http.StatusBadRequest || !strings.Contains(a.body, ".markdown, .mdx or .txt") {
 		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+// testTimes stores documents of times that files may have: a file system keeps 64 bits, JSON and PostgreSQL less.
+func testTimes(t *testing.T, st storeTest) {
+	want := 0
+	for _, seconds := range []int64{
+		0, -1, math.MinInt32, math.MaxInt32, math.MaxUint32, 1 << 45, -1 << 45, 1 << 55, -1 << 55,
+		-62135596800, -62135596801, 253402300799, 253402300800, 9224318015999, 999999999999,
+	} {
+		for _, zone := range []*time.Location{time.UTC, time.FixedZone("", 14*60*60), time.FixedZone("", -12*60*60)} {
+			want++
+			d, err := newDocument(fmt.Sprintf("time%d.md", want), "# Time", time.Unix(seconds, 0).In(zone))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := st.put(t.Context(), d, precondition{}); err != nil {
+				t.Errorf("%d s in %v: %v", seconds, zone, err)
+				continue
+			}
+			if _, err := st.document(t.Context(), d.id); err != nil {
+				t.Errorf("%d s in %v: %v", seconds, zone, err)
+			}
+		}
+	}
+
+	infos, err := st.list(t.Context(), "", "", want)
+	if err != nil || len(infos) != want {
+		t.Fatalf("%d are listed: %v", len(infos), err)
+	}
+	for _, info := range infos {
+		if _, err := json.Marshal(info); err != nil {
+			t.Errorf("%s: %v", info.ID, err)
+		}
 	}
 }

@@ -59,6 +59,7 @@ func testStore(t *testing.T, open func(t *testing.T) store) {
 		{"a search after ANALYZE weighs rare words more", testRareWords},
 		{"text of any script is kept and found", testUnicode},
 		{"a large document is kept and found", testLargeDocument},
+		{"a document of any time is kept and listed", testTimes},
 		{"watchers are notified of each change", testWatch},
 		{"a scan does not undo writes made since it began", testSync},
 		{"searches during writes see whole documents", testConcurrency},
