@@ -144,16 +144,34 @@ func (a *admission) leave(client netip.Prefix) {
 	if a.running[client] == 0 {
 		delete(a.running, client)
 	}
-	if len(a.queue) == 0 {
-		return
+	a.beginNext()
+}
+
+// beginNext begins the operation that has waited for its turn. It reports false if there is none, or no room for it. The
+// caller holds a.mu.
+func (a *admission) beginNext() bool {
+	if len(a.queue) == 0 || a.total >= a.limit {
+		return false
 	}
 	next := a.next()
 	if a.running[next.client] >= a.perClient {
-		return // there is room for other clients only
+		return false // there is room for other clients only
 	}
 	a.remove(next)
 	a.begin(next.client)
 	next.outcome <- nil
+	return true
+}
+
+// resize sets how many operations run at once, and begins those for which there is room now. If more are running, the
+// others wait until enough of them have ended.
+func (a *admission) resize(n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.limit = n
+	a.perClient = n
+	for a.beginNext() {
+	}
 }
 
 // next returns the waiter of the client that has the fewest operations running, the oldest first. The queue is not empty.

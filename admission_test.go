@@ -268,3 +268,42 @@ func fill(t *testing.T, a *admission) (leave func()) {
 		}
 	}
 }
+
+// TestAdmissionIsResized lets operations wait until there is room, and lets those that are too many end.
+func TestAdmissionIsResized(t *testing.T) {
+	t.Parallel()
+	a := newAdmission(4)
+	a.maxWait = time.Hour
+	for range 4 {
+		if _, err := a.enter(t.Context(), anyClient); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.resize(2)
+	admitted := make(chan error, 3)
+	for range 3 {
+		go func() {
+			_, err := a.enter(t.Context(), anyClient)
+			admitted <- err
+		}()
+	}
+	waiting := func(n int64) func() bool {
+		return func() bool { waiting, _ := a.stats(); return waiting == n }
+	}
+	waitFor(t, "three that wait", waiting(3))
+	a.leave(anyClient)
+	a.leave(anyClient)
+	if !waiting(3)() {
+		t.Error("one began although there is no room")
+	}
+	a.leave(anyClient)
+	if err := <-admitted; err != nil || !waiting(2)() {
+		t.Errorf("with room for one: %v", err)
+	}
+	a.resize(4)
+	for range 2 {
+		if err := <-admitted; err != nil {
+			t.Errorf("with more room: %v", err)
+		}
+	}
+}

@@ -20,6 +20,9 @@ type dbPool struct {
 	db       *sql.DB
 	maxConns int // that the settings allow
 
+	// resized is called with how many connections there may be now.
+	resized func(conns int)
+
 	users      atomic.Int64 // callers that hold a connection or wait for one
 	timeouts   atomic.Int64 // callers that timed out while they waited for one
 	refusedAt  atomic.Int64 // when the server last refused one more connection, in Unix milliseconds
@@ -38,6 +41,7 @@ func (c *dbPool) open(connector driver.Connector, maxConns int) {
 func (c *dbPool) grow() {
 	c.db.SetMaxOpenConns(c.maxConns)
 	c.db.SetMaxIdleConns(c.maxConns)
+	c.resized(c.maxConns)
 }
 
 // wait waits for a connection, in a stage of its own.
@@ -73,6 +77,7 @@ func (c *dbPool) makeDo(err error) bool {
 	}
 	c.refusedAt.Store(time.Now().UnixMilli())
 	c.db.SetMaxOpenConns(open)
+	c.resized(open)
 	return true
 }
 

@@ -69,11 +69,12 @@ func newPostgres(cfg *settings, e embedder, o *observer) (*postgres, error) {
 		observe:      o,
 		replica:      rand.Text(),
 		recent:       newRecentDocuments(),
-		writers:      newAdmission(max(1, cfg.dbMaxConns/2)),
+		writers:      newAdmission(1),
 	}
 	p.writers.maxWaiting = math.MaxInt // they wait for as long as their request may
 	p.writers.maxWait = backgroundBudget
 	connector.Dialer(deadlineDialer{heard: p.breaker.heard})
+	p.conns.resized = func(conns int) { p.writers.resize(max(1, conns/2)) }
 	p.conns.open(loginConnector{connector}, cfg.dbMaxConns)
 
 	p.setUnavailable("the database has not been opened yet")
@@ -199,8 +200,13 @@ func (q queryName) databaseAttrs() []slog.Attr {
 // sql.DB.BeginTx does. Each try discards one of them.
 func (p *postgres) begin(ctx context.Context, tx *transaction) (err error) {
 	tx.comment = sqlComment(ctx)
-	// A standby refuses to begin anything else, and can answer reads.
-	options := &sql.TxOptions{ReadOnly: tx.name.reads()}
+	options := &sql.TxOptions{
+		// In another level, which a database may have as its default, a write that waits for the lock of its id fails: it does
+		// not see what was written meanwhile.
+		Isolation: sql.LevelReadCommitted,
+		// A standby refuses to begin anything else, and can answer reads.
+		ReadOnly: tx.name.reads(),
+	}
 	tx.Tx, err = tx.conn.BeginTx(ctx, options)
 	for range p.conns.maxConns {
 		if !errors.Is(err, driver.ErrBadConn) {

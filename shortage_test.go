@@ -4,7 +4,9 @@ package main
 
 import (
 	"database/sql"
+	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -140,4 +142,68 @@ func TestSearchesShareTheConnectionsThatAreLeft(t *testing.T) {
 	waitFor(t, "the whole pool", func() bool {
 		return ts.store.pool().max == 8 && !strings.Contains(ts.get("/readyz?verbose").body, "short")
 	})
+}
+
+// TestWritersShareTheConnectionsThatAreLeft uses up the connections of a server but for some of the program, and lets
+// writers wait for a lock on them.
+func TestWritersShareTheConnectionsThatAreLeft(t *testing.T) {
+	t.Parallel()
+	p := openPostgres(t, newDatabase(t), "DB_MAX_CONNS=12")
+	for _, test := range []struct{ left, writers int }{
+		{12, 6},
+		{5, 2},
+		{4, 2},
+		{2, 1},
+		{1, 1},
+		{12, 6},
+	} {
+		p.conns.resized(test.left)
+		leave := fill(t, p.writers)
+		if got := p.writers.limit; got != test.writers {
+			t.Errorf("of %d connections that are left, writers have %d, want %d", test.left, got, test.writers)
+		}
+		leave()
+	}
+
+	taken, err := p.conns.take(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	refusal := &pq.Error{Code: pqerror.TooManyConnections}
+	if !p.conns.makeDo(refusal) || p.writers.limit != max(1, p.conns.db.Stats().OpenConnections/2) {
+		t.Errorf("after a refusal, writers have %d", p.writers.limit)
+	}
+	p.conns.restore()
+	if p.writers.limit != 6 {
+		t.Errorf("after it, writers have %d", p.writers.limit)
+	}
+}
+
+// TestIsolationOfTheDatabaseDoesNotMatter writes the same documents at once, in databases with each default.
+func TestIsolationOfTheDatabaseDoesNotMatter(t *testing.T) {
+	t.Parallel()
+	for _, level := range []string{"serializable", "repeatable read", "read committed", "read uncommitted"} {
+		t.Run(level, func(t *testing.T) {
+			t.Parallel()
+			address := newDatabase(t)
+			u, err := url.Parse(address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			execSQL(t, address, fmt.Sprintf("ALTER DATABASE %s SET default_transaction_isolation = '%s'",
+				strings.TrimPrefix(u.Path, "/"), level))
+			p := openPostgres(t, address)
+			var writing sync.WaitGroup
+			for i := range 20 {
+				writing.Go(func() {
+					d := mustDocument(t, fmt.Sprintf("%d.md", i%3), fmt.Sprintf("# Text %d\n", i))
+					if _, err := p.put(t.Context(), d, precondition{}); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			writing.Wait()
+		})
+	}
 }
