@@ -335,7 +335,9 @@ func (c *checker) questionFiles() []string {
 	var names []string
 	for _, root := range c.cfg.docsDirs {
 		name := filepath.Join(root.dir, questionsFile)
-		if _, err := os.Stat(name); !errors.Is(err, os.ErrNotExist) {
+		info, err := os.Stat(name)
+		isPipe := err == nil && info.Mode()&os.ModeNamedPipe != 0 // reading it would wait for its writer
+		if !isPipe && !errors.Is(err, os.ErrNotExist) {
 			names = append(names, name)
 		}
 	}

@@ -33,10 +33,12 @@ const (
 func (f *folder) tag(ctx context.Context, id string) (tag string, err error) {
 	err = f.inRoot(ctx, "read", id, func(root *os.Root, name string) error {
 		text, err := readRegular(root, name)
-		if errors.Is(err, os.ErrNotExist) {
+		switch {
+		case errors.Is(err, os.ErrNotExist):
 			return nil
-		}
-		if err != nil {
+		case err != nil && isBlocked(root, name):
+			return errNotRegular
+		case err != nil:
 			return err
 		}
 
@@ -44,6 +46,18 @@ func (f *folder) tag(ctx context.Context, id string) (tag string, err error) {
 		return nil
 	})
 	return tag, err
+}
+
+// isBlocked reports whether something of another kind is where the file with this name, or a folder above it, should be: a
+// device, a socket, or a link that leads nowhere. The errors of opening these are many.
+func isBlocked(root *os.Root, name string) bool {
+	info, err := root.Lstat(name)
+	isFile := err == nil && info.Mode().IsRegular()
+	for dir := path.Dir(name); isFile && dir != "."; dir = path.Dir(dir) {
+		info, err = root.Lstat(dir)
+		isFile = err == nil && info.IsDir()
+	}
+	return !isFile
 }
 
 // write durably creates or replaces the file of a document. It creates the folders that are missing.

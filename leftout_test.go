@@ -3,9 +3,12 @@ package main
 // What is left out of the index, and where it is said.
 
 import (
+	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -153,6 +156,62 @@ func TestPipesAreNotWaitedFor(t *testing.T) {
 	waitFor(t, "the scans go on", func() bool { return ts.get("/documents/b.md").status == http.StatusOK })
 }
 
+// TestFilesOfOtherKindsAreInTheWay puts documents where something else is, with preconditions, which read the file.
+func TestFilesOfOtherKindsAreInTheWay(t *testing.T) {
+	t.Parallel()
+	const conflict, failed = http.StatusConflict, http.StatusPreconditionFailed
+	link := func(to string) func(string) error {
+		return func(name string) error { return os.Symlink(to, name) }
+	}
+	for kind, test := range map[string]struct {
+		id   string // below the file "x.md"; "" for itself
+		make func(name string) error
+		want int // with If-None-Match
+	}{
+		"a pipe":                      {"", func(name string) error { return syscall.Mkfifo(name, 0o600) }, conflict},
+		"a socket":                    {"", func(name string) error { return listenUnix(t, name) }, conflict},
+		"a folder":                    {"", func(name string) error { return os.Mkdir(name, 0o700) }, conflict},
+		"a link to itself":            {"", link("x.md"), conflict},
+		"a link out of the folder":    {"", link("/etc/passwd"), conflict},
+		"a link to a device":          {"", link("/dev/zero"), conflict},
+		"a link with a long name":     {"", link(strings.Repeat("a", 4000)), conflict},
+		"a link to nothing":           {"", link("nothing.md"), http.StatusCreated},
+		"a file above":                {"/y.md", func(name string) error { return os.WriteFile(name, nil, 0o600) }, conflict},
+		"a pipe above":                {"/y.md", func(name string) error { return syscall.Mkfifo(name, 0o600) }, conflict},
+		"a link to itself above":      {"/y.md", link("x.md"), conflict},
+		"a link out of it above":      {"/passwd.md", link("/etc"), conflict},
+		"a link to the folder, above": {"/y.md", link("."), conflict},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			ts := openTestServer(t, folderOf(t, "a.md", "# A"))
+			ts.serve()
+			if err := test.make(filepath.Join(ts.dir, "x.md")); err != nil {
+				t.Skip(err)
+			}
+			id := "x.md" + test.id
+			for header, allowed := range map[string][]int{
+				`If-Match: "x"`:    {conflict, failed},
+				"If-None-Match: *": {test.want},
+			} {
+				if a := ts.put(id, "text", header); !slices.Contains(allowed, a.status) {
+					t.Errorf("PUT with %s: %d %s", header, a.status, a.body)
+				}
+			}
+		})
+	}
+}
+
+// listenUnix makes a socket.
+func listenUnix(t *testing.T, name string) error {
+	t.Helper()
+	socket, err := new(net.ListenConfig).Listen(t.Context(), "unix", name)
+	if err == nil {
+		t.Cleanup(func() { socket.Close() })
+	}
+	return err
+}
+
 func TestReadRegularIsBounded(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "a.md"), make([]byte, maxDocumentBytes+100), 0o600); err != nil {
@@ -201,5 +260,20 @@ func TestDraftsAreNotServed(t *testing.T) {
 
 	if a := ts.put("c.md", "---\npublished: false\n---\n# C"); a.status != http.StatusUnprocessableEntity {
 		t.Errorf("PUT of a draft: %d %s", a.status, a.body)
+	}
+}
+
+// TestCheckDoesNotWaitForAPipe has a pipe in the place of the file of questions.
+func TestCheckDoesNotWaitForAPipe(t *testing.T) {
+	t.Parallel()
+	dir := folderOf(t, "a.md", "# A")
+	if err := syscall.Mkfifo(filepath.Join(dir, questionsFile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- checkDocuments(t.Context(), testSettings(t, "DOCS_DIR="+dir), io.Discard) }()
+	waitFor(t, "the check", func() bool { return len(ended) == 1 })
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
