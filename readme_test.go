@@ -64,13 +64,14 @@ func TestLogCommandsOfTheRunbookFindTheirLines(t *testing.T) {
 	lines := "panic: a line that is not JSON\n" + ts.lines.String()
 
 	wanted := map[string]string{ // a part of a command, and a pattern of what it prints
-		`level == "error")'`:   `"level": "error"`,
-		`{route, status,`:      `(?s)"route": "/search",\s+"status": 503,\s+"error": "unavailable",\s+"correlation_id": "ticket-4712"`,
-		`"DELETE"`:             `"method": "DELETE"`,
-		`"/mcp"`:               `^ +\d "127\.0\.0\.1"\n$`,
-		`select(.status == 4`:  `^ +\d "127\.0\.0\.1"\n$`,
-		`507`:                  `"no space left where the documents are stored: `,
-		`.correlation_id == "`: `"correlation_id": "ticket-4712"`,
+		`level == "error")'`:    `"level": "error"`,
+		`{route, status,`:       `(?s)"route": "/search",\s+"status": 503,\s+"error": "unavailable",\s+"correlation_id": "ticket-4712"`,
+		`"DELETE"`:              `"method": "DELETE"`,
+		`"/mcp"`:                `^ +\d "127\.0\.0\.1"\n$`,
+		`.status == 401 or`:     `^ +\d "127\.0\.0\.1"\n$`,
+		`select(.status == 429`: `^ +\d "127\.0\.0\.1 too many requests: `,
+		`507`:                   `"no space left where the documents are stored: `,
+		`.correlation_id == "`:  `"correlation_id": "ticket-4712"`,
 	}
 	commands := regexp.MustCompile(`jq (-R '[^']*'[^`+"`"+`#\n]*)`).FindAllStringSubmatch(readFile(t, "RUNBOOK.md"), -1)
 	for _, command := range commands {
