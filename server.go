@@ -71,12 +71,8 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 		limits:   newLimiter(cfg.rateLimit, max(1, 2*cfg.rateLimit)),
 		guesses:  newLimiter(0.1, 5),
 		stopping: make(chan struct{}),
-
-		work:       newWorkAdmission(),
-		largePages: newSharedAdmission(maxLargePages),
-		hints:      newSharedAdmission(maxSearches()),
 	}
-	s.hints.maxWaiting = 0
+	s.limitWork()
 
 	if cfg.recordGaps {
 		s.gaps = newGapList()
@@ -99,6 +95,14 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 		}
 	}
 	return s, nil
+}
+
+// limitWork limits the work that only computes, other than searches.
+func (s *server) limitWork() {
+	s.work = newWorkAdmission()
+	s.largePages = newSharedAdmission(maxLargePages)
+	s.hints = newSharedAdmission(maxSearches())
+	s.hints.maxWaiting = 0 // the answer is right without the hint
 }
 
 // startProfiler turns profiling on.
