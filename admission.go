@@ -56,11 +56,12 @@ func newSharedAdmission(n int) *admission {
 	return a
 }
 
-// newWorkAdmission returns an admission of work that only computes, as searches do. More of it may wait than of searches,
-// because most pages take less than a millisecond.
+// newWorkAdmission returns an admission of work that only computes, as searches do, and may take a second. One client gets
+// half of the cores, so that the searches of others have the rest. More of it may wait than of searches, because most
+// pages take less than a millisecond.
 func newWorkAdmission() *admission {
 	const maxWaiting = 128
-	a := newSharedAdmission(maxSearches())
+	a := newSharedAdmission(runtime.GOMAXPROCS(0))
 	a.maxWaiting = maxWaiting
 	return a
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 )
@@ -136,4 +137,57 @@ func TestTreeIsReadAgainAfterAChange(t *testing.T) {
 	step("it is removed", func() {
 		ts.do("DELETE", "/documents/one.md", "")
 	}, ">Other</a>", false)
+}
+
+// heldList is a store whose lists wait until the test lets them go.
+type heldList struct {
+	store
+	begun   atomic.Int64
+	release chan struct{}
+}
+
+func (s *heldList) list(context.Context, string, string, int) ([]documentInfo, error) {
+	s.begun.Add(1)
+	<-s.release
+	return nil, nil
+}
+
+// TestTreeIsReadOnceForAllReaders lets many readers ask at once, before the tree is known and after a change.
+func TestTreeIsReadOnceForAllReaders(t *testing.T) {
+	t.Parallel()
+	held := &heldList{release: make(chan struct{})}
+	cache := new(treeCache)
+	get := func() *documentTree {
+		tree, err := cache.get(t.Context(), held)
+		if err != nil {
+			t.Error(err)
+		}
+		return tree
+	}
+	var readers sync.WaitGroup
+	read := func() { readers.Go(func() { get() }) }
+	for range 50 {
+		read()
+	}
+	waitFor(t, "the first list", func() bool { return held.begun.Load() > 0 })
+	held.release <- struct{}{}
+	readers.Wait()
+	if n := held.begun.Load(); n != 1 {
+		t.Errorf("%d lists for readers at once", n)
+	}
+
+	before := get()
+	cache.changed(nil)
+	read()
+	waitFor(t, "the second list", func() bool { return held.begun.Load() == 2 })
+	for range 50 {
+		if get() != before {
+			t.Error("a reader waited for the list of another")
+		}
+	}
+	held.release <- struct{}{}
+	readers.Wait()
+	if get() == before || held.begun.Load() != 2 {
+		t.Errorf("%d lists after a change, and the old tree", held.begun.Load())
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -101,7 +102,7 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 func (s *server) limitWork() {
 	s.work = newWorkAdmission()
 	s.largePages = newSharedAdmission(maxLargePages)
-	s.hints = newSharedAdmission(maxSearches())
+	s.hints = newSharedAdmission(runtime.GOMAXPROCS(0))
 	s.hints.maxWaiting = 0 // the answer is right without the hint
 }
 
