@@ -95,13 +95,13 @@ func (c *call) negotiate(h http.Header) error {
 		return c.negotiateLegacy(version)
 	}
 	c.version = modernVersion
+	if c.isResponse {
+		return rpcErrorf(codeInvalidRequest,
+			"this server asks nothing: send requests and notifications")
+	}
 	if c.ID == "" {
 		// Clients send notifications without the headers.
 		return nil
-	}
-	if c.Method == "" {
-		return rpcErrorf(codeInvalidRequest,
-			"this server asks nothing: send requests and notifications")
 	}
 
 	if err := c.checkMeta(version); err != nil {

@@ -226,6 +226,38 @@ func TestNotificationsAreNeverAnswered(t *testing.T) {
 	}
 }
 
+// TestResponsesAreNeverAnswered sends responses, which the server has not asked for, alone and in a batch. What is
+// neither a request nor a response is refused.
+func TestResponsesAreNeverAnswered(t *testing.T) {
+	ts := newMCPServer(t, goldenDocuments, nil)
+	for _, test := range []struct{ members, want string }{
+		{`"id":1,"result":{}`, ""},
+		{`"id":"a","result":{"method":"ping"}`, ""},
+		{`"id":1,"result":null`, ""},
+		{`"id":1,"method":null,"result":{}`, ""},
+		{`"id":1,"error":{"code":-32601,"message":"x"}`, ""},
+		{`"id":1,"error":null`, ""},
+		{`"id":null,"error":{"code":-32700,"message":"x"}`, ""}, // JSON-RPC: the id could not be read
+		{`"error":{"code":-32700,"message":"x"}`, ""},
+		{`"id":[],"result":{}`, ""},
+		{`"id":1,"result":{},"params":[5]`, ""},
+		{`"id":1,"method":"ping","result":null,"error":null`, `"id":1,"result":{}`}, // Jackson writes members that are null
+		{`"id":1,"method":"ping","result":{}`, `"id":1,"error":{"code":-32600`},
+		{`"id":1,"method":"ping","result":0`, `"id":1,"error":{"code":-32600`},
+		{`"id":1,"method":"tools/list","error":{"code":1,"message":"x"}`, `"id":1,"error":{"code":-32600`},
+		{`"method":"notifications/initialized","result":{}`, `"id":null,"error":{"code":-32600`},
+		{`"id":null,"method":"ping"`, `"id":null,"error":{"code":-32600`},
+	} {
+		message := `{"jsonrpc":"2.0",` + test.members + `}`
+		for _, body := range []string{message, "[" + message + "]"} {
+			_, got := ts.post(body, legacyHeaders)
+			if !strings.Contains(got, test.want) || (test.want == "") != (got == "") {
+				t.Errorf("%s\ngot  %s\nwant %s", body, got, test.want)
+			}
+		}
+	}
+}
+
 // TestMemberNamesAreExact sends names in another case, which are ignored, and names twice, which are refused.
 func TestMemberNamesAreExact(t *testing.T) {
 	ts := newMCPServer(t, goldenDocuments, nil)
