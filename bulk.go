@@ -53,6 +53,7 @@ func (s *server) handleBulk(w http.ResponseWriter, r *http.Request) error {
 	h := w.Header()
 	h.Set("Content-Type", "application/x-ndjson")
 	h["Cache-Control"] = streamCache
+	h.Set("X-Accel-Buffering", "no") // as for other streams
 	encoder := json.NewEncoder(w)
 	body := bufio.NewReaderSize(r.Body, bulkBufferBytes)
 	stored := 0

@@ -91,6 +91,9 @@ func TestStreamsMustNotBeTransformed(t *testing.T) {
 		if got := answer.Header.Get("Cache-Control"); answer.StatusCode != 200 || got != "no-store, no-transform" {
 			t.Errorf("%s: %s, Cache-Control %q", name, answer.Status, got)
 		}
+		if got := answer.Header.Get("X-Accel-Buffering"); got != "no" {
+			t.Errorf("%s: X-Accel-Buffering %q", name, got)
+		}
 	}
 }
 
@@ -174,6 +177,7 @@ func TestEndpointsMayEndWithASlash(t *testing.T) {
 	ts := newTestServer(t)
 	for request, want := range map[string]int{
 		"POST /mcp/": 200, "HEAD /mcp/": 405, "PUT /mcp/": 405, "HEAD /sse/": 405, "GET /mcp/x": 404, "GET /sse/x": 404,
+		"POST /messages/": 400, "POST /messages/?sessionId=none": 404, "GET /messages/": 405,
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		a := ts.do(method, path, `{"jsonrpc":"2.0","id":1,"method":"ping"}`, "Content-Type: application/json")
@@ -187,6 +191,41 @@ func TestEndpointsMayEndWithASlash(t *testing.T) {
 	}
 	if line := ts.lines.find(t, "request", a.header.Get("X-Correlation-ID")); line["route"] != "/mcp" {
 		t.Errorf("route %v", line["route"])
+	}
+}
+
+// TestLostClientsAreToldWhereToConnect asks as clients do that were given another address of the server.
+func TestLostClientsAreToldWhereToConnect(t *testing.T) {
+	ts := newTestServer(t)
+	const hint = "MCP clients connect to /mcp"
+	for request, isLost := range map[string]bool{
+		"POST / application/json":                 true,
+		"POST /sse application/json":              true,
+		"POST /sse/ application/json":             true,
+		"POST /MCP application/json":              true,
+		"POST /api/mcp application/json":          true,
+		"POST /mcp/mcp application/json":          true,
+		"POST /rpc application/json":              true,
+		"POST /message application/json":          true,
+		"GET /mcp/sse text/event-stream":          true,
+		"GET /SSE text/event-stream":              true,
+		"GET /v1/mcp/ text/event-stream":          true,
+		"POST / application/x-www-form":           false,
+		"POST /search application/json":           false,
+		"POST /documents/x.md application/json":   false,
+		"PUT /mcp application/json":               false,
+		"DELETE /sse application/json":            false,
+		"GET /nowhere text/html":                  false,
+		"GET /documents/mcp/x.md text/html":       false,
+		"GET /read/mcp text/html":                 false,
+		"POST /mcp text/plain":                    false,
+		"GET /.well-known/oauth-x/mcp text/plain": false,
+	} {
+		parts := strings.Fields(request)
+		a := ts.do(parts[0], parts[1], `{"jsonrpc":"2.0","id":1,"method":"ping"}`, "Content-Type: "+parts[2])
+		if a.status < 400 || strings.Contains(a.body, hint) != isLost {
+			t.Errorf("%s: %d %s", request, a.status, a.body)
+		}
 	}
 }
 
@@ -370,6 +409,10 @@ func TestOneValueTwoSpellings(t *testing.T) {
 		{`{"jsonrpc":"2.0","id":1,"method":"no/such"}`, "Content-Type: application/json|Accept: text/event-stream", `data: {"jsonrpc":"2.0","id":1,"error":{"code":-32601`},
 		{`{"jsonrpc":"2.0","method":"notifications/initialized"}`, "Content-Type: application/json|Accept: text/event-stream", ""},
 		{ping, "Content-Type: application/json|Accept: text/html", `send Accept`},
+		{ping, "Content-Type: application/json|Content-Type: Application/JSON; charset=utf-8", `"result":{}`},
+		{ping, "Content-Type: application/json, application/json", `"result":{}`},
+		{ping, "Content-Type: application/json|Content-Type: text/plain", `send Content-Type`},
+		{ping, "Content-Type: application/json; charset=utf-8, text/plain", `send Content-Type`},
 		{`{"jsonrpc":"2.0","method":"notifications/initialized"}`, "Content-Type: application/json|Accept: text/html", ""},
 	} {
 		if _, got := ts.post(test.body, test.headers); !strings.Contains(got, test.want) || test.want == "" && got != "" {

@@ -69,8 +69,7 @@ var errNotJSON = userError{
 
 // readMessage reads the body of r into buf.
 func readMessage(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer) error {
-	mediaType, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
-	if !strings.EqualFold(strings.TrimSpace(mediaType), "application/json") {
+	if !isJSON(r.Header) {
 		return errNotJSON
 	}
 	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, maxBodyBytes))
@@ -79,6 +78,18 @@ func readMessage(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer) erro
 	}
 	markBodyRead(r.Context())
 	return nil
+}
+
+// isJSON reports whether a body with these headers is JSON. A type that is repeated counts once, but another one beside it
+// makes the body ambiguous.
+func isJSON(h http.Header) bool {
+	for value := range strings.SplitSeq(headerValue(h, "Content-Type"), ",") {
+		mediaType, _, _ := strings.Cut(value, ";")
+		if !strings.EqualFold(strings.TrimSpace(mediaType), "application/json") {
+			return false
+		}
+	}
+	return true
 }
 
 // respond answers c over HTTP, with err if it is not nil. buf is room for the response.
