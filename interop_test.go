@@ -525,3 +525,44 @@ func TestWrongTypesNameTheRightOne(t *testing.T) {
 		}
 	}
 }
+
+// TestCompletionOfWhatBeginsNoIDIsEmpty completes values that no id begins with. None of them is an error.
+func TestCompletionOfWhatBeginsNoIDIsEmpty(t *testing.T) {
+	ts := newMCPServer(t, goldenDocuments, nil)
+	for value, want := range map[string]string{
+		"guide/":                          `"guide/install.md"`,
+		"a ":                              `"a b.md"`,
+		"nope":                            `"values":[]`,
+		"guide/\x00":                      `"values":[]`,
+		strings.Repeat("x", maxIDBytes):   `"values":[]`,
+		strings.Repeat("x", 2000):         `"values":[]`,
+		strings.Repeat("字", maxIDBytes+1): `"values":[]`,
+		"%":                               `"values":[]`,
+	} {
+		a := ts.rpc("completion/complete", map[string]any{
+			"ref":      map[string]string{"type": "ref/resource", "uri": "docs:///{+id}"},
+			"argument": map[string]string{"name": "id", "value": value},
+		})
+		if !strings.Contains(a.body, want) || strings.Contains(a.body, `"error"`) {
+			t.Errorf("%.20q: %s", value, a.body)
+		}
+	}
+}
+
+// TestPromptSaysWhatItSearchedFor asks with misspelt words. The quotes answer the corrected ones.
+func TestPromptSaysWhatItSearchedFor(t *testing.T) {
+	ts := newMCPServer(t, map[string]string{"a.md": "# Rotation\n\nrotate the tokens"}, nil)
+	for question, want := range map[string]string{
+		"rotaet tokens":  `the quotes are for \"rotate tokens\".`,
+		"rotate tokens":  `Question: rotate tokens\n\n[begin`,
+		"xylophone solo": `Question: xylophone solo\n\nThe search found nothing.`,
+	} {
+		a := ts.rpc("prompts/get", map[string]any{
+			"name":      "answer_from_docs",
+			"arguments": map[string]string{"question": question},
+		})
+		if !strings.Contains(a.body, want) {
+			t.Errorf("%s: %s", question, a.body)
+		}
+	}
+}

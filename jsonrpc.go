@@ -300,7 +300,7 @@ func (m *message) readEnvelope(v rawValue) error {
 	case m.Method == "" && !m.isResponse:
 		return rpcErrorf(codeInvalidRequest,
 			"not a JSON-RPC message: it needs a method")
-	case m.Method != "" && !(result.isAbsent() && failure.isAbsent()):
+	case m.Method != "" && (!result.isAbsent() || !failure.isAbsent()):
 		// A gateway may take it for a response and let it pass.
 		return rpcErrorf(codeInvalidRequest,
 			"not a JSON-RPC message: it has a method and a result, so it is neither a request nor a response")
@@ -312,8 +312,9 @@ func (m *message) readEnvelope(v rawValue) error {
 	return nil
 }
 
-// readID reads the id of the message, unless it is a response. It refuses a message that has two members of the same name, because the server
-// cannot tell which one counts. If only other members are repeated, m.ID is still set, for the error response.
+// readID reads the id of the message, unless it is a response. It refuses a message that has two members of the same
+// name, because the server cannot tell which one counts. If only other members are repeated, m.ID is still set, for the
+// error response.
 func (m *message) readID(f *objectMembers) error {
 	var names nameSet
 	isDuplicate := false

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 )
 
@@ -53,10 +52,18 @@ func (s *server) checkReadID(ctx context.Context, id string) error {
 // the answer that there is no such document is right without the hint.
 func (s *server) didYouMean(ctx context.Context, id string) string {
 	near, err := s.nearbyIDs(ctx, id)
-	if err != nil || len(near) == 0 {
+	if err != nil {
 		return ""
 	}
-	return "did you mean " + strings.Join(near, ", ") + "?"
+	return meantOneOf(near)
+}
+
+// meantOneOf returns a question that offers names, or "" if there are none.
+func meantOneOf(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return "did you mean " + strings.Join(names, ", ") + "?"
 }
 
 // nearbyIDs returns the ids that share most words of their path with id, the nearest first: see pathSimilarity. There are
@@ -93,13 +100,8 @@ func (s *server) nearbyIDs(ctx context.Context, id string) ([]string, error) {
 	return near, nil
 }
 
-// pathWords returns the words of an id without its suffix, in lower case.
-func pathWords(id string) []string {
-	name := strings.ToLower(withoutSuffix(id))
-	return strings.FieldsFunc(name, func(r rune) bool {
-		return !unicode.IsLetter(r) && !unicode.IsDigit(r)
-	})
-}
+// pathWords returns the words of an id without its suffix.
+func pathWords(id string) []string { return foldedWords(withoutSuffix(id)) }
 
 // pathSimilarity returns the share of words that two ids have in common, from 0 to 1. It is the Sørensen–Dice coefficient, in
 // which similar words count too: see wordSimilarity.
