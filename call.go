@@ -87,6 +87,18 @@ func tokenValue(h http.Header, key string) string {
 	return first
 }
 
+// isJSON reports whether a body with these headers is JSON. A type that is repeated counts once, but another one beside it
+// makes the body ambiguous.
+func isJSON(h http.Header) bool {
+	for value := range strings.SplitSeq(headerValue(h, "Content-Type"), ",") {
+		mediaType, _, _ := strings.Cut(value, ";")
+		if !strings.EqualFold(strings.TrimSpace(mediaType), "application/json") {
+			return false
+		}
+	}
+	return true
+}
+
 // negotiate sets c's protocol version and checks the headers as that version demands. Proxies read only the headers, so
 // those of a modern request must agree with its body.
 func (c *call) negotiate(h http.Header) error {

@@ -531,7 +531,7 @@ func TestCompletionOfWhatBeginsNoIDIsEmpty(t *testing.T) {
 	ts := newMCPServer(t, goldenDocuments, nil)
 	for value, want := range map[string]string{
 		"guide/":                          `"guide/install.md"`,
-		"a ":                              `"a b.md"`,
+		"a b":                             `"a b.md"`,
 		"nope":                            `"values":[]`,
 		"guide/\x00":                      `"values":[]`,
 		strings.Repeat("x", maxIDBytes):   `"values":[]`,

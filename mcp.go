@@ -80,18 +80,6 @@ func readMessage(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer) erro
 	return nil
 }
 
-// isJSON reports whether a body with these headers is JSON. A type that is repeated counts once, but another one beside it
-// makes the body ambiguous.
-func isJSON(h http.Header) bool {
-	for value := range strings.SplitSeq(headerValue(h, "Content-Type"), ",") {
-		mediaType, _, _ := strings.Cut(value, ";")
-		if !strings.EqualFold(strings.TrimSpace(mediaType), "application/json") {
-			return false
-		}
-	}
-	return true
-}
-
 // respond answers c over HTTP, with err if it is not nil. buf is room for the response.
 func (s *server) respond(
 	ctx context.Context, w http.ResponseWriter, r *http.Request,
