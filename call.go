@@ -227,6 +227,11 @@ func accepts(r *http.Request, mediaType string) bool {
 	return false
 }
 
+// acceptsAnswer reports whether r's Accept header allows an answer to a request: as JSON or as an event.
+func acceptsAnswer(r *http.Request) bool {
+	return accepts(r, "application/json") || accepts(r, "text/event-stream")
+}
+
 // wantsEvent reports whether r's Accept header allows an answer as an event, but not as JSON.
 func wantsEvent(r *http.Request) bool {
 	return !accepts(r, "application/json") && accepts(r, "text/event-stream")
