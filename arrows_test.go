@@ -33,7 +33,7 @@ var layers = []layer{
 	{"record", []string{"bounds", "record", "attributes", "propagate"}, []string{"foundation"}},
 	{"views", []string{"console", "log", "outcomes", "families", "metrics", "scrape", "spans", "collector", "traces", "gauges", "waterfall", "recorder"}, []string{"foundation", "record"}},
 	{"observability", []string{"connections", "response", "observe", "slowtrace", "pprof"}, []string{"foundation", "record", "views"}},
-	{"text", []string{"stem", "fold", "runs", "words", "terms", "spelling", "question", "correction", "embed", "embed_api", "embed_remote"}, []string{"foundation", "record"}},
+	{"text", []string{"stem", "fold", "chars", "runs", "words", "terms", "spelling", "question", "correction", "embed", "embed_api", "embed_remote"}, []string{"foundation", "record"}},
 	{"documents", []string{"lines", "fields", "yaml", "toml", "frontmatter", "tree", "callouts", "tags", "leaves", "blocks", "inline", "inlines", "emphasis", "brackets", "autolinks", "phrases", "budget", "headings", "pieces", "markdown", "documents", "store", "leftout", "notify_linux", "progress", "durable", "scan", "mounts", "folder"}, []string{"foundation", "record", "observability", "text"}},
 	{"memory", []string{"index", "vectors", "corpus", "ranking", "fusion", "memory"}, []string{"foundation", "record", "observability", "text", "documents"}},
 	{"database", []string{"frequencies", "dbpool", "dberrors", "transaction", "changes", "recent", "postgres", "dbhealth", "replicas", "writes", "rank_sql", "search", "queries", "upkeep"}, []string{"foundation", "record", "observability", "text", "documents"}},

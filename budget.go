@@ -86,22 +86,30 @@ func (b *wordBudget) take(p passage) bool {
 		return true
 	}
 	b.chunk++
-	p.eachWord(func(w word, _ float64) {
-		b.left -= plainCost + len(w.text)/bytesPerCost
-		if w.kind != plainWord {
-			b.left -= wholeCost
+	for _, text := range []string{p.title, p.heading, p.text} {
+		for w := range unfoldedWords(text) {
+			b.takeWord(w)
 		}
-		last := &b.chunks[hash(w.text)%uint64(len(b.chunks))]
-		switch *last {
-		case b.chunk:
-			return
-		case 0:
-			b.left -= documentCost
-		}
-		b.left -= chunkCost
-		*last = b.chunk
-	})
+	}
 	return b.left >= 0
+}
+
+// takeWord takes the cost of a word of the current chunk.
+func (b *wordBudget) takeWord(w word) {
+	b.left -= plainCost + len(w.text)/bytesPerCost
+	if w.kind != plainWord {
+		b.left -= wholeCost
+	}
+
+	last := &b.chunks[hash(w.text)%uint64(len(b.chunks))]
+	if *last == b.chunk {
+		return
+	}
+	if *last == 0 {
+		b.left -= documentCost
+	}
+	b.left -= chunkCost
+	*last = b.chunk
 }
 
 // beginning returns the first n lines of text.

@@ -184,7 +184,7 @@ func TestUnmountedFolderKeepsItsDocuments(t *testing.T) {
 				}
 			}
 			if test.mountPoint == "." {
-				err := s.folder.write(t.Context(), "put.md", "hidden after the next mount")
+				err := s.folder.write(t.Context(), mustDocument(t, "put.md", "hidden after the next mount"))
 				if p := publicError(err); p.status != 503 || !strings.Contains(p.message, "no longer mounted") {
 					t.Errorf("a write answered %+v", p)
 				}
@@ -220,7 +220,7 @@ func TestRemountedFolderIsFollowed(t *testing.T) {
 	}
 	s.scan()
 	s.want("b.md", "c.md")
-	if err := s.folder.write(t.Context(), "d.md", "# d"); err != nil {
+	if err := s.folder.write(t.Context(), mustDocument(t, "d.md", "# d")); err != nil {
 		t.Error(err)
 	}
 

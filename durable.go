@@ -47,25 +47,30 @@ func (f *folder) tag(ctx context.Context, id string) (tag string, err error) {
 }
 
 // write durably creates or replaces the file of a document. It creates the folders that are missing.
-func (f *folder) write(ctx context.Context, id, text string) error {
-	return f.inRoot(ctx, "write", id, func(root *os.Root, name string) error {
+func (f *folder) write(ctx context.Context, d *document) error {
+	err := f.inRoot(ctx, "write", d.id, func(root *os.Root, name string) error {
 		dir := path.Dir(name)
 		if err := makeFolders(root, dir); err != nil {
 			return err
 		}
 
 		temporary := path.Join(dir, strings.Replace(temporaryPattern, "*", rand.Text(), 1))
-		if err := replaceFile(root, name, temporary, text); err != nil {
+		if err := replaceFile(root, name, temporary, d.text); err != nil {
 			_ = root.Remove(temporary) // if this fails, removeStale does it later
 			return err
 		}
 		return syncFolder(root, dir)
 	})
+	if err == nil {
+		f.written.Store(d.id, d)
+	}
+	return err
 }
 
 // remove durably removes the file of a document. It is no error if the file does not exist: somebody
 // else may have removed it before a scan noticed.
 func (f *folder) remove(ctx context.Context, id string) error {
+	f.written.Delete(id)
 	return f.inRoot(ctx, "remove", id, func(root *os.Root, name string) error {
 		err := root.Remove(name)
 		if errors.Is(err, os.ErrNotExist) {

@@ -12,16 +12,15 @@ import (
 // foldWord folds a word: its case (Unicode simple case folding), accents, ligatures, full-width and
 // half-width forms, decomposed letters, and characters that nobody sees, such as soft hyphens.
 func foldWord(word string) string {
-	isPlain := true
+	isASCII := true
 	for i := range len(word) {
-		c := word[i]
-		if c >= utf8.RuneSelf || 'A' <= c && c <= 'Z' {
-			isPlain = false
+		if word[i] >= utf8.RuneSelf {
+			isASCII = false
 			break
 		}
 	}
-	if isPlain {
-		return word
+	if isASCII {
+		return strings.ToLower(word)
 	}
 
 	var room [64]rune // enough for most words, and not on the heap

@@ -32,6 +32,7 @@ type folder struct {
 	observe *observer
 	files   map[string]*fileState // by id, as of the last scan; only scan uses it
 	warned  string                // what the last warning about left out files said
+	written sync.Map              // by id: documents that were written into the folder and not scanned since
 
 	synced  atomic.Pointer[time.Time] // see indexed
 	failure atomic.Pointer[string]    // why the last scan failed, nil if it succeeded
@@ -190,6 +191,7 @@ func (f *folder) scan(ctx context.Context, st store) (err error) {
 		files:   make(map[string]*fileState),
 		leftOut: make(leftOut),
 		devices: make(map[string]uint64),
+		written: &f.written,
 		steps:   &f.steps,
 	}
 	defer s.close()

@@ -294,6 +294,57 @@ func TestStaleTemporaryFilesAreRemoved(t *testing.T) {
 	}
 }
 
+// TestScanParsesNoDocumentThatTheAPIWrote parses only files that somebody else has changed since.
+func TestScanParsesNoDocumentThatTheAPIWrote(t *testing.T) {
+	t.Parallel()
+	type folderUser struct {
+		*scanned
+		write func(text string)
+	}
+	for _, test := range []struct {
+		name   string
+		change func(u folderUser)
+		want   bool // the scan takes the document that was written
+	}{
+		{"left alone", func(folderUser) {}, true},
+		{"written again with the same text", func(u folderUser) { u.write("# A") }, true},
+		{"changed", func(u folderUser) { u.write("# B") }, false},
+		{"removed and written by hand", func(u folderUser) {
+			if err := u.folder.remove(t.Context(), "a.md"); err != nil {
+				t.Error(err)
+			}
+			u.write("# A")
+		}, false},
+		{"changed after a scan", func(u folderUser) {
+			u.scan()
+			u.write("# C")
+		}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := folderOf(t)
+			s := newScanned(t, dir)
+			written := mustDocument(t, "a.md", "# A")
+			if err := s.folder.write(t.Context(), written); err != nil {
+				t.Fatal(err)
+			}
+			test.change(folderUser{s, func(text string) {
+				if err := os.WriteFile(filepath.Join(dir, "a.md"), []byte(text), 0o666); err != nil {
+					t.Fatal(err)
+				}
+			}})
+
+			s.scan()
+			d, err := s.store.document(t.Context(), "a.md")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := d == written; got != test.want {
+				t.Errorf("the document that was written is stored: %t", got)
+			}
+		})
+	}
+}
+
 func TestFolderUnderLoadIsFollowed(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)

@@ -150,7 +150,7 @@ func (m *memory) put(ctx context.Context, d *document, pre precondition) (create
 	if err := m.checkFile(ctx, d.id, pre); err != nil {
 		return false, err
 	}
-	if err := m.folder.write(ctx, d.id, d.text); err != nil {
+	if err := m.folder.write(ctx, d); err != nil {
 		return false, err
 	}
 	m.written[d.id] = time.Now()
@@ -195,7 +195,9 @@ func (m *memory) sync(ctx context.Context, began time.Time, changed []*document,
 		_, old := m.current.Load().find(d.id)
 		return old != nil && old.etag == d.etag
 	}
+	m.writing.Lock() // the file that a writer has just written is stored by the time that it unlocks
 	changed = slices.DeleteFunc(slices.Clone(changed), isStored)
+	m.writing.Unlock()
 	entries, err := m.newEntries(ctx, changed, embedLater)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"html/template"
+	"iter"
 	"net/http"
 	"strings"
 	"time"
@@ -165,7 +166,8 @@ type readPage struct {
 	ID       string
 	Crumbs   []crumb
 	Body     template.HTML
-	HasTitle bool // Body begins with it
+	Text     *sourceText // instead of Body, for a document that is not rendered
+	HasTitle bool        // Body begins with it
 	Contents []contentsEntry
 	Updated  time.Time
 	Source   string // address of the document's text
@@ -176,6 +178,15 @@ type readPage struct {
 	Nearest  []pageLink
 	Problem  string // why there is no document
 	Query    string // what was searched for
+}
+
+// sourceText is a document as it was written, with one line marked. It is in parts: the template copies twice what it
+// escapes.
+type sourceText struct {
+	Before iter.Seq[string]
+	Marked iter.Seq[string]
+	After  iter.Seq[string]
+	Line   int // number of the marked line, 0 without one
 }
 
 // crumb is a folder above a document.

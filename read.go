@@ -126,24 +126,22 @@ func (p *readPage) showText(d *document, line int, to pageTargets) {
 	if !isPlain {
 		p.Notice = "This document is too large to render, so this is its source."
 	}
-	p.Body = template.HTML(sourceHTML(d.text, line)) //nolint:gosec // markup has escaped it
+	p.Text = newSourceText(d.text, line)
 }
 
-// sourceHTML returns a text as it was written, with one line marked. The line is what the client asks for: it may be any
-// number.
-func sourceHTML(text string, line int) string {
-	m := new(markup)
-	m.begin("pre", "class", "source", "tabindex", "0")
+// newSourceText marks a line of a text. The line is what the client asks for: it may be any number.
+func newSourceText(text string, line int) *sourceText {
 	begin := len(beginning(text, line-1))
-	if line > 0 && begin < len(text) {
-		end := lineEnd(text, begin)
-		m.text(text[:begin])
-		m.element("span", text[begin:end], "data-marked", strconv.Itoa(line))
-		text = text[end:]
+	if line <= 0 || begin == len(text) {
+		return &sourceText{After: inParts(text)}
 	}
-	m.text(text)
-	m.end()
-	return m.out.String()
+	end := lineEnd(text, begin)
+	return &sourceText{
+		Before: inParts(text[:begin]),
+		Marked: inParts(text[begin:end]),
+		After:  inParts(text[end:]),
+		Line:   line,
+	}
 }
 
 // maxContents is how many headings the contents of a page list.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -219,6 +220,29 @@ func TestReadOfALargeDocumentShowsItsSource(t *testing.T) {
 	for _, want := range []string{"too large to render", "A *word* &lt;b&gt;.\n<span data-marked=\"4\">A *word* &lt;b&gt;.\n</span>A "} {
 		if a.status != http.StatusOK || !strings.Contains(a.body, want) {
 			t.Errorf("%d has no %q: %.300s", a.status, want, a.body)
+		}
+	}
+}
+
+// TestReadOfSourceChangesNoCharacter shows long lines of characters of all lengths.
+func TestReadOfSourceChangesNoCharacter(t *testing.T) {
+	ts := newTestServer(t)
+	for shift := range 4 {
+		id := fmt.Sprintf("source%d.txt", shift)
+		line := strings.Repeat("a", shift) + strings.Repeat("é中🙂<&\"'>+", 5000)
+		text := line + "\n" + line + "\n\n" + line
+		ts.put(id, text)
+		for _, query := range []string{"", "?line=2", "?line=3", "?line=4"} {
+			a := ts.get("/read/"+id+query, browserAccept)
+			_, rest, _ := strings.Cut(a.body, `<pre class="source" tabindex="0">`)
+			shown, _, _ := strings.Cut(rest, "</pre>")
+			marks := regexp.MustCompile("</?span[^>]*>")
+			if html.UnescapeString(marks.ReplaceAllString(shown, "")) != text {
+				t.Errorf("%s%s shows %d characters that are not the text: %.300s", id, query, len(shown), shown)
+			}
+			if marked := len(marks.FindAllString(shown, -1)); marked != 2*len(query)/len("?line=2") {
+				t.Errorf("%s%s has %d tags", id, query, marked)
+			}
 		}
 	}
 }

@@ -6,7 +6,6 @@ package main
 import (
 	"bytes"
 	"io"
-	"unicode/utf8"
 )
 
 // minSharedBytes is the size from which the text of a document is shared.
@@ -50,27 +49,21 @@ func (r reply) writeTo(w io.Writer) error {
 
 // writeJSONString writes text as a JSON string, a part at a time.
 func writeJSONString(w io.Writer, text string) error {
-	const partBytes = 32 << 10
 	buf := takeBuffer()
 	defer releaseBuffer(buf)
 	quote := []byte{'"'}
 	if _, err := w.Write(quote); err != nil {
 		return err
 	}
-	for text != "" {
-		n := min(partBytes, len(text))
-		for n < len(text) && !utf8.RuneStart(text[n]) {
-			n--
-		}
+	for part := range inParts(text) {
 		buf.Reset()
-		if err := encodeJSON(buf, text[:n]); err != nil {
+		if err := encodeJSON(buf, part); err != nil {
 			return err
 		}
 		unquoted := buf.Bytes()[1 : buf.Len()-1]
 		if _, err := w.Write(unquoted); err != nil {
 			return err
 		}
-		text = text[n:]
 	}
 	_, err := w.Write(quote)
 	return err

@@ -54,8 +54,8 @@ func partEnd(identifier string) int {
 		size := utf8.RuneLen(r)
 		next, _ := utf8.DecodeRuneInString(identifier[min(i+size, len(identifier)):])
 
-		isPlural := identifier[i:] == "s" && unicode.IsUpper(previous) && i > 1 // API|s
-		isChange := unicode.IsUpper(r) && (!unicode.IsUpper(previous) || unicode.IsLower(next)) &&
+		isPlural := identifier[i:] == "s" && isUpper(previous) && i > 1 // API|s
+		isChange := isUpper(r) && (!isUpper(previous) || isLower(next)) &&
 			identifier[min(i+size, len(identifier)):] != "s"
 		isBehind := previous == '_' && r != '_'
 		if i > 0 && (isChange || isBehind || isPlural) && strings.Trim(identifier[:i], "_") != "" {
@@ -108,12 +108,6 @@ func versionEnd(text string, start, end int) int {
 	return end
 }
 
-// isCombining reports whether r belongs to the script of the rune before it.
-func isCombining(r rune) bool {
-	isHalfWidthMark := r == 'ﾞ' || r == 'ﾟ'
-	return isHalfWidthMark || unicode.IsMark(r) || isInvisible(r)
-}
-
 // isWordByte tells which bytes of ASCII are letters or digits.
 var isWordByte = func() (is [256]bool) {
 	for b := range is {
@@ -125,20 +119,3 @@ var isWordByte = func() (is [256]bool) {
 func isDigitByte(b byte) bool { return '0' <= b && b <= '9' }
 
 func isLetterByte(b byte) bool { return 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' }
-
-func isWordRune(r rune) bool {
-	if r < utf8.RuneSelf {
-		return isWordByte[r]
-	}
-	return unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r) || isInvisible(r)
-}
-
-// isSpaceless reports whether r belongs to a script that is written without spaces between words. Hangul
-// counts too, because it attaches particles to the words.
-func isSpaceless(r rune) bool {
-	if r < 0x0e00 { // below Thai, the first of these scripts: most texts need no lookup
-		return false
-	}
-	return r == 'ー' || r == 'ｰ' || unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana,
-		unicode.Hangul, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar)
-}

@@ -12,6 +12,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -35,6 +36,7 @@ type folderScan struct {
 	devices    map[string]uint64     // the file system of each folder, see enter
 	lost       map[uint64]int        // file systems that are no longer mounted, see unmounted
 	failures   []error               // one for each root or file system that could not be scanned
+	written    *sync.Map             // see folder
 	steps      *scanSteps
 }
 
@@ -253,7 +255,8 @@ func (s *folderScan) read(ids []string) []*document {
 	return documents
 }
 
-// readDocument reads a file whose state has no problem. The document gets the file's time.
+// readDocument reads a file whose state has no problem. The document gets the file's time. A document that was written
+// into the folder is not parsed again.
 func (s *folderScan) readDocument(id string, state *fileState) (*document, error) {
 	for _, root := range s.roots {
 		name, isInside := strings.CutPrefix(id, root.prefix)
@@ -263,6 +266,9 @@ func (s *folderScan) readDocument(id string, state *fileState) (*document, error
 		text, err := readRegular(root.Root, name)
 		if err != nil {
 			return nil, err
+		}
+		if d, isWritten := s.written.LoadAndDelete(id); isWritten && d.(*document).etag == entityTag(text) {
+			return d.(*document), nil
 		}
 		return newDocument(id, text, state.info.ModTime())
 	}

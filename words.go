@@ -13,7 +13,7 @@ import (
 
 // word is a word of a text.
 type word struct {
-	text   string // folded: see foldWord
+	text   string // folded: see foldWord and unfoldedWords
 	kind   wordKind
 	isCode bool // it stands in a code span or a fenced code block
 }
@@ -43,8 +43,21 @@ const (
 
 // words yields the words of text in order.
 func words(text string) iter.Seq[word] {
+	return cutWords(text, foldWord)
+}
+
+// unfoldedWords yields the words of text in order, as they are written. It is for counting them: folding takes time.
+func unfoldedWords(text string) iter.Seq[word] {
+	return cutWords(text, func(word string) string { return word })
+}
+
+func cutWords(text string, fold func(string) string) iter.Seq[word] {
 	return func(yield func(word) bool) {
-		c := cutter{text: text, yield: yield}
+		c := cutter{
+			text:  text,
+			fold:  fold,
+			yield: yield,
+		}
 		for c.next() {
 		}
 	}
@@ -54,6 +67,7 @@ func words(text string) iter.Seq[word] {
 type cutter struct {
 	text  string
 	at    int // offset of what is not cut yet
+	fold  func(string) string
 	yield func(word) bool
 
 	ticks int // length of the backtick run that opened the current code; 0 outside code
@@ -142,13 +156,13 @@ func (c *cutter) markedEnd() int {
 func (c *cutter) emitMarked(end int) bool {
 	marked := c.text[c.at:end]
 	c.at = end
-	if !c.emit(foldWord(marked), wholeWord) {
+	if !c.emit(c.fold(marked), wholeWord) {
 		return false
 	}
 
 	isSeparator := func(r rune) bool { return r == '-' || r == '.' || r == '_' }
 	for piece := range strings.FieldsFuncSeq(marked, isSeparator) {
-		if !c.emit(foldWord(piece), pieceWord) {
+		if !c.emit(c.fold(piece), pieceWord) {
 			return false
 		}
 	}
@@ -166,7 +180,7 @@ func (c *cutter) emitRun(end int) bool {
 
 	if suffix := signSuffix(run, c.text[end:]); suffix != "" {
 		c.at += len(suffix)
-		return c.emit(foldWord(run)+suffix, wholeWord) && c.emit(foldWord(run), partWord)
+		return c.emit(c.fold(run)+suffix, wholeWord) && c.emit(c.fold(run), partWord)
 	}
 
 	if version := versionEnd(c.text, start, end); version > end {
@@ -188,7 +202,7 @@ func (c *cutter) joined(run string) string {
 	if !isJoined || !isShort {
 		return ""
 	}
-	return foldWord(previous + run)
+	return c.fold(previous + run)
 }
 
 // emitVersion yields the version text[start:end]: python3.12 gives 3.12 as a whole, its beginnings of at
@@ -236,7 +250,7 @@ func (c *cutter) emitSegments(run string) bool {
 
 		var wanted bool
 		if spaceless {
-			wanted = c.emitGrams(foldWord(segment))
+			wanted = c.emitGrams(c.fold(segment))
 		} else {
 			wanted = c.emitIdentifier(segment)
 		}
@@ -274,10 +288,10 @@ func (c *cutter) emitIdentifier(segment string) bool {
 		}
 	}
 	if isPlain {
-		return c.emit(foldWord(segment), plainWord)
+		return c.emit(c.fold(segment), plainWord)
 	}
 
-	whole := foldWord(strings.ReplaceAll(segment, "_", ""))
+	whole := c.fold(strings.ReplaceAll(segment, "_", ""))
 	letters := strings.TrimRight(whole, "0123456789")
 	hasNumber := len(letters) > 1 && len(letters) < len(whole)
 	first := segment[:partEnd(segment)]
@@ -304,7 +318,7 @@ func (c *cutter) emitParts(segment string) bool {
 
 	for rest := segment; len(rest) > 0; {
 		end := partEnd(rest)
-		part := foldWord(strings.Trim(rest[:end], "_"))
+		part := c.fold(strings.Trim(rest[:end], "_"))
 		rest = rest[end:]
 		if utf8.RuneCountInString(part) < 2 || end == len(segment) {
 			continue
