@@ -162,6 +162,9 @@ func TestOAuthDiscoveryIsToldToSendTheToken(t *testing.T) {
 		if a.status != 404 || !strings.Contains(a.body, `"error":"`) || !strings.Contains(a.body, want) {
 			t.Errorf("%s: %d %s", request, a.status, a.body)
 		}
+		if got := a.header.Get("Cache-Control"); got != "no-store" {
+			t.Errorf("%s: Cache-Control %q", request, got)
+		}
 	}
 	a := ts.do("POST", "/mcp", "{}", "Authorization: ", "Origin: https://app.example.com")
 	if exposed := a.header.Get("Access-Control-Expose-Headers"); a.status != 401 || !strings.Contains(exposed, "WWW-Authenticate") {

@@ -138,6 +138,7 @@ func (s *server) unmatched(mux *http.ServeMux, serves string, w http.ResponseWri
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	case allowed == nil && isOAuth(r.URL.Path):
+		w.Header()["Cache-Control"] = noStore
 		writeJSON(w, http.StatusNotFound, noOAuth)
 		return nil
 	case allowed == nil:
