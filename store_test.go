@@ -513,6 +513,10 @@ func testLargeDocument(t *testing.T, st storeTest) {
 	if len(hits) == 1 && hits[0].Heading != "Section 7777" {
 		t.Errorf("best chunk is %q", hits[0].Heading)
 	}
+
+	dense := st.mustPut("dense.md", "# Dense\n\n"+hangul(300<<10)+"\n\n## End\n\nomega") // few chunks of many terms
+	st.wantSize(2, len(d.chunks)+len(dense.chunks))
+	st.wantSearch(query{text: "omega"}, "dense.md")
 }
 
 func testWatch(t *testing.T, st storeTest) {

@@ -214,8 +214,12 @@ func (tx *transaction) insertDocument(ctx context.Context, d *document, source s
 		d.updated)
 }
 
-// maxInsertedChunks is the largest number of chunks that one statement inserts. It bounds the memory for arguments.
-const maxInsertedChunks = 500
+// A statement inserts at most maxInsertedChunks chunks, and none after one that brings their terms to maxInsertedTerms. That
+// bounds the memory for its arguments: 100 bytes a term.
+const (
+	maxInsertedChunks = 500
+	maxInsertedTerms  = 100_000 // 500 chunks of prose have half as many
+)
 
 // insertChunks analyzes and inserts all chunks of d.
 func (tx *transaction) insertChunks(ctx context.Context, d *document, vectors [][]float32) error {
@@ -227,10 +231,11 @@ func (tx *transaction) insertChunks(ctx context.Context, d *document, vectors []
 		}
 	}
 
-	for from := 0; from < len(d.chunks); from += maxInsertedChunks {
+	for next := 0; next < len(d.chunks); {
 		columns := chunkColumns{words: make(vocabulary)}
-		for i := from; i < min(from+maxInsertedChunks, len(d.chunks)); i++ {
-			columns.add(i, d, embeddings[i])
+		for next < len(d.chunks) && !columns.isFull() {
+			columns.add(next, d, embeddings[next])
+			next++
 		}
 		if err := tx.insertRows(ctx, d, &columns); err != nil {
 			return err
@@ -252,7 +257,13 @@ type chunkColumns struct {
 	slots      []pq.Int64Array
 	lex        []string
 	embeddings []pq.Float32Array
+	terms      int // the length of all slots
 	words      vocabulary
+}
+
+// isFull reports whether a statement should insert the rows before more are added.
+func (cc *chunkColumns) isFull() bool {
+	return len(cc.positions) >= maxInsertedChunks || cc.terms >= maxInsertedTerms
 }
 
 // add analyzes the chunk at a position of d and appends its row.
@@ -272,6 +283,7 @@ func (cc *chunkColumns) add(position int, d *document, embedding pq.Float32Array
 	cc.slots = append(cc.slots, slots)
 	cc.lex = append(cc.lex, sparseVector(lexical))
 	cc.embeddings = append(cc.embeddings, embedding)
+	cc.terms += len(slots)
 }
 
 // insertRows inserts chunks of d. embeddings.input is the SHA-256 of what document.inputs returns for a
