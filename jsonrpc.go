@@ -235,9 +235,6 @@ func (p *cancelledParams) read(f *objectMembers) {
 	p.RequestID = f.get("requestId")
 }
 
-// byteOrderMark begins the text of some encoders. RFC 8259 lets a parser ignore it.
-const byteOrderMark = "\ufeff"
-
 // parseMessage decodes a message. If it returns an error, the message has the members that could be read, so that the
 // response can have the id. Only a request is answered, so nothing in the params of another message is an error.
 func parseMessage(text []byte) (*message, error) {
