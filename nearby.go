@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"path"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -15,7 +16,8 @@ import (
 const (
 	maxNearby = 3 // documents in a hint
 
-	// maxNearbyIDs is how many ids are compared. In a larger set, the hint may miss the nearest.
+	// maxNearbyIDs is how many ids are compared, and how many more of the same folder. In a larger set, the hint may miss
+	// the nearest.
 	maxNearbyIDs = 5000
 )
 
@@ -72,7 +74,7 @@ func (s *server) nearbyIDs(ctx context.Context, id string) ([]string, error) {
 	if utf8.RuneCountInString(id) > maxIDBytes {
 		return nil, nil
 	}
-	page, err := s.store.list(ctx, "", "", maxNearbyIDs)
+	documents, err := s.comparedWith(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +85,7 @@ func (s *server) nearbyIDs(ctx context.Context, id string) ([]string, error) {
 	}
 	wanted := pathWords(id)
 	var found []candidate
-	for _, d := range page {
+	for _, d := range documents {
 		score := pathSimilarity(wanted, pathWords(d.ID))
 		if score > 0 {
 			found = append(found, candidate{d.ID, score})
@@ -98,6 +100,24 @@ func (s *server) nearbyIDs(ctx context.Context, id string) ([]string, error) {
 		near = append(near, c.id)
 	}
 	return near, nil
+}
+
+// comparedWith returns the documents whose ids are compared with id: the first ones of all, and in a larger set those of the
+// folder that id names.
+func (s *server) comparedWith(ctx context.Context, id string) ([]documentInfo, error) {
+	first, err := s.store.list(ctx, "", "", maxNearbyIDs)
+	folder := path.Dir(strings.TrimLeft(id, "./")) + "/"
+	if err != nil || len(first) < maxNearbyIDs || checkPrefix(folder) != nil {
+		return first, err
+	}
+
+	inside, err := s.store.list(ctx, folder, "", maxNearbyIDs)
+	if err != nil {
+		return nil, err
+	}
+	last := first[len(first)-1].ID
+	inside = slices.DeleteFunc(inside, func(d documentInfo) bool { return d.ID <= last })
+	return slices.Concat(first, inside), nil
 }
 
 // pathWords returns the words of an id without its suffix.

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -76,6 +78,40 @@ func TestUnknownResourceNamesTheNearest(t *testing.T) {
 			if err := json.NewDecoder(answer.Body).Decode(&body); err != nil || !strings.Contains(body.Error.Message, want) {
 				t.Errorf("%s in %s: %+v, %v", uri, version, body, err)
 			}
+		}
+	}
+}
+
+// manyDocuments is a store with more documents in its first folder than are compared.
+type manyDocuments struct{ store }
+
+func (manyDocuments) list(_ context.Context, prefix, _ string, limit int) ([]documentInfo, error) {
+	var list []documentInfo
+	for i := range maxNearbyIDs {
+		list = append(list, documentInfo{ID: fmt.Sprintf("archive/%05d.md", i)})
+	}
+	list = append(list, documentInfo{ID: "archive/x/deploy.md"}, documentInfo{ID: "team/deploy.md"})
+	list = slices.DeleteFunc(list, func(d documentInfo) bool { return !strings.HasPrefix(d.ID, prefix) })
+	return list[:min(limit, len(list))], nil
+}
+
+// TestLargeSetsNameTheNearestOfTheFolder asks for ids behind the first ones of a large set.
+func TestLargeSetsNameTheNearestOfTheFolder(t *testing.T) {
+	ts := newMCPServer(t, goldenDocuments, func(s *server) { s.store = manyDocuments{s.store} })
+	for id, want := range map[string]string{
+		"team/deplyo.md":      "did you mean team/deploy.md?",
+		"team/Deploy":         "did you mean team/deploy.md?",
+		"/team/deploy.md":     "did you mean team/deploy.md?",
+		"./team/deploy.md":    "did you mean team/deploy.md?",
+		"archive/x/deploi.md": "did you mean archive/x/deploy.md, archive/00000.md, archive/00001.md?",
+		"archive/00007":       "did you mean archive/00007.md, archive/00000.md, archive/00001.md?",
+		"zzz/zzz.md":          "look for it with search_docs",
+		"a\x00/deploy.md":     "look for it with search_docs",
+	} {
+		c := &mcpClient{testServer: ts, version: modernVersion}
+		text, result := c.call("get_document", map[string]any{"id": id})
+		if !result.IsError || !strings.Contains(text, want) {
+			t.Errorf("%q: %s", id, text)
 		}
 	}
 }
