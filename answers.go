@@ -64,7 +64,7 @@ func asUserError(err error) userError {
 		return userError{statusClientClosed, "the client went away"}
 	case errors.Is(err, errUnavailable), errors.Is(err, context.DeadlineExceeded):
 		return userError{http.StatusServiceUnavailable,
-			"cannot answer right now: try again in a moment; /readyz?verbose says more"}
+			"cannot answer right now: try again in a moment; /readyz?verbose or the log says why"}
 	}
 	return userError{http.StatusInternalServerError,
 		"internal error: try once more; the log says more under this correlation_id"}

@@ -8,7 +8,7 @@ import "strings"
 const (
 	maxDocumentChunks   = 16_000  // a document of 8 MiB of prose has half as many
 	maxDocumentHeadings = 32_000  // a heading may have no chunk, if its section is empty
-	maxDocumentLines    = 500_000 // each takes about 100 bytes while it is parsed
+	maxDocumentLines    = 300_000 // each takes about 100 bytes while it is parsed
 
 	// indexShare is how many bytes the index may take for a byte of text. Prose takes three.
 	indexShare = 32

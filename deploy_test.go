@@ -6,6 +6,7 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
+	"database/sql"
 	"fmt"
 	"io/fs"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -395,7 +397,8 @@ func TestBackupOfTheDatabaseRestores(t *testing.T) {
 	}
 }
 
-// TestDatabaseCommandsOfTheRunbookRun runs each psql line of the runbook, and serves with the role that one of them makes.
+// TestDatabaseCommandsOfTheRunbookRun runs each psql line of the runbook while a search waits for a lock, and serves with the
+// role that one of them makes.
 func TestDatabaseCommandsOfTheRunbookRun(t *testing.T) {
 	t.Parallel()
 	owner, work := newDatabase(t), t.TempDir()
@@ -416,18 +419,38 @@ func TestDatabaseCommandsOfTheRunbookRun(t *testing.T) {
 	if status := p.put("a.md", "# Lantern"); status != http.StatusCreated {
 		t.Fatalf("PUT: %d", status)
 	}
-	commands := regexp.MustCompile(`(?m)^ {4,}(psql .*)$`).FindAllStringSubmatch(readFile(t, "RUNBOOK.md"), -1)
-	if len(commands) < 5 {
+	block := regexp.MustCompile(`(?m)^ {4,}((?:PGCONNECT_TIMEOUT=5 )?psql .*)$`)
+	inline := regexp.MustCompile("`(psql \"\\$DATABASE_URL\" [^`]*)`")
+	runbook := readFile(t, "RUNBOOK.md")
+	commands := append(block.FindAllStringSubmatch(runbook, -1), inline.FindAllStringSubmatch(runbook, -1)...)
+	if len(commands) != 7 {
 		t.Fatalf("RUNBOOK.md has %d psql commands", len(commands))
 	}
-	for _, command := range commands {
-		cmd := exec.Command("bash", "-c", command[1])
-		cmd.Dir, cmd.Env = work, append(os.Environ(), "PATH="+path+":"+os.Getenv("PATH"), "DATABASE_URL="+owner, "OWNER_URL="+owner)
-		out, err := cmd.CombinedOutput()
-		if err != nil || strings.Contains(command[1], "timing") && !strings.Contains(string(out), "Time: ") {
-			t.Fatalf("%s: %v %s", command[1], err, out)
-		}
+	shown := map[string]string{ // a part of a command, and a pattern of what it shows
+		"timing":           `(?m)^Time: `,
+		"AS blocked_by":    `\| Lock +\| relation +\| chunks +\| \{\d+\} +\| waits-4711 +\| +WITH narrow `,
+		"SELECT unnest":    `\| idle in transaction +\|.*\| LOCK TABLE chunks`,
+		"GROUP BY 1, 2, 3": `\| vitrine +\|`,
 	}
+	release := searchUnderLock(t, p, owner)
+	for _, command := range commands {
+		pattern := ""
+		for part, wanted := range shown {
+			if strings.Contains(command[1], part) {
+				pattern = wanted
+			}
+		}
+		waitFor(t, pattern+" in what this shows: "+command[1], func() bool {
+			cmd := exec.Command("bash", "-c", command[1])
+			cmd.Dir, cmd.Env = work, append(os.Environ(), "PATH="+path+":"+os.Getenv("PATH"), "DATABASE_URL="+owner, "OWNER_URL="+owner)
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatalf("%s: %v %s", command[1], err, out)
+			}
+			return regexp.MustCompile(pattern).Match(out)
+		})
+	}
+	release()
 
 	again := start(t, []string{"DATABASE_URL=" + as("docs_2", "NEW")})
 	if _, found := again.get("/search?q=lantern"); !strings.Contains(found, "a.md") {
@@ -435,6 +458,36 @@ func TestDatabaseCommandsOfTheRunbookRun(t *testing.T) {
 	}
 	if status := again.put("b.md", "# Lamp"); status != http.StatusCreated {
 		t.Errorf("PUT with the new role: %d", status)
+	}
+}
+
+// searchUnderLock locks the table chunks in the database at url, and searches with p until release: each search waits for the lock.
+func searchUnderLock(t *testing.T, p *process, url string) (release func()) {
+	t.Helper()
+	db, err := sql.Open("postgres", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	lock, err := db.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock.Exec("LOCK TABLE chunks"); err != nil {
+		t.Fatal(err)
+	}
+
+	var searches sync.WaitGroup
+	var released atomic.Bool
+	searches.Go(func() {
+		for !released.Load() {
+			p.get("/search?q=lantern", "X-Correlation-ID: waits-4711")
+		}
+	})
+	return func() {
+		released.Store(true)
+		_ = lock.Rollback()
+		searches.Wait()
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"net/http"
 	"path"
 	"strings"
@@ -100,8 +101,9 @@ func (d *document) passage(i int) passage {
 
 // entityTag returns the strong entity tag of a text: its SHA-256 in hex, in double quotes.
 func entityTag(text string) string {
-	sum := sha256.Sum256([]byte(text))
-	return `"` + hex.EncodeToString(sum[:]) + `"`
+	sum := sha256.New()
+	_, _ = io.Copy(sum, struct{ io.Reader }{strings.NewReader(text)}) // not all of it at once, as with its WriteTo
+	return `"` + hex.EncodeToString(sum.Sum(nil)) + `"`
 }
 
 const (

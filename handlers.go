@@ -226,13 +226,14 @@ func (w *contentWriter) Write(b []byte) (n int, err error) {
 
 // handlePut stores the body as the document of this id: 201 if it is new, else 204.
 func (s *server) handlePut(w http.ResponseWriter, r *http.Request) error {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
+	var text strings.Builder
+	text.Grow(int(min(max(r.ContentLength, 0), maxDocumentBytes)))
+	if _, err := io.Copy(&text, r.Body); err != nil {
 		return bodyError(err)
 	}
 	markBodyRead(r.Context())
 
-	d, err := s.newDocument(r.PathValue("id"), string(body))
+	d, err := s.newDocument(r.PathValue("id"), text.String())
 	if err != nil {
 		return err
 	}

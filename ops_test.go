@@ -107,7 +107,7 @@ func readRules(t *testing.T) (rules []alertRule) {
 // selectors returns the metrics that a PromQL expression selects, with their label matchers.
 func selectors(expr string) (found []string) {
 	expr = regexp.MustCompile(`\b(by|on|ignoring|without|group_left|group_right) *\([^)]*\)`).ReplaceAllString(expr, " ")
-	expr = regexp.MustCompile(`\[(\d+[smhd]|\$__rate_interval)\]`).ReplaceAllString(expr, " ")
+	expr = regexp.MustCompile(`\[(\d+[smhd](:\d+[smhd])?|\$__rate_interval)\]`).ReplaceAllString(expr, " ")
 	for _, match := range regexp.MustCompile(`("[^"]*")|\b([a-zA-Z_:][\w:]*)( *\(|\{(?:[^}"]|"[^"]*")*\})?`).FindAllStringSubmatch(expr, -1) {
 		name, rest := match[2], match[3]
 		if name != "" && !strings.HasSuffix(rest, "(") && !slices.Contains([]string{"and", "or", "unless", "offset", "bool"}, name) {
@@ -118,8 +118,8 @@ func selectors(expr string) (found []string) {
 }
 
 func TestSelectors(t *testing.T) {
-	got := selectors(`sum by (le, x) (rate(a_b{c=~"d}|0[.]0",f="g"}[5m])) / on (job) h:i > 1e18 and time() - k{} or vector(0)`)
-	if want := []string{`a_b{c=~"d}|0[.]0",f="g"}`, "h:i", "k{}"}; !slices.Equal(got, want) {
+	got := selectors(`sum by (le, x) (rate(a_b{c=~"d}|0[.]0",f="g"}[5m])) / on (job) h:i > 1e18 and time() - k{} or max_over_time((l - m)[2m:15s]) or vector(0)`)
+	if want := []string{`a_b{c=~"d}|0[.]0",f="g"}`, "h:i", "k{}", "l", "m"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

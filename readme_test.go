@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"maps"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,6 +38,65 @@ func TestEveryCurlOfTheRunbookRuns(t *testing.T) {
 		"VitrineAvailabilityFastBurn": withFailures,
 		"VitrineIndexStale":           withoutFolder,
 	})
+}
+
+// TestLogCommandsOfTheRunbookFindTheirLines gives each jq line of the runbook the log of a server that has answered with each
+// status they look for.
+func TestLogCommandsOfTheRunbookFindTheirLines(t *testing.T) {
+	t.Parallel()
+	jq, err := exec.LookPath("jq")
+	if err != nil {
+		t.Skip("jq is not installed")
+	}
+	ts := newMCPServer(t, goldenDocuments, func(s *server) {
+		s.store = storeStub{s.store, func(context.Context) error { return errUnavailable }}
+		s.limits = newLimiter(1e-9, 4)
+	})
+	ts.get("/search?q=install", "X-Correlation-ID: ticket-4712")
+	ts.do(http.MethodDelete, "/documents/none.md", "")
+	ts.store = storeStub{ts.store, func(context.Context) error { return errDiskFull }}
+	ts.get("/search?q=install")
+	ts.get("/debug/requests", "Authorization: Bearer wrong")
+	for range 3 {
+		ts.get("/search?q=install", "X-Correlation-ID: last")
+	}
+	ts.lines.find(t, "request", "last")
+	lines := "panic: a line that is not JSON\n" + ts.lines.String()
+
+	wanted := map[string]string{ // a part of a command, and a pattern of what it prints
+		`level == "error")'`:    `"level": "error"`,
+		`{route, status,`:       `(?s)"route": "/search",\s+"status": 503,\s+"error": "unavailable",\s+"correlation_id": "ticket-4712"`,
+		`"DELETE"`:              `"method": "DELETE"`,
+		`"/mcp"`:                `^ +\d "127\.0\.0\.1"\n$`,
+		`.status == 401 or`:     `^ +\d "127\.0\.0\.1"\n$`,
+		`select(.status == 429`: `^ +\d "127\.0\.0\.1 too many requests: `,
+		`507`:                   `"no space left where the documents are stored: `,
+		`.correlation_id == "`:  `"correlation_id": "ticket-4712"`,
+	}
+	commands := regexp.MustCompile(`jq (-R '[^']*'[^`+"`"+`#\n]*)`).FindAllStringSubmatch(readFile(t, "RUNBOOK.md"), -1)
+	for _, command := range commands {
+		cmd := exec.Command("bash", "-o", "pipefail", "-c", jq+" "+command[1])
+		cmd.Stdin = strings.NewReader(lines)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: %v %s", command[1], err, out)
+		}
+		known := false
+		for part, pattern := range wanted {
+			if strings.Contains(command[1], part) {
+				known = true
+				if !regexp.MustCompile(pattern).Match(out) {
+					t.Errorf("jq %s\nprints no %s:\n%s", command[1], pattern, out)
+				}
+			}
+		}
+		if !known {
+			t.Errorf("nothing is known of what this prints: jq %s", command[1])
+		}
+	}
+	if len(commands) < len(wanted) {
+		t.Errorf("RUNBOOK.md has %d jq commands", len(commands))
+	}
 }
 
 // withoutDatabase returns the URL of a server whose database is away.

@@ -24,7 +24,12 @@ type recorder struct {
 	recent   recordList
 	slowest  recordList
 	failed   recordList
+	swept    time.Time // when slowest was last swept
 }
+
+// slowestAge is how long a request stays among the slowest. Without an end, the list would show an incident
+// of last week, and none of the requests that are slow now.
+const slowestAge = time.Hour
 
 // newRecorder returns an empty recorder. The lists are short, because each cycle of the garbage
 // collector marks all records in them.
@@ -65,8 +70,18 @@ func (r *recorder) end(rec *record) {
 	}
 	r.recent.push(rec)
 	if rec.transport == "" && rec.job == "" { // a stream or a job is never slow
+		r.sweep(rec.start)
 		r.slowest.insert(rec)
 	}
+}
+
+// sweep removes from the slowest what has become too old, at most once a minute.
+func (r *recorder) sweep(now time.Time) {
+	if now.Sub(r.swept) < time.Minute {
+		return
+	}
+	r.swept = now
+	r.slowest.removeBefore(now.Add(-slowestAge))
 }
 
 // requestsInFlight counts the requests that have begun and not ended, without jobs.
@@ -202,6 +217,17 @@ func (l *recordList) insert(rec *record) {
 		l.bytes -= l.records[last].bytes
 		l.records = slices.Delete(l.records, last, last+1)
 	}
+}
+
+// removeBefore removes the records that began before then.
+func (l *recordList) removeBefore(then time.Time) {
+	l.records = slices.DeleteFunc(l.records, func(rec sizedRecord) bool {
+		isOld := rec.start.Before(then)
+		if isOld {
+			l.bytes -= rec.bytes
+		}
+		return isOld
+	})
 }
 
 // exceedsBounds reports whether records must be dropped.

@@ -151,6 +151,49 @@ func TestRecorderIsBounded(t *testing.T) {
 	}
 }
 
+// TestRecorderForgetsSlowRequestsOfLongAgo fills the list of the slowest, and lets faster requests follow.
+func TestRecorderForgetsSlowRequestsOfLongAgo(t *testing.T) {
+	t.Parallel()
+	began := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, tc := range []struct {
+		name  string
+		after time.Duration
+		want  time.Duration // the slowest
+		n     int
+	}{
+		{"at once", 0, time.Minute, 50},
+		{"within the hour", 59 * time.Minute, time.Minute, 50},
+		{"two hours later", 2 * time.Hour, 2 * time.Second, 2},
+		{"a week later", 7 * 24 * time.Hour, 2 * time.Second, 2},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newRecorder()
+			end := func(start time.Time, took time.Duration) {
+				rec := &record{start: start, took: took}
+				r.begin(rec)
+				r.end(rec)
+			}
+			for range 60 {
+				end(began, time.Minute)
+			}
+			end(began.Add(tc.after), time.Second)
+			end(began.Add(tc.after), 2*time.Second)
+
+			slowest := r.lists().Slowest
+			if len(slowest) != tc.n || slowest[0].TookMS != float64(tc.want.Milliseconds()) {
+				t.Errorf("%d slowest, the first of %v ms", len(slowest), slowest[0].TookMS)
+			}
+			sum := 0
+			for _, rec := range r.slowest.records {
+				sum += rec.bytes
+			}
+			if sum != r.slowest.bytes {
+				t.Errorf("%d bytes counted, %d kept", r.slowest.bytes, sum)
+			}
+		})
+	}
+}
+
 // BenchmarkRecorderMemory reports the memory of a full recorder: go test -run '^$' -bench RecorderMemory .
 func BenchmarkRecorderMemory(b *testing.B) {
 	for b.Loop() {

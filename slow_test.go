@@ -172,7 +172,7 @@ func TestLockedTableRefusesOnlyItsReaders(t *testing.T) {
 		readers.Go(func() {
 			defer done.Add(1)
 			a := ts.get("/search?q=lantern")
-			if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
+			if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" || !strings.Contains(a.body, "the log says why") {
 				t.Errorf("search: %d %s", a.status, a.body)
 			}
 		})
