@@ -103,7 +103,7 @@ func (s *server) nearbyIDs(ctx context.Context, id string) ([]string, error) {
 }
 
 // comparedWith returns the documents whose ids are compared with id: the first ones of all, and in a larger set those of the
-// folder that id names.
+// folder that id names. If that has none, they are those of the folder at the top.
 func (s *server) comparedWith(ctx context.Context, id string) ([]documentInfo, error) {
 	first, err := s.store.list(ctx, "", "", maxNearbyIDs)
 	folder := path.Dir(strings.TrimLeft(id, "./")) + "/"
@@ -112,6 +112,10 @@ func (s *server) comparedWith(ctx context.Context, id string) ([]documentInfo, e
 	}
 
 	inside, err := s.store.list(ctx, folder, "", maxNearbyIDs)
+	if err == nil && len(inside) == 0 {
+		top, _, _ := strings.Cut(folder, "/")
+		inside, err = s.store.list(ctx, top+"/", "", maxNearbyIDs)
+	}
 	if err != nil {
 		return nil, err
 	}

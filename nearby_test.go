@@ -103,6 +103,7 @@ func TestLargeSetsNameTheNearestOfTheFolder(t *testing.T) {
 		"team/Deploy":         "did you mean team/deploy.md?",
 		"/team/deploy.md":     "did you mean team/deploy.md?",
 		"./team/deploy.md":    "did you mean team/deploy.md?",
+		"team/nope/deploy.md": "did you mean team/deploy.md?",
 		"archive/x/deploi.md": "did you mean archive/x/deploy.md, archive/00000.md, archive/00001.md?",
 		"archive/00007":       "did you mean archive/00007.md, archive/00000.md, archive/00001.md?",
 		"zzz/zzz.md":          "look for it with search_docs",
