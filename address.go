@@ -75,8 +75,8 @@ func (s *server) ownURL(r *http.Request) url.URL {
 		return own
 	}
 
-	if proto := forwarded(r, "X-Forwarded-Proto"); proto == "https" {
-		own.Scheme = proto
+	if strings.EqualFold(forwarded(r, "X-Forwarded-Proto"), "https") {
+		own.Scheme = "https"
 	}
 	if host := forwarded(r, "X-Forwarded-Host"); isPlainHost(host) {
 		own.Host = host

@@ -57,6 +57,7 @@ func TestOwnAddressIsThatOfTheClient(t *testing.T) {
 		{"untrusted", "", "192.0.2.1:5", "docs.test", "Proto: https\nHost: evil.test\nPrefix: /x", "http://docs.test/read/a.md"},
 		{"another peer", "10.0.0.0/8", "192.0.2.1:5", "docs.test", "Proto: https\nHost: evil.test", "http://docs.test/read/a.md"},
 		{"TLS", "10.0.0.0/8", "10.1.1.1:5", "docs.test", "Proto: https", "https://docs.test/read/a.md"},
+		{"TLS in capitals", "10.0.0.0/8", "10.1.1.1:5", "docs.test", "Proto: HTTPS", "https://docs.test/read/a.md"},
 		{"mapped", "10.0.0.0/8", "[::ffff:10.1.1.1]:5", "docs.test", "Proto: https", "https://docs.test/read/a.md"},
 		{"all", "10.0.0.0/8", "10.1.1.1:5", "vitrine:8080", "Proto: https\nHost: docs.test\nPrefix: /docs/", "https://docs.test/docs/read/a.md"},
 		{"two proxies", "10.0.0.0/8", "10.1.1.1:5", "b", "Proto: https, http\nHost: docs.test, inner", "https://docs.test/read/a.md"},

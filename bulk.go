@@ -53,6 +53,7 @@ func (s *server) handleBulk(w http.ResponseWriter, r *http.Request) error {
 	h := w.Header()
 	h.Set("Content-Type", "application/x-ndjson")
 	h["Cache-Control"] = streamCache
+	h.Set("X-Accel-Buffering", "no") // as for other streams
 	encoder := json.NewEncoder(w)
 	body := bufio.NewReaderSize(r.Body, bulkBufferBytes)
 	stored := 0
@@ -145,6 +146,7 @@ func (s *server) loadLine(
 		}, false
 	}
 
+	line = bytes.TrimPrefix(line, []byte(byteOrderMark))
 	line = bytes.TrimSpace(line)
 	if len(line) > 0 {
 		result = s.putLine(ctx, line)
@@ -187,7 +189,10 @@ func (s *server) bulkFailure(ctx context.Context, id string, err error) bulkResu
 	return bulkResult{ID: id, Status: p.status, Error: p.message}
 }
 
-// parseBulkLine accepts a JSON object with exactly the members id and text, and nothing after it.
+// bulkQuotes is how many double quotes two members have whose values are strings.
+const bulkQuotes = 8
+
+// parseBulkLine accepts a JSON object with exactly the members id and text, each once, and nothing after it.
 func parseBulkLine(line []byte) (id, text string, ok bool) {
 	if !utf8.Valid(line) || hasLoneSurrogate(line) { // encoding/json would replace the bad characters
 		return "", "", false
@@ -199,7 +204,24 @@ func parseBulkLine(line []byte) (id, text string, ok bool) {
 	if err != nil || members["id"] == nil || members["text"] == nil {
 		return "", "", false
 	}
+	if countQuotes(line) != bulkQuotes { // encoding/json takes the last of two members with the same name
+		return "", "", false
+	}
 	return *members["id"], *members["text"], true
+}
+
+// countQuotes returns the number of double quotes in a JSON text that begin or end a string.
+func countQuotes(text []byte) int {
+	count := 0
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '\\':
+			i++
+		case '"':
+			count++
+		}
+	}
+	return count
 }
 
 // bulkMember is the name of a member of a bulk line.

@@ -87,6 +87,18 @@ func tokenValue(h http.Header, key string) string {
 	return first
 }
 
+// isJSON reports whether a body with these headers is JSON. A type that is repeated counts once, but another one beside it
+// makes the body ambiguous.
+func isJSON(h http.Header) bool {
+	for value := range strings.SplitSeq(headerValue(h, "Content-Type"), ",") {
+		mediaType, _, _ := strings.Cut(value, ";")
+		if !strings.EqualFold(strings.TrimSpace(mediaType), "application/json") {
+			return false
+		}
+	}
+	return true
+}
+
 // negotiate sets c's protocol version and checks the headers as that version demands. Proxies read only the headers, so
 // those of a modern request must agree with its body.
 func (c *call) negotiate(h http.Header) error {
@@ -95,13 +107,13 @@ func (c *call) negotiate(h http.Header) error {
 		return c.negotiateLegacy(version)
 	}
 	c.version = modernVersion
+	if c.isResponse {
+		return rpcErrorf(codeInvalidRequest,
+			"this server asks nothing: send requests and notifications")
+	}
 	if c.ID == "" {
 		// Clients send notifications without the headers.
 		return nil
-	}
-	if c.Method == "" {
-		return rpcErrorf(codeInvalidRequest,
-			"this server asks nothing: send requests and notifications")
 	}
 
 	if err := c.checkMeta(version); err != nil {
@@ -213,6 +225,11 @@ func accepts(r *http.Request, mediaType string) bool {
 		}
 	}
 	return false
+}
+
+// acceptsAnswer reports whether r's Accept header allows an answer to a request: as JSON or as an event.
+func acceptsAnswer(r *http.Request) bool {
+	return accepts(r, "application/json") || accepts(r, "text/event-stream")
 }
 
 // wantsEvent reports whether r's Accept header allows an answer as an event, but not as JSON.

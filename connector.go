@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"strconv"
 	"time"
 )
 
@@ -107,7 +108,8 @@ func (s *server) connectorFetch(ctx context.Context, a *arguments) (toolResult, 
 	}
 	if end := runeOffset(d.text, maxAnswerChars-1); end < len(d.text) {
 		fetched.Text = d.text[:end] + "…"
-		fetched.Metadata["cut"] = "the rest is at the url, or by get_document with from_line"
+		fetched.Metadata["cut"] = "the rest is at the url, or by get_document with from_line " +
+			strconv.Itoa(countLines(d.text[:end]))
 	}
 	return structuredResult(fetched)
 }

@@ -150,6 +150,14 @@ func mediaType(id string) string {
 // withoutSuffix returns id without the suffix of its file.
 func withoutSuffix(id string) string { return strings.TrimSuffix(id, path.Ext(id)) }
 
+// foldedWords returns the words of an id or a heading in the form in which readers take two for the same: neither case nor
+// accents nor what stands between words matters.
+func foldedWords(text string) []string {
+	return strings.FieldsFunc(foldWord(text), func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r)
+	})
+}
+
 // checkID returns an error with status 400 unless id is a slash-separated relative path that ends in
 // the suffix of a document and is safe as a file name below DOCS_DIR.
 func checkID(id string) error {

@@ -149,8 +149,11 @@ func (k gapKey) rank() int {
 }
 
 // testLine returns the question as a line of testdata/questions.tsv. Without a document, the reader fills in the page that
-// answers the question.
-func (k gapKey) testLine() string { return k.Question + "\t" + cmp.Or(k.Document, "PAGE.md") }
+// answers the question. A # at the beginning would make it a comment there, and a search does not see it.
+func (k gapKey) testLine() string {
+	question := cmp.Or(strings.TrimLeft(k.Question, "# "), k.Question)
+	return question + "\t" + cmp.Or(k.Document, "PAGE.md")
+}
 
 // all returns the gaps, those with the highest count first.
 func (l *gapList) all() []gap {

@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -233,6 +235,29 @@ func TestGapsShowNoControlCharacters(t *testing.T) {
 		}
 		if strings.Contains(body, "\nlast: forged") || !strings.Contains(body, "zq [31mred gnirts") {
 			t.Errorf("%s:\n%s", path, body)
+		}
+	}
+}
+
+// TestLinesOfGapsAreQuestions reads the line of each gap as the check does.
+func TestLinesOfGapsAreQuestions(t *testing.T) {
+	for question, want := range map[string]string{
+		"How to install?":      "how to install",
+		"#general: who is in?": "general: who is in",
+		"## Steps ##":          "steps ##",
+		"# # tab\there":        "tab here",
+		"\ufeff#bom":           "bom",
+		`"#1 reason"`:          `"#1 reason"`,
+		"C# and F#":            "c# and f#",
+	} {
+		line := gapKey{Question: normalizeQuestion(question), Problem: "missing"}.testLine()
+		name := filepath.Join(t.TempDir(), "questions.tsv")
+		if err := os.WriteFile(name, []byte(line+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := parseQuestions(name)
+		if err != nil || len(got) != 1 || got[0].text != want || got[0].ids[0] != "PAGE.md" {
+			t.Errorf("%q: %+v, %v", line, got, err)
 		}
 	}
 }

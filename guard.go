@@ -116,7 +116,7 @@ func (s *server) checkOrigin(w http.ResponseWriter, r *http.Request) error {
 	}
 
 	u, err := url.Parse(origin)
-	isOwn := err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
+	isOwn := err == nil && isOwnOrigin(u, r.Host)
 	isAllowed := allows(s.cfg.allowedOrigins, strings.ToLower(origin))
 	if !isOwn && !isAllowed {
 		return userErrorf(http.StatusForbidden,
@@ -133,6 +133,16 @@ func (s *server) checkOrigin(w http.ResponseWriter, r *http.Request) error {
 		h.Set("Access-Control-Max-Age", "600")
 	}
 	return nil
+}
+
+// defaultPorts are those that an origin leaves out. Some proxies write them into Host all the same.
+var defaultPorts = map[string]string{"http": ":80", "https": ":443"}
+
+// isOwnOrigin reports whether an origin is that of the host.
+func isOwnOrigin(origin *url.URL, host string) bool {
+	port := defaultPorts[origin.Scheme]
+	asked := strings.TrimSuffix(host, port)
+	return origin.Hostname() != "" && strings.EqualFold(strings.TrimSuffix(origin.Host, port), asked)
 }
 
 // Headers that pages of allowed origins may read and send.

@@ -49,6 +49,36 @@ func TestAllowedOriginIsToldWhatItMayRead(t *testing.T) {
 	}
 }
 
+// TestOwnOriginMayLeaveOutTheDefaultPort sends Origin as browsers do and Host as proxies do.
+func TestOwnOriginMayLeaveOutTheDefaultPort(t *testing.T) {
+	ts := newTestServer(t, "ALLOWED_HOSTS=*")
+	for _, test := range []struct {
+		host, origin string
+		want         int
+	}{
+		{"docs.example.com", "https://docs.example.com", 200},
+		{"docs.example.com:443", "https://docs.example.com", 200},
+		{"Docs.Example.com:443", "https://docs.example.com", 200},
+		{"docs.example.com", "https://docs.example.com:443", 200},
+		{"docs.example.com:80", "http://docs.example.com", 200},
+		{"[2001:db8::1]:443", "https://[2001:db8::1]", 200},
+		{"docs.example.com:8443", "https://docs.example.com:8443", 200},
+		{"docs.example.com:80", "https://docs.example.com", 403},
+		{"docs.example.com:443", "http://docs.example.com", 403},
+		{"docs.example.com", "https://docs.example.com:8443", 403},
+		{"docs.example.com:8443", "https://docs.example.com", 403},
+		{"docs.example.com:443", "https://example.com", 403},
+		{"docs.example.com", "docs.example.com", 403},
+		{"docs.example.com:443", "app://docs.example.com", 403},
+		{":443", "https://:443", 403},
+	} {
+		a := ts.get("/search?q=install", "Host: "+test.host, "Origin: "+test.origin)
+		if a.status != test.want {
+			t.Errorf("%s at %s: %d, want %d", test.origin, test.host, a.status, test.want)
+		}
+	}
+}
+
 func TestRateLimitIsPerClient(t *testing.T) {
 	ts := newTestServer(t, "RATE_LIMIT=1", "TRUSTED_PROXIES=127.0.0.0/8")
 	ask := func(client string) answer { return ts.get("/search?q=a", "X-Forwarded-For: "+client) }

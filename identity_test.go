@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -121,6 +122,15 @@ func TestConnectorToolsNeedASite(t *testing.T) {
 		_, result = c.call("fetch", map[string]any{"id": "long.md"})
 		if err := json.Unmarshal(result.StructuredContent, &long); err != nil || long.Metadata["cut"] == "" || len([]rune(long.Text)) != maxAnswerChars {
 			t.Errorf("a long document: %d characters, %v, %v", len([]rune(long.Text)), long.Metadata, err)
+		}
+		begun := long.Text[strings.LastIndex(long.Text, "\n")+1:]
+		line := 1 + strings.Count(long.Text, "\n")
+		if !strings.HasSuffix(long.Metadata["cut"], fmt.Sprintf(" with from_line %d", line)) {
+			t.Errorf("cut in line %d: %q", line, long.Metadata["cut"])
+		}
+		text, _ = c.call("get_document", map[string]any{"id": "long.md", "from_line": line})
+		if got := quoted(t, text); !strings.HasPrefix(got, strings.TrimSuffix(begun, "…")) {
+			t.Errorf("%q does not go on at %q", got[:20], begun)
 		}
 		for _, arguments := range []map[string]any{{}, {"id": "none.md"}, {"id": "../x"}, {"id": "long.md", "x": 1}} {
 			if _, result = c.call("fetch", arguments); !result.IsError {

@@ -91,6 +91,9 @@ func TestStreamsMustNotBeTransformed(t *testing.T) {
 		if got := answer.Header.Get("Cache-Control"); answer.StatusCode != 200 || got != "no-store, no-transform" {
 			t.Errorf("%s: %s, Cache-Control %q", name, answer.Status, got)
 		}
+		if got := answer.Header.Get("X-Accel-Buffering"); got != "no" {
+			t.Errorf("%s: X-Accel-Buffering %q", name, got)
+		}
 	}
 }
 
@@ -159,6 +162,9 @@ func TestOAuthDiscoveryIsToldToSendTheToken(t *testing.T) {
 		if a.status != 404 || !strings.Contains(a.body, `"error":"`) || !strings.Contains(a.body, want) {
 			t.Errorf("%s: %d %s", request, a.status, a.body)
 		}
+		if got := a.header.Get("Cache-Control"); got != "no-store" {
+			t.Errorf("%s: Cache-Control %q", request, got)
+		}
 	}
 	a := ts.do("POST", "/mcp", "{}", "Authorization: ", "Origin: https://app.example.com")
 	if exposed := a.header.Get("Access-Control-Expose-Headers"); a.status != 401 || !strings.Contains(exposed, "WWW-Authenticate") {
@@ -174,6 +180,7 @@ func TestEndpointsMayEndWithASlash(t *testing.T) {
 	ts := newTestServer(t)
 	for request, want := range map[string]int{
 		"POST /mcp/": 200, "HEAD /mcp/": 405, "PUT /mcp/": 405, "HEAD /sse/": 405, "GET /mcp/x": 404, "GET /sse/x": 404,
+		"POST /messages/": 400, "POST /messages/?sessionId=none": 404, "GET /messages/": 405,
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		a := ts.do(method, path, `{"jsonrpc":"2.0","id":1,"method":"ping"}`, "Content-Type: application/json")
@@ -187,6 +194,41 @@ func TestEndpointsMayEndWithASlash(t *testing.T) {
 	}
 	if line := ts.lines.find(t, "request", a.header.Get("X-Correlation-ID")); line["route"] != "/mcp" {
 		t.Errorf("route %v", line["route"])
+	}
+}
+
+// TestLostClientsAreToldWhereToConnect asks as clients do that were given another address of the server.
+func TestLostClientsAreToldWhereToConnect(t *testing.T) {
+	ts := newTestServer(t)
+	const hint = "MCP clients connect to /mcp"
+	for request, isLost := range map[string]bool{
+		"POST / application/json":                 true,
+		"POST /sse application/json":              true,
+		"POST /sse/ application/json":             true,
+		"POST /MCP application/json":              true,
+		"POST /api/mcp application/json":          true,
+		"POST /mcp/mcp application/json":          true,
+		"POST /rpc application/json":              true,
+		"POST /message application/json":          true,
+		"GET /mcp/sse text/event-stream":          true,
+		"GET /SSE text/event-stream":              true,
+		"GET /v1/mcp/ text/event-stream":          true,
+		"POST / application/x-www-form":           false,
+		"POST /search application/json":           false,
+		"POST /documents/x.md application/json":   false,
+		"PUT /mcp application/json":               false,
+		"DELETE /sse application/json":            false,
+		"GET /nowhere text/html":                  false,
+		"GET /documents/mcp/x.md text/html":       false,
+		"GET /read/mcp text/html":                 false,
+		"POST /mcp text/plain":                    false,
+		"GET /.well-known/oauth-x/mcp text/plain": false,
+	} {
+		parts := strings.Fields(request)
+		a := ts.do(parts[0], parts[1], `{"jsonrpc":"2.0","id":1,"method":"ping"}`, "Content-Type: "+parts[2])
+		if a.status < 400 || strings.Contains(a.body, hint) != isLost {
+			t.Errorf("%s: %d %s", request, a.status, a.body)
+		}
 	}
 }
 
@@ -223,6 +265,38 @@ func TestNotificationsAreNeverAnswered(t *testing.T) {
 	const ping = `{"jsonrpc":"2.0","id":7,"method":"ping"}`
 	if _, text := ts.post("["+notification+","+ping+"]", legacyHeaders); text != `[{"jsonrpc":"2.0","id":7,"result":{}}]` {
 		t.Error(text)
+	}
+}
+
+// TestResponsesAreNeverAnswered sends responses, which the server has not asked for, alone and in a batch. What is
+// neither a request nor a response is refused.
+func TestResponsesAreNeverAnswered(t *testing.T) {
+	ts := newMCPServer(t, goldenDocuments, nil)
+	for _, test := range []struct{ members, want string }{
+		{`"id":1,"result":{}`, ""},
+		{`"id":"a","result":{"method":"ping"}`, ""},
+		{`"id":1,"result":null`, ""},
+		{`"id":1,"method":null,"result":{}`, ""},
+		{`"id":1,"error":{"code":-32601,"message":"x"}`, ""},
+		{`"id":1,"error":null`, ""},
+		{`"id":null,"error":{"code":-32700,"message":"x"}`, ""}, // JSON-RPC: the id could not be read
+		{`"error":{"code":-32700,"message":"x"}`, ""},
+		{`"id":[],"result":{}`, ""},
+		{`"id":1,"result":{},"params":[5]`, ""},
+		{`"id":1,"method":"ping","result":null,"error":null`, `"id":1,"result":{}`}, // Jackson writes members that are null
+		{`"id":1,"method":"ping","result":{}`, `"id":1,"error":{"code":-32600`},
+		{`"id":1,"method":"ping","result":0`, `"id":1,"error":{"code":-32600`},
+		{`"id":1,"method":"tools/list","error":{"code":1,"message":"x"}`, `"id":1,"error":{"code":-32600`},
+		{`"method":"notifications/initialized","result":{}`, `"id":null,"error":{"code":-32600`},
+		{`"id":null,"method":"ping"`, `"id":null,"error":{"code":-32600`},
+	} {
+		message := `{"jsonrpc":"2.0",` + test.members + `}`
+		for _, body := range []string{message, "[" + message + "]"} {
+			_, got := ts.post(body, legacyHeaders)
+			if !strings.Contains(got, test.want) || (test.want == "") != (got == "") {
+				t.Errorf("%s\ngot  %s\nwant %s", body, got, test.want)
+			}
+		}
 	}
 }
 
@@ -338,6 +412,13 @@ func TestOneValueTwoSpellings(t *testing.T) {
 		{`{"jsonrpc":"2.0","id":1,"method":"no/such"}`, "Content-Type: application/json|Accept: text/event-stream", `data: {"jsonrpc":"2.0","id":1,"error":{"code":-32601`},
 		{`{"jsonrpc":"2.0","method":"notifications/initialized"}`, "Content-Type: application/json|Accept: text/event-stream", ""},
 		{ping, "Content-Type: application/json|Accept: text/html", `send Accept`},
+		{"[" + ping + "]", "Content-Type: application/json|Accept: text/html", `"id":null,"error":{"code":-32600,"message":"send Accept`},
+		{"[5," + ping + "]", "Content-Type: application/json|Accept: application/json;q=0", `"id":null,"error":{"code":-32600,"message":"send Accept`},
+		{`[{"jsonrpc":"2.0","method":"notifications/initialized"}]`, "Content-Type: application/json|Accept: text/html", ""},
+		{ping, "Content-Type: application/json|Content-Type: Application/JSON; charset=utf-8", `"result":{}`},
+		{ping, "Content-Type: application/json, application/json", `"result":{}`},
+		{ping, "Content-Type: application/json|Content-Type: text/plain", `send Content-Type`},
+		{ping, "Content-Type: application/json; charset=utf-8, text/plain", `send Content-Type`},
 		{`{"jsonrpc":"2.0","method":"notifications/initialized"}`, "Content-Type: application/json|Accept: text/html", ""},
 	} {
 		if _, got := ts.post(test.body, test.headers); !strings.Contains(got, test.want) || test.want == "" && got != "" {
@@ -447,6 +528,47 @@ func TestWrongTypesNameTheRightOne(t *testing.T) {
 	} {
 		if _, err := parseMessage([]byte(message)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", message, err, want)
+		}
+	}
+}
+
+// TestCompletionOfWhatBeginsNoIDIsEmpty completes values that no id begins with. None of them is an error.
+func TestCompletionOfWhatBeginsNoIDIsEmpty(t *testing.T) {
+	ts := newMCPServer(t, goldenDocuments, nil)
+	for value, want := range map[string]string{
+		"guide/":                          `"guide/install.md"`,
+		"a b":                             `"a b.md"`,
+		"nope":                            `"values":[]`,
+		"guide/\x00":                      `"values":[]`,
+		strings.Repeat("x", maxIDBytes):   `"values":[]`,
+		strings.Repeat("x", 2000):         `"values":[]`,
+		strings.Repeat("字", maxIDBytes+1): `"values":[]`,
+		"%":                               `"values":[]`,
+	} {
+		a := ts.rpc("completion/complete", map[string]any{
+			"ref":      map[string]string{"type": "ref/resource", "uri": "docs:///{+id}"},
+			"argument": map[string]string{"name": "id", "value": value},
+		})
+		if !strings.Contains(a.body, want) || strings.Contains(a.body, `"error"`) {
+			t.Errorf("%.20q: %s", value, a.body)
+		}
+	}
+}
+
+// TestPromptSaysWhatItSearchedFor asks with misspelt words. The quotes answer the corrected ones.
+func TestPromptSaysWhatItSearchedFor(t *testing.T) {
+	ts := newMCPServer(t, map[string]string{"a.md": "# Rotation\n\nrotate the tokens"}, nil)
+	for question, want := range map[string]string{
+		"rotaet tokens":  `the quotes are for \"rotate tokens\".`,
+		"rotate tokens":  `Question: rotate tokens\n\n[begin`,
+		"xylophone solo": `Question: xylophone solo\n\nThe search found nothing.`,
+	} {
+		a := ts.rpc("prompts/get", map[string]any{
+			"name":      "answer_from_docs",
+			"arguments": map[string]string{"question": question},
+		})
+		if !strings.Contains(a.body, want) {
+			t.Errorf("%s: %s", question, a.body)
 		}
 	}
 }

@@ -16,11 +16,11 @@ import (
 
 // message is a JSON-RPC message: a request, a notification, or a response.
 type message struct {
-	ID     rawValue // empty: a notification or a response
+	ID     rawValue // empty: a notification or a response, whose id is that of a request of the server
 	Method string
 	Params params // of the type that newParams makes for the method
 
-	isResponse bool // it has a result or an error
+	isResponse bool // it has a result or an error, and no method
 
 	decoding decoding
 	room     [16]member // for most messages, which saves allocations
@@ -28,10 +28,6 @@ type message struct {
 
 func (m *message) isRequest() bool {
 	return m.ID != "" && m.Method != ""
-}
-
-func (m *message) isNotification() bool {
-	return m.ID == "" && m.Method != ""
 }
 
 // id returns the id for a response, nil if there is none.
@@ -239,11 +235,8 @@ func (p *cancelledParams) read(f *objectMembers) {
 	p.RequestID = f.get("requestId")
 }
 
-// byteOrderMark begins the text of some encoders. RFC 8259 lets a parser ignore it.
-const byteOrderMark = "\ufeff"
-
 // parseMessage decodes a message. If it returns an error, the message has the members that could be read, so that the
-// response can have the id. A notification is never answered, so nothing in its params is an error.
+// response can have the id. Only a request is answered, so nothing in the params of another message is an error.
 func parseMessage(text []byte) (*message, error) {
 	m := new(message)
 	text = bytes.TrimPrefix(text, []byte(byteOrderMark))
@@ -260,7 +253,7 @@ func parseMessage(text []byte) (*message, error) {
 	if err := m.readEnvelope(v); err != nil {
 		return m, err
 	}
-	if m.isNotification() {
+	if !m.isRequest() {
 		return m, nil
 	}
 
@@ -284,11 +277,13 @@ func (m *message) readEnvelope(v rawValue) error {
 	d := &m.decoding
 	d.members = m.room[:0]
 	f := d.fieldsOf(v, "")
+	m.Method = f.text("method")
+	result := f.get("result")
+	failure := f.get("error")
+	m.isResponse = m.Method == "" && (result != "" || failure != "")
 	if err := m.readID(&f); err != nil {
 		return err
 	}
-	m.Method = f.text("method")
-	m.isResponse = f.get("result") != "" || f.get("error") != ""
 	version := f.text("jsonrpc")
 
 	problem := d.problem
@@ -302,6 +297,10 @@ func (m *message) readEnvelope(v rawValue) error {
 	case m.Method == "" && !m.isResponse:
 		return rpcErrorf(codeInvalidRequest,
 			"not a JSON-RPC message: it needs a method")
+	case m.Method != "" && (!result.isAbsent() || !failure.isAbsent()):
+		// A gateway may take it for a response and let it pass.
+		return rpcErrorf(codeInvalidRequest,
+			"not a JSON-RPC message: it has a method and a result, so it is neither a request nor a response")
 	}
 
 	m.Params = newParams(m.Method)
@@ -310,8 +309,9 @@ func (m *message) readEnvelope(v rawValue) error {
 	return nil
 }
 
-// readID reads the id of the message. It refuses a message that has two members of the same name, because the server
-// cannot tell which one counts. If only other members are repeated, m.ID is still set, for the error response.
+// readID reads the id of the message, unless it is a response. It refuses a message that has two members of the same
+// name, because the server cannot tell which one counts. If only other members are repeated, m.ID is still set, for the
+// error response.
 func (m *message) readID(f *objectMembers) error {
 	var names nameSet
 	isDuplicate := false
@@ -325,7 +325,9 @@ func (m *message) readID(f *objectMembers) error {
 		}
 	}
 
-	m.ID = f.get("id")
+	if !m.isResponse {
+		m.ID = f.get("id")
+	}
 	if m.ID != "" && !m.ID.isString() && !m.ID.isNumber() {
 		m.ID = ""
 		return rpcErrorf(codeInvalidRequest,

@@ -51,7 +51,7 @@ func (s *server) answerPost(w http.ResponseWriter, r *http.Request) (*stream, er
 		// It is answered below.
 	case c.isListen():
 		st, err = s.listen(r, c)
-	case c.isRequest() && !accepts(r, "application/json") && !wantsEvent(r):
+	case c.isRequest() && !acceptsAnswer(r):
 		err = errNotAcceptable
 	}
 	if st != nil {
@@ -69,8 +69,7 @@ var errNotJSON = userError{
 
 // readMessage reads the body of r into buf.
 func readMessage(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer) error {
-	mediaType, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
-	if !strings.EqualFold(strings.TrimSpace(mediaType), "application/json") {
+	if !isJSON(r.Header) {
 		return errNotJSON
 	}
 	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, maxBodyBytes))
@@ -127,6 +126,9 @@ func writeMessage(
 // response.
 func (s *server) answerBatch(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer, text []byte) error {
 	texts, err := parseBatch(text, tokenValue(r.Header, versionHeader))
+	if err == nil && !acceptsAnswer(r) && slices.ContainsFunc(texts, needsAnswer) {
+		err = errNotAcceptable
+	}
 	if err != nil {
 		s.respond(r.Context(), w, r, buf, &call{message: new(message)}, err)
 		return nil
@@ -222,6 +224,12 @@ func parseBatch(text []byte, version string) ([]json.RawMessage, error) {
 			maxBatch)
 	}
 	return texts, nil
+}
+
+// needsAnswer reports whether a message of a batch is a request.
+func needsAnswer(text json.RawMessage) bool {
+	m, _ := parseMessage(text)
+	return m.isRequest()
 }
 
 // answerInBatch answers one message of a batch. buf is room for the response. After a response without room, all

@@ -139,11 +139,21 @@ func (s *server) callMethod(ctx context.Context, c *call) (any, error) {
 
 	method := methods[c.Method]
 	if method.eras&era == 0 {
-		return nil, rpcErrorf(codeMethodNotFound,
-			"no method %.60q in protocol version %s",
-			c.Method, c.version)
+		return nil, c.noSuchMethod(method)
 	}
 	return method.call(s, ctx, c)
+}
+
+// noSuchMethod returns the error for a method that c's era does not have. m is zero if no era has it.
+func (c *call) noSuchMethod(m method) error {
+	if m.eras == session {
+		return rpcErrorf(codeMethodNotFound,
+			"no method %s at /mcp, which has no sessions: use subscriptions/listen of %s, or /sse",
+			c.Method, modernVersion)
+	}
+	return rpcErrorf(codeMethodNotFound,
+		"no method %.60q in protocol version %s",
+		c.Method, c.version)
 }
 
 // appendResult appends the response with c's result. Every modern result must have some common members. They come first,

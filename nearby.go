@@ -7,16 +7,17 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"path"
 	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 )
 
 const (
 	maxNearby = 3 // documents in a hint
 
-	// maxNearbyIDs is how many ids are compared. In a larger set, the hint may miss the nearest.
+	// maxNearbyIDs is how many ids are compared, and how many more of the same folder. In a larger set, the hint may miss
+	// the nearest.
 	maxNearbyIDs = 5000
 
 	// maxPathWords is how many words of an id are compared, from its end. Each is compared with each of the other id.
@@ -56,10 +57,18 @@ func (s *server) checkReadID(ctx context.Context, id string) error {
 // the answer that there is no such document is right without the hint.
 func (s *server) didYouMean(ctx context.Context, id string) string {
 	near, err := s.nearbyIDs(ctx, id)
-	if err != nil || len(near) == 0 {
+	if err != nil {
 		return ""
 	}
-	return "did you mean " + strings.Join(near, ", ") + "?"
+	return meantOneOf(near)
+}
+
+// meantOneOf returns a question that offers names, or "" if there are none.
+func meantOneOf(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return "did you mean " + strings.Join(names, ", ") + "?"
 }
 
 // nearbyIDs returns the ids that share most words of their path with id, the nearest first: see pathSimilarity. There are
@@ -74,7 +83,7 @@ func (s *server) nearbyIDs(ctx context.Context, id string) ([]string, error) {
 		return nil, nil
 	}
 	defer leave()
-	page, err := s.store.list(ctx, "", "", maxNearbyIDs)
+	documents, err := s.comparedWith(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +94,7 @@ func (s *server) nearbyIDs(ctx context.Context, id string) ([]string, error) {
 	}
 	wanted := pathWords(id)
 	var found []candidate
-	for _, d := range page {
+	for _, d := range documents {
 		score := pathSimilarity(wanted, pathWords(d.ID))
 		if score > 0 {
 			found = append(found, candidate{d.ID, score})
@@ -102,12 +111,31 @@ func (s *server) nearbyIDs(ctx context.Context, id string) ([]string, error) {
 	return near, nil
 }
 
-// pathWords returns the last words of an id without its suffix, in lower case.
+// comparedWith returns the documents whose ids are compared with id: the first ones of all, and in a larger set those of the
+// folder that id names. If that has none, they are those of the folder at the top.
+func (s *server) comparedWith(ctx context.Context, id string) ([]documentInfo, error) {
+	first, err := s.store.list(ctx, "", "", maxNearbyIDs)
+	folder := path.Dir(strings.TrimLeft(id, "./")) + "/"
+	if err != nil || len(first) < maxNearbyIDs || checkPrefix(folder) != nil {
+		return first, err
+	}
+
+	inside, err := s.store.list(ctx, folder, "", maxNearbyIDs)
+	if err == nil && len(inside) == 0 {
+		top, _, _ := strings.Cut(folder, "/")
+		inside, err = s.store.list(ctx, top+"/", "", maxNearbyIDs)
+	}
+	if err != nil {
+		return nil, err
+	}
+	last := first[len(first)-1].ID
+	inside = slices.DeleteFunc(inside, func(d documentInfo) bool { return d.ID <= last })
+	return slices.Concat(first, inside), nil
+}
+
+// pathWords returns the last words of an id without its suffix.
 func pathWords(id string) []string {
-	name := strings.ToLower(withoutSuffix(id))
-	words := strings.FieldsFunc(name, func(r rune) bool {
-		return !unicode.IsLetter(r) && !unicode.IsDigit(r)
-	})
+	words := foldedWords(withoutSuffix(id))
 	return words[max(0, len(words)-maxPathWords):]
 }
 

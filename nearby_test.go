@@ -1,6 +1,10 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -9,7 +13,7 @@ import (
 func TestUnknownIDNamesTheNearest(t *testing.T) {
 	ts := newMCPServer(t, map[string]string{
 		"team/deploy.md": "# D", "team/rollback.md": "# R", "api/auth.md": "# A", "api/auth-tokens.md": "# T", "readme.md": "# M",
-		"kitchen.md": "# K",
+		"kitchen.md": "# K", "über/größe.md": "# G", "e\u0301te\u0301.md": "# E",
 	}, nil)
 	c := &mcpClient{testServer: ts, version: modernVersion}
 	for id, want := range map[string]string{
@@ -24,6 +28,10 @@ func TestUnknownIDNamesTheNearest(t *testing.T) {
 		"Ktichen.md":           "did you mean kitchen.md?",
 		"team/rolback.md":      "did you mean team/rollback.md, team/deploy.md?",
 		"auto.md":              "did you mean api/auth.md, api/auth-tokens.md?",
+		"uber/grosse.md":       "did you mean über/größe.md?",
+		"u\u0308ber/GRÖSSE.md": "did you mean über/größe.md?",
+		"été.md":               "did you mean e\u0301te\u0301.md?",
+		"ete.md":               "did you mean e\u0301te\u0301.md?",
 		"kitten.md":            "no",
 		"zzz.md":               "no",
 	} {
@@ -32,6 +40,79 @@ func TestUnknownIDNamesTheNearest(t *testing.T) {
 		}
 		if text, result := c.call("get_document", map[string]any{"id": id}); !result.IsError || !strings.Contains(text, want) {
 			t.Errorf("get_document %s: %s", id, text)
+		}
+	}
+}
+
+// TestUnknownResourceNamesTheNearest reads URIs that are nearly those of documents, in both eras.
+func TestUnknownResourceNamesTheNearest(t *testing.T) {
+	ts := newMCPServer(t, map[string]string{
+		"guide/install.md": "# I", "api/auth.md": "# A", "on call/größe & so.md": "# G",
+	}, nil)
+	const install = "no such resource: did you mean docs:///guide/install.md?"
+	for uri, want := range map[string]string{
+		"docs:///guide/instal.md":                   install,
+		"docs:///Guide/Install.md":                  install,
+		"docs:///install":                           install,
+		"docs://guide/install.md":                   install,
+		"guide/install.md":                          install,
+		"docs:///guide/install.md#linux":            install,
+		"docs:///guide/install.md?x=1":              install,
+		"http://127.0.0.1:8080/read/api/auth.md":    "did you mean docs:///api/auth.md?",
+		"docs:///on%20call/gr%C3%B6%C3%9Fe.md":      "did you mean docs:///on%20call/gr%C3%B6%C3%9Fe%20&%20so.md?",
+		"docs:///on-call/grosse.md":                 "did you mean docs:///on%20call/gr%C3%B6%C3%9Fe%20&%20so.md?",
+		"docs:///zzz.md":                            "no such resource: resources/list lists them",
+		"docs:///":                                  "no such resource: resources/list lists them",
+		"docs:///%00%ff":                            "no such resource: resources/list lists them",
+		"docs:///%zz":                               "no such resource: resources/list lists them",
+		"":                                          "no such resource: resources/list lists them",
+		"docs:///" + strings.Repeat("install/", 99): "no such resource: resources/list lists them",
+	} {
+		for _, version := range []string{modernVersion, legacyVersions[0]} {
+			if uri == "" && version == modernVersion {
+				continue // the header Mcp-Name cannot repeat it
+			}
+			c := &mcpClient{testServer: ts, version: version}
+			answer := c.send(t.Context(), "/mcp", "resources/read", 1, map[string]any{"uri": uri})
+			var body struct{ Error rpcError }
+			if err := json.NewDecoder(answer.Body).Decode(&body); err != nil || !strings.Contains(body.Error.Message, want) {
+				t.Errorf("%s in %s: %+v, %v", uri, version, body, err)
+			}
+		}
+	}
+}
+
+// manyDocuments is a store with more documents in its first folder than are compared.
+type manyDocuments struct{ store }
+
+func (manyDocuments) list(_ context.Context, prefix, _ string, limit int) ([]documentInfo, error) {
+	var list []documentInfo
+	for i := range maxNearbyIDs {
+		list = append(list, documentInfo{ID: fmt.Sprintf("archive/%05d.md", i)})
+	}
+	list = append(list, documentInfo{ID: "archive/x/deploy.md"}, documentInfo{ID: "team/deploy.md"})
+	list = slices.DeleteFunc(list, func(d documentInfo) bool { return !strings.HasPrefix(d.ID, prefix) })
+	return list[:min(limit, len(list))], nil
+}
+
+// TestLargeSetsNameTheNearestOfTheFolder asks for ids behind the first ones of a large set.
+func TestLargeSetsNameTheNearestOfTheFolder(t *testing.T) {
+	ts := newMCPServer(t, goldenDocuments, func(s *server) { s.store = manyDocuments{s.store} })
+	for id, want := range map[string]string{
+		"team/deplyo.md":      "did you mean team/deploy.md?",
+		"team/Deploy":         "did you mean team/deploy.md?",
+		"/team/deploy.md":     "did you mean team/deploy.md?",
+		"./team/deploy.md":    "did you mean team/deploy.md?",
+		"team/nope/deploy.md": "did you mean team/deploy.md?",
+		"archive/x/deploi.md": "did you mean archive/x/deploy.md, archive/00000.md, archive/00001.md?",
+		"archive/00007":       "did you mean archive/00007.md, archive/00000.md, archive/00001.md?",
+		"zzz/zzz.md":          "look for it with search_docs",
+		"a\x00/deploy.md":     "look for it with search_docs",
+	} {
+		c := &mcpClient{testServer: ts, version: modernVersion}
+		text, result := c.call("get_document", map[string]any{"id": id})
+		if !result.IsError || !strings.Contains(text, want) {
+			t.Errorf("%q: %s", id, text)
 		}
 	}
 }
@@ -88,6 +169,10 @@ func TestNothingFoundNamesWhatIsOutsideThePrefix(t *testing.T) {
 	if !strings.Contains(text, `4 outside gui\\u000ade\\u001b/: `) {
 		t.Error(text)
 	}
+	text, _ = c.call("search_docs", map[string]any{"query": "rotaet tokens", "prefix": "guide/"})
+	if !strings.Contains(text, `4 outside guide/: `) || !strings.Contains(text, `showing results for \"rotate tokens\"; search again`) {
+		t.Error(text)
+	}
 	text, _ = c.call("search_docs", map[string]any{"query": `"tokens rotate"`})
 	if !strings.Contains(text, "without the double quotes") {
 		t.Error(text)
@@ -98,6 +183,19 @@ func TestNothingFoundNamesWhatIsOutsideThePrefix(t *testing.T) {
 	}
 	text, _ = c.call("search_docs", map[string]any{"query": "xylophone", "prefix": "guide/"})
 	if !strings.Contains(text, "nothing found: try other") {
+		t.Error(text)
+	}
+}
+
+// TestMoreThanOneSearchFindsIsNotCounted: a search finds at most maxToolHits documents, so there may be more.
+func TestMoreThanOneSearchFindsIsNotCounted(t *testing.T) {
+	documents := map[string]string{"guide/a.md": "# A"}
+	for i := range maxToolHits + 1 {
+		documents[fmt.Sprintf("api/%d.md", i)] = fmt.Sprintf("# Page %d\n\nrotate the token number %d", i, i)
+	}
+	c := &mcpClient{testServer: newMCPServer(t, documents, nil), version: modernVersion}
+	text, _ := c.call("search_docs", map[string]any{"query": "rotate token", "prefix": "guide/"})
+	if !strings.Contains(text, "20 or more outside guide/: api/") {
 		t.Error(text)
 	}
 }

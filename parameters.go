@@ -15,6 +15,9 @@ import (
 	"unicode/utf8"
 )
 
+// byteOrderMark begins the text of some encoders. RFC 8259 lets a parser of JSON ignore it.
+const byteOrderMark = "\ufeff"
+
 // parseParameters parses the query string of r and the limit in it. An absent limit is defaultLimit;
 // one outside 1..maxLimit is an error, and so is a parameter that is neither limit nor among names.
 func parseParameters(

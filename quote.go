@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,6 +38,9 @@ func (r *lineRange) narrow(d *document, heading string) error {
 	sections := sectionsOf(d)
 	found := findSections(sections, heading, d.title)
 	if found == nil {
+		found = similarSections(sections, heading, d)
+	}
+	if found == nil {
 		return toolErrorf("%s has no heading %.80q: leave heading out%s",
 			d.id, heading, choiceOf(sections))
 	}
@@ -51,6 +55,48 @@ func (r *lineRange) narrow(d *document, heading string) error {
 	r.from = max(r.from, r.section.line)
 	r.to = r.section.end
 	return nil
+}
+
+// similarSections returns the sections of d whose path has the words of path in their order and ends with the last one. So a
+// model may use other separators, leave out numbers, copy markup, or begin with the id. Of several sections, those with the
+// fewest other words are meant.
+func similarSections(sections []section, path string, d *document) []section {
+	wanted := foldedWords(plainWords(headingID.ReplaceAllString(path, "")))
+	if len(wanted) == 0 {
+		return nil
+	}
+
+	above := foldedWords(d.id + "/" + d.title)
+	var found []section
+	fewest := math.MaxInt
+	for _, s := range sections {
+		words := foldedWords(s.heading)
+		last := s.heading[strings.LastIndex(s.heading, headingSeparator)+1:]
+		if len(words) > fewest || !endsWith(slices.Concat(above, words), wanted, len(foldedWords(last))) {
+			continue
+		}
+		if len(words) < fewest {
+			found = nil
+		}
+		fewest = len(words)
+		found = append(found, s)
+	}
+	return found
+}
+
+// endsWith reports whether words has those wanted in their order, the last of them among the last n of words.
+func endsWith(words, wanted []string, n int) bool {
+	left := len(wanted)
+	for i, word := range slices.Backward(words) {
+		isAbove := i < len(words)-n
+		if left == 0 || isAbove && left == len(wanted) {
+			break
+		}
+		if word == wanted[left-1] {
+			left--
+		}
+	}
+	return left == 0
 }
 
 // choiceOf offers the headings of a document.
@@ -106,13 +152,23 @@ func writePart(b *bytes.Buffer, d *document, wanted lineRange, maxChars int, url
 	}, part)
 
 	if isCut {
-		fmt.Fprintf(b, "Line %d is cut: pass a larger max_chars "+
-			"(at most %d) to read the rest of it.\n",
-			to, maxAnswerChars)
+		writeCut(b, to, maxChars)
 	}
-	writeHeadings(b, "Other sections that match:\n", others)
+	writeHeadings(b, "Other sections that match, to read with their line as from_line:\n", others)
 	writeHeadings(b, "Headings that follow:\n", headings)
 	writeNextCall(b, d.id, wanted, to)
+}
+
+// writeCut says that line to is cut, and where its rest is.
+func writeCut(b *bytes.Buffer, to, maxChars int) {
+	fmt.Fprintf(b, "Line %d is cut: ", to)
+	if maxChars == maxAnswerChars {
+		b.WriteString("no answer has more room for it, but the link has all of it.\n")
+		return
+	}
+	fmt.Fprintf(b, "pass a larger max_chars "+
+		"(at most %d) to read the rest of it.\n",
+		maxAnswerChars)
 }
 
 // writeHeadings appends a list of headings with what it is about, unless it is empty.

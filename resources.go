@@ -10,7 +10,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -91,7 +93,7 @@ func (s *server) readResource(ctx context.Context, c *call) (any, error) {
 	uri := paramsAs[resourceParams](c.message).URI
 	d, err := s.documentByURI(ctx, uri)
 	if errors.Is(err, errNotFound) {
-		return nil, c.noSuchResource(uri)
+		return nil, c.noSuchResource(uri, s.nearbyResources(ctx, uri))
 	}
 	if err != nil {
 		return nil, err
@@ -115,19 +117,39 @@ func (s *server) readResource(ctx context.Context, c *call) (any, error) {
 	return map[string]any{"contents": []any{contents}}, nil
 }
 
-// noSuchResource returns the error for a URI without a document, with the code of c's protocol version.
-func (c *call) noSuchResource(uri string) error {
+// nearbyResources returns a question that names the resources with the most similar URIs, or "".
+func (s *server) nearbyResources(ctx context.Context, uri string) string {
+	name := strings.TrimPrefix(uri, documentScheme)
+	if unescaped, err := url.PathUnescape(name); err == nil {
+		name = unescaped
+	}
+	near, err := s.nearbyIDs(ctx, name)
+	if err != nil {
+		return ""
+	}
+	for i, id := range near {
+		near[i] = documentURI(id)
+	}
+	return meantOneOf(near)
+}
+
+// noSuchResource returns the error for a URI without a document, with the code of c's protocol version. hint names
+// resources that may be meant, if there are any.
+func (c *call) noSuchResource(uri, hint string) error {
 	// The modern era has no separate code for a missing resource.
 	code := codeInvalidParams
 	if !c.isModern() {
 		code = codeResourceNotFound
 	}
-	return rpcError{
-		Code: code,
-		Message: "no such resource: resources/list lists them, " +
+	if hint == "" {
+		hint = "resources/list lists them, " +
 			documentScheme + "guide/install.md " +
-			"is the form of their URIs",
-		Data: map[string]string{"uri": uri},
+			"is the form of their URIs"
+	}
+	return rpcError{
+		Code:    code,
+		Message: "no such resource: " + hint,
+		Data:    map[string]string{"uri": uri},
 	}
 }
 
@@ -175,14 +197,15 @@ func (s *server) unsubscribe(_ context.Context, c *call) (any, error) {
 	return struct{}{}, nil
 }
 
-// complete completes ids in the resource template. For any other argument it returns no values and no error.
+// complete completes ids in the resource template. For any other argument, or one that begins no id, it returns no values
+// and no error.
 func (s *server) complete(ctx context.Context, c *call) (any, error) {
 	params := paramsAs[completeParams](c.message)
 	values := []string{} // not null in JSON
 	hasMore := false
 
 	isTemplate := strings.HasPrefix(params.RefURI, documentScheme)
-	if isTemplate && params.Name == "id" {
+	if isTemplate && params.Name == "id" && checkPrefix(params.Value) == nil {
 		page, err := s.list(ctx, params.Value, "", maxCompletions)
 		if err != nil {
 			return nil, err
@@ -239,7 +262,7 @@ func (s *server) getPrompt(ctx context.Context, c *call) (any, error) {
 
 	message := map[string]any{
 		"role":    "user",
-		"content": content{"text", promptText(question, found.Hits)},
+		"content": content{"text", promptText(question, found)},
 	}
 	return map[string]any{
 		"description": "Answer from the documentation",
@@ -247,8 +270,8 @@ func (s *server) getPrompt(ctx context.Context, c *call) (any, error) {
 	}, nil
 }
 
-// promptText returns text for a model that asks the question and quotes the hits.
-func promptText(question string, hits []hit) []byte {
+// promptText returns text for a model that asks the question and quotes what was found.
+func promptText(question string, found searchAnswer) []byte {
 	var text bytes.Buffer
 	text.WriteString("Answer this question from the documentation " +
 		"quoted below, and cite document, heading and line, " +
@@ -256,7 +279,11 @@ func promptText(question string, hits []hit) []byte {
 		"Say so if the quotes do not answer it; " +
 		"then search on with search_docs.\n\n")
 	text.WriteString("Question: " + question + "\n")
-	for _, h := range hits {
+	if found.Corrected != "" {
+		fmt.Fprintf(&text, "No document has all words of the question: the quotes are for %s.\n",
+			mustJSON(truncate(found.Corrected, maxTitleBytes)))
+	}
+	for _, h := range found.Hits {
 		// A hit does not have the hash of its document. The hash of the passage is as hard to forge.
 		hash := sha256.Sum256([]byte(h.Text))
 		from := source{
@@ -269,7 +296,7 @@ func promptText(question string, hits []hit) []byte {
 		text.WriteByte('\n')
 		quote(&text, from, h.Text)
 	}
-	if len(hits) == 0 {
+	if len(found.Hits) == 0 {
 		text.WriteString("\nThe search found nothing.\n")
 	}
 	return text.Bytes()

@@ -119,7 +119,7 @@ func (s *server) handler(serves string) http.Handler {
 // isEndpoint reports whether a pattern is that of an address which people type into the configuration of an MCP client.
 // Some end it with a slash.
 func isEndpoint(pattern string) bool {
-	return slices.Contains([]string{"POST /mcp", "GET /mcp", "GET /sse"}, pattern)
+	return slices.Contains([]string{"POST /mcp", "GET /mcp", "GET /sse", "POST /messages"}, pattern)
 }
 
 // unmatched answers a request that no route of a listener matches. If the path has routes for other methods, the status is
@@ -138,15 +138,17 @@ func (s *server) unmatched(mux *http.ServeMux, serves string, w http.ResponseWri
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	case allowed == nil && isOAuth(r.URL.Path):
+		w.Header()["Cache-Control"] = noStore
 		writeJSON(w, http.StatusNotFound, noOAuth)
 		return nil
 	case allowed == nil:
-		return userError{http.StatusNotFound, s.whyNotFound(r.URL.Path, serves)}
+		return userError{http.StatusNotFound, s.whyNotFound(r.URL.Path, serves) + mcpHint(r, serves, false)}
 	}
 
 	list := strings.Join(allowed, ", ")
+	text := "method not allowed here: use " + list + mcpHint(r, serves, true)
 	return headerError{
-		userError: userErrorf(http.StatusMethodNotAllowed, "method not allowed here: use %s", list),
+		userError: userError{http.StatusMethodNotAllowed, text},
 		header:    "Allow",
 		value:     list,
 	}
@@ -181,6 +183,22 @@ func (s *server) whyNotFound(path, serves string) string {
 		return "no such page: GET / lists the routes; the address in ADDR serves search, documents and MCP"
 	}
 	return "no such page: GET / lists the routes"
+}
+
+// mcpHint tells a client of MCP where to connect if it has another address of this server, such as that of the page. It
+// returns "" for other requests. isRoute reports whether the path has a route for another method.
+func mcpHint(r *http.Request, serves string, isRoute bool) string {
+	path := strings.ToLower(strings.Trim(r.URL.Path, "/"))
+	isMessage := r.Method == http.MethodPost && isJSON(r.Header)
+	isLost := isMessage && (path == "" || path == "sse")
+	if !isRoute {
+		segments := strings.Split(path, "/")
+		isLost = isMessage || slices.Contains(segments, "mcp") || slices.Contains(segments, "sse")
+	}
+	if !isLost || serves == servesAdmin {
+		return ""
+	}
+	return "; MCP clients connect to /mcp, or to /sse with the transport of 2024-11-05"
 }
 
 // noOAuth is the response to MCP clients that look for an authorization server after a 401, in the form of RFC 7591. They

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -231,11 +232,7 @@ func (s *server) searchDocs(ctx context.Context, a *arguments) (toolResult, erro
 
 // howToReadOn says what to do after a search. fitted are those of its hits that the answer has room for.
 func howToReadOn(found searchAnswer, fitted []hit) string {
-	next := ""
-	if found.Corrected != "" {
-		next = fmt.Sprintf("no document has all words of the query: showing results for %s; ",
-			mustJSON(truncate(found.Corrected, maxTitleBytes)))
-	}
+	next := aboutCorrection(found.Corrected)
 	next += fmt.Sprintf(
 		`read on with get_document {"id":%s,"from_line":%d}`,
 		mustJSON(fitted[0].Document), fitted[0].Line)
@@ -245,6 +242,15 @@ func howToReadOn(found searchAnswer, fitted []hit) string {
 		next += fmt.Sprintf("; %d more did not fit: narrow the search with prefix", left)
 	}
 	return next
+}
+
+// aboutCorrection says that another query than the model's was answered. It returns "" if corrected is "".
+func aboutCorrection(corrected string) string {
+	if corrected == "" {
+		return ""
+	}
+	return fmt.Sprintf("no document has all words of the query: showing results for %s; ",
+		mustJSON(truncate(corrected, maxTitleBytes)))
 }
 
 // nothingFound says how to go on after a search without hits. With a prefix it names what is found outside it.
@@ -273,8 +279,12 @@ func (s *server) nothingFound(ctx context.Context, q query) (string, error) {
 	if len(hits) > maxNearby {
 		list += " …"
 	}
-	return fmt.Sprintf("nothing found below the prefix: %d outside %s: %s; search again without prefix, or with another",
-		len(hits), displayable(prefix, maxTitleBytes), list), nil
+	count := strconv.Itoa(len(hits))
+	if len(hits) == maxToolHits {
+		count += " or more"
+	}
+	return fmt.Sprintf("nothing found below the prefix: %s outside %s: %s; %ssearch again without prefix, or with another",
+		count, displayable(prefix, maxTitleBytes), list, aboutCorrection(outside.corrected)), nil
 }
 
 // listedDocuments is the answer of list_documents.

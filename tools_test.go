@@ -8,6 +8,7 @@ import (
 	"io"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -76,6 +77,22 @@ func TestGetDocumentCutsLongLines(t *testing.T) {
 	text, _ := c.call("get_document", map[string]any{"id": "long.md"})
 	if utf8.RuneCountInString(text) > 20_000 || !strings.Contains(text, "Line 1 is cut") || !strings.Contains(text, `{"id":"long.md","from_line":2}`) {
 		t.Errorf("%d characters, ending %s", len(text), text[len(text)-200:])
+	}
+}
+
+// TestLineThatNoAnswerHasRoomForIsBehindTheLink asks for a longer line than the largest answer. No larger max_chars helps.
+func TestLineThatNoAnswerHasRoomForIsBehindTheLink(t *testing.T) {
+	ts := newMCPServer(t, map[string]string{"long.md": strings.Repeat("x", 2*maxAnswerChars)}, nil)
+	c := &mcpClient{testServer: ts, version: modernVersion}
+	for maxChars, want := range map[int]string{
+		1:                  "Line 1 is cut: pass a larger max_chars (at most 80000)",
+		maxAnswerChars - 1: "Line 1 is cut: pass a larger max_chars (at most 80000)",
+		maxAnswerChars:     "Line 1 is cut: no answer has more room for it, but the link has all of it.",
+	} {
+		text, _ := c.call("get_document", map[string]any{"id": "long.md", "max_chars": maxChars})
+		if !strings.Contains(text, want) || !strings.Contains(text, "/read/long.md") {
+			t.Errorf("%d: …%s", maxChars, text[max(0, len(text)-200):])
+		}
 	}
 }
 
@@ -269,9 +286,51 @@ func TestGetDocumentAnswersASection(t *testing.T) {
 		if got := quoted(t, answer); got != want {
 			t.Errorf("%s from %d: %q, want %q", test.heading, test.from, got, want)
 		}
-		_, others, _ := strings.Cut(answer, "Other sections that match:\n")
+		_, others, _ := strings.Cut(answer, "Other sections that match, to read with their line as from_line:\n")
 		if others, _, _ = strings.Cut(others, "There is more"); others != test.more {
 			t.Errorf("%s from %d: %q, want %q", test.heading, test.from, others, test.more)
+		}
+	}
+}
+
+// spellingsText has headings that a model may write otherwise. The line after each is the number of the heading's line.
+const spellingsText = "# Auth `v2` API\n1\n" +
+	"## Login with `POST /login`\n3\n### Errors\n5\n## Logout\n7\n### Errors\n9\n" +
+	"## [Tokens](https://x.example/t) and ~~old~~ *scopes*\n11\n" +
+	"## 3. Rate limits\n13\n### 3.1 Burst & <b>peak</b>\n15\n" +
+	"## FAQ: \"Why?\"\n17\n## Ümlaut Straße {#uml}\n19\n## snake_case_name ##\n21\n## 🚀\n23\n"
+
+// TestHeadingsMayBeSpeltOtherwise asks for headings as models write them.
+func TestHeadingsMayBeSpeltOtherwise(t *testing.T) {
+	ts := newMCPServer(t, map[string]string{"API/auth.md": spellingsText}, nil)
+	c := &mcpClient{testServer: ts, version: modernVersion}
+	for heading, want := range map[string]int{
+		"Logout / Errors": 9, "Logout/Errors": 9, "Logout › Errors": 9, "Logout » Errors": 9, "Logout → Errors": 9,
+		"Logout -> Errors": 9, "Logout::Errors": 9, "Logout | Errors": 9, "Logout >> Errors": 9, "Logout: Errors": 9,
+		"Logout, Errors": 9, "Logout#errors": 9, `["Logout","Errors"]`: 9, `"Logout"`: 7, "Logout.": 7, "§ Logout¶": 7,
+		"Auth v2 API / Logout / Errors": 9, "API > Logout > Errors": 9, "API/auth.md > Logout > Errors": 9,
+		"API/auth.md#logout": 7, "Auth > Login > Errors": 5, "POST /login > Errors": 5,
+		"[Tokens](https://x.example/t) and ~~old~~ *scopes*": 11, "Tokens & scopes": 11, "tokens-old-scopes": 11,
+		"3 Rate limits": 13, "Rate limits > Burst": 15, "Rate limits / 3.1 Burst": 15, "Burst &amp; peak": 15,
+		"3.1 Burst & <b>peak</b>": 15, "Burst and peak": 0, "FAQ “Why?”": 17, "FAQ Why": 17,
+		"umlaut strasse": 19, "ÜMLAUT STRASSE": 19, "U\u0308mlaut Straße": 19, "Ümlaut Straße {#uml}": 19,
+		"snake case name": 21, "snake_case_name ##": 21, "snake-case-name": 21, "🚀": 23, "🚀 launch": 0,
+		"Errors > Logout": 0, "Logout > Tokens": 0, "Logout > nothing": 0, "API/auth.md": 0, "#": 0, "??": 0,
+		"limits > Rate": 0, strings.Repeat("Logout ", 90): 0,
+	} {
+		answer, result := c.call("get_document", map[string]any{"id": "API/auth.md", "heading": heading})
+		if want == 0 {
+			if !result.IsError || !strings.Contains(answer, "use one of these") {
+				t.Errorf("%s: %s", heading, answer)
+			}
+			continue
+		}
+		got := answer
+		if !result.IsError {
+			got = quoted(t, answer)
+		}
+		if line := strings.Split(got, "\n"); len(line) < 2 || line[1] != strconv.Itoa(want) {
+			t.Errorf("%s: %q, want the section of line %d", heading, got, want)
 		}
 	}
 }
