@@ -14,7 +14,7 @@ const poolName = "vitrine"
 // Buckets in seconds. Both lists have the bounds 0.1, 0.5, 1, 2 and 5, for service level objectives.
 var (
 	requestBuckets = []float64{
-		.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10,
+		.001, .0025, .005, .01, .05, .1, .25, .5, 1, 2, 5,
 	}
 	queryBuckets = []float64{
 		.0005, .001, .0025, .005, .01, .05, .1, .5, 1, 2, 5,
@@ -35,7 +35,7 @@ var requestFamily = cappedOpts{
 	constLabels: prometheus.Labels{
 		"url_scheme": urlScheme,
 	},
-	maxRefusals: 24,
+	maxRefusals: 8,
 	isRefusal:   isStatusRefusal,
 	overflow:    labelValues{"_OTHER", "other", "other"},
 }
@@ -51,7 +51,7 @@ var operationFamily = cappedOpts{
 		"error_type",
 		"rpc_response_status_code",
 	},
-	maxRefusals: 12,
+	maxRefusals: 6,
 	isRefusal:   isMessageRefusal,
 	overflow:    labelValues{"_OTHER", "other", "", "other"},
 }
@@ -71,7 +71,7 @@ func queryFamily(cfg *settings) cappedOpts {
 			"db_query_summary",
 			"error_type",
 		},
-		maxRefusals: 20,
+		maxRefusals: 8,
 		isRefusal:   isErrorRefusal,
 		overflow:    labelValues{"_OTHER", "other", "other"},
 	}
@@ -93,7 +93,7 @@ func embeddingFamily(cfg *settings) cappedOpts {
 			"vitrine_embedding_kind",
 			"error_type",
 		},
-		maxRefusals: 12,
+		maxRefusals: 6,
 		isRefusal:   isErrorRefusal,
 		overflow:    labelValues{"_OTHER", "other", "other"},
 	}

@@ -165,7 +165,7 @@ func TestMCPGolden(t *testing.T) {
 }
 
 // goldenResponse sends a request written as in HTTP/1.1 and returns the response's status, telling headers and body.
-func goldenResponse(t *testing.T, url, text string) string {
+func goldenResponse(t testing.TB, url, text string) string {
 	head, body, _ := strings.Cut(text, "\n\n")
 	lines := strings.Split(head, "\n")
 	if strings.HasPrefix(lines[0], "#") {

@@ -58,8 +58,13 @@ func newCappedHistogram(opts cappedOpts) *cappedHistogram {
 	}
 }
 
-// isStatusRefusal reports whether the HTTP status, the third label, is 4xx: the caller is at fault.
-func isStatusRefusal(values labelValues) bool { return values[2][0] == '4' }
+// isStatusRefusal reports whether the HTTP status, the third label, is 4xx: the caller is at fault. What else only a
+// caller brings about counts too: HEAD, the first label, of any route, and the statuses of headers such as Range.
+func isStatusRefusal(values labelValues) bool {
+	method, status := values[0], values[2]
+	return status[0] == '4' || status == "206" || status == "304" ||
+		method == http.MethodHead && status[0] != '5'
+}
 
 // isErrorRefusal reports whether error_type, the third label, is the caller's fault.
 func isErrorRefusal(values labelValues) bool {

@@ -26,6 +26,9 @@ const (
 // maxFromLine is more than the lines of the largest document.
 const maxFromLine = maxDocumentBytes + 1
 
+// maxFreeText is the length of the longest text of which a part is read without admission: in less than a millisecond.
+const maxFreeText = 64 << 10
+
 // maxSearchChars bounds the JSON that search_docs and list_documents answer.
 const maxSearchChars = 8000
 
@@ -360,11 +363,13 @@ func (s *server) getDocument(ctx context.Context, a *arguments) (toolResult, err
 		return toolResult{}, err
 	}
 
-	leave, err := s.work.enter(ctx, clientOf(ctx))
-	if err != nil {
-		return toolResult{}, err
+	if len(d.text) > maxFreeText {
+		leave, err := s.work.enter(ctx, clientOf(ctx))
+		if err != nil {
+			return toolResult{}, err
+		}
+		defer leave()
 	}
-	defer leave()
 	lines := countLines(d.text)
 	if from > lines {
 		return toolResult{}, toolErrorf(
