@@ -49,13 +49,13 @@ func (b *indexBudget) take(p passage) bool {
 // What a word costs: about 0.2 µs of CPU time a unit.
 const (
 	plainCost    = 2 // to cut a word from the text
-	wholeCost    = 3 // more, if it is an identifier or a part of one
+	wholeCost    = 4 // more, if it is an identifier or a part of one
 	bytesPerCost = 8 // one more for so many bytes of it
 	chunkCost    = 3 // more, if it is the first of its chunk: it has a posting there, and is embedded
 	documentCost = 8 // more, if it is the first of the document: it is stemmed, and counted in the vocabulary
 
 	// maxWordCost is what the words of a document may cost. 4 MiB of prose cost less, and so does 1 MB of Chinese.
-	maxWordCost = 4_500_000
+	maxWordCost = 4_000_000
 
 	// minCostlyBytes is the length of the shortest text that can cost more: one in a script without spaces, whose
 	// characters of three bytes each are new, alone and with their neighbour.

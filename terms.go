@@ -12,7 +12,7 @@ import (
 
 const (
 	// analyzerVersion is the version of everything that is derived from a text: chunks, terms, weights, hashed vectors.
-	analyzerVersion = 3
+	analyzerVersion = 4
 
 	// titleBoost and headingBoost are how many times each term of a title or heading counts.
 	titleBoost   = 3
