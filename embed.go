@@ -248,8 +248,8 @@ func normalize(v []float32) {
 		return
 	}
 
-	scale := float32(1 / math.Sqrt(squares))
+	scale := 1 / math.Sqrt(squares) // of tiny numbers, a float32 cannot hold it
 	for i := range v {
-		v[i] *= scale
+		v[i] = float32(float64(v[i]) * scale)
 	}
 }

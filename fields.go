@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // fields are the values of the front matter by lower-case key: a scalar is one string, a list is
@@ -274,7 +275,7 @@ var escapeDigits = map[byte]int{'x': 2, 'u': 4, 'U': 8}
 // stands for.
 func (s *valueScanner) escape() string {
 	rest := s.text[s.at+1:]
-	if rest == "" {
+	if rest == "" || rest[0] >= utf8.RuneSelf { // no escape begins with another letter
 		s.at++
 		return ""
 	}

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -115,10 +114,8 @@ func (s *server) checkOrigin(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 
-	u, err := url.Parse(origin)
-	isOwn := err == nil && isOwnOrigin(u, r.Host)
 	isAllowed := allows(s.cfg.allowedOrigins, strings.ToLower(origin))
-	if !isOwn && !isAllowed {
+	if !isAllowed && !isOwnOrigin(origin, r.Host) {
 		return userErrorf(http.StatusForbidden,
 			"origin %.100q is not allowed: add it to ALLOWED_ORIGINS", origin)
 	}
@@ -139,10 +136,11 @@ func (s *server) checkOrigin(w http.ResponseWriter, r *http.Request) error {
 var defaultPorts = map[string]string{"http": ":80", "https": ":443"}
 
 // isOwnOrigin reports whether an origin is that of the host.
-func isOwnOrigin(origin *url.URL, host string) bool {
-	port := defaultPorts[origin.Scheme]
-	asked := strings.TrimSuffix(host, port)
-	return origin.Hostname() != "" && strings.EqualFold(strings.TrimSuffix(origin.Host, port), asked)
+func isOwnOrigin(origin, host string) bool {
+	scheme, address, isOrigin := strings.Cut(strings.ToLower(origin), "://")
+	port := defaultPorts[scheme]
+	address = strings.TrimSuffix(address, port)
+	return isOrigin && scheme != "" && address != "" && address == strings.TrimSuffix(strings.ToLower(host), port)
 }
 
 // Headers that pages of allowed origins may read and send.

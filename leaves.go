@@ -355,11 +355,11 @@ func templateLines(b *block, text string) []span {
 // with as many cells.
 func (p *blockParser) tableHead(paragraph *block) bool {
 	row := p.rest()
-	if !isDelimiterRow(row) {
+	n := len(paragraph.lines) // none, if all of them are link definitions
+	if n == 0 || !isDelimiterRow(row) {
 		return false
 	}
 
-	n := len(paragraph.lines)
 	head := paragraph.lines[n-1]
 	// Without a "|", a line of dashes is the underline of a heading.
 	cells := countCells(p.text[head.start:head.end])
