@@ -284,14 +284,21 @@ func TestFullQueueEndsTheRetries(t *testing.T) {
 			}
 			logs := new(logBuffer)
 			e := newTestExport(t, url, logs)
-			const records = traceQueueRecords + 1000
-			e.add(newFinishedRecord())
+			records := int64(0)
+			add := func(n int) {
+				for range n {
+					e.add(newFinishedRecord())
+				}
+				records += int64(n)
+			}
+			add(1)
 			waitFor(t, "the first batch", func() bool { return len(e.queue) == 0 })
 			time.Sleep(exportPause)
-			for range records - 1 {
-				e.add(newFinishedRecord())
-			}
-			waitFor(t, "a batch is given up", func() bool { return e.failed.Load() > 0 })
+			add(traceQueueRecords + 1000)
+			waitFor(t, "a batch is given up", func() bool {
+				add(1) // the queue may have been full before the first batch had to wait
+				return e.failed.Load() > 0
+			})
 			e.close(time.Second)
 			failed, dropped := e.failed.Load(), e.dropped.Load()
 			if e.exported.Load() != 0 || failed+dropped != 3*records {
