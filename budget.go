@@ -54,7 +54,7 @@ const (
 	chunkCost    = 3 // more, if it is the first of its chunk: it has a posting there, and is embedded
 	documentCost = 8 // more, if it is the first of the document: it is stemmed, and counted in the vocabulary
 
-	// maxWordCost is what the words of a document may cost. 4 MiB of prose cost less, and so does 1 MB of Chinese.
+	// maxWordCost is what the words of a document may cost. 4 MiB of prose cost less.
 	maxWordCost = 4_000_000
 
 	// minCostlyBytes is the length of the shortest text that can cost more: one in a script without spaces, whose

@@ -275,7 +275,7 @@ var escapeDigits = map[byte]int{'x': 2, 'u': 4, 'U': 8}
 // stands for.
 func (s *valueScanner) escape() string {
 	rest := s.text[s.at+1:]
-	if rest == "" || rest[0] >= utf8.RuneSelf { // no escape begins with another letter
+	if rest == "" || rest[0] >= utf8.RuneSelf { // a letter outside ASCII stands for itself
 		s.at++
 		return ""
 	}

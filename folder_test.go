@@ -345,6 +345,15 @@ func TestScanParsesNoDocumentThatTheAPIWrote(t *testing.T) {
 	}
 }
 
+// TestPanicOfTheParserIsAnErrorOfTheFile panics where the parser gets the time of the file.
+func TestPanicOfTheParserIsAnErrorOfTheFile(t *testing.T) {
+	t.Parallel()
+	d, err := parseFile("a.md", "# A", nil)
+	if d != nil || err == nil || !strings.Contains(err.Error(), "cannot be parsed") {
+		t.Errorf("got %v, %v", d, err)
+	}
+}
+
 func TestFolderUnderLoadIsFollowed(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)

@@ -36,10 +36,7 @@ func (p *postgres) searchLegs(
 	vector []float32,
 ) ([]hit, error) {
 	f := p.frequencies.Load()
-	isExact := sql.NullBool{
-		Bool:  f.chunks <= p.exactChunks,
-		Valid: q.prefix == "",
-	}
+	isExact := sql.NullBool{Bool: f.chunks <= p.exactChunks, Valid: q.prefix == ""}
 	terms := make([]int64, len(asked.weighted))
 	for i, t := range asked.weighted {
 		terms[i] = int64(t.term)

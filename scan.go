@@ -267,12 +267,24 @@ func (s *folderScan) readDocument(id string, state *fileState) (*document, error
 		if err != nil {
 			return nil, err
 		}
-		if d, isWritten := s.written.LoadAndDelete(id); isWritten && d.(*document).etag == entityTag(text) {
-			return d.(*document), nil
+		written, _ := s.written.LoadAndDelete(id)
+		if d, isWritten := written.(*document); isWritten && d.etag == entityTag(text) {
+			return d, nil
 		}
-		return newDocument(id, text, state.info.ModTime())
+		return parseFile(id, text, state.info)
 	}
 	return nil, fs.ErrNotExist
+}
+
+// parseFile parses the text of a file. A panic would be a fault of this program. It becomes an error, because otherwise one
+// file would end the server at every start.
+func parseFile(id, text string, info fs.FileInfo) (d *document, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("cannot be parsed, please report it: %v", cause)
+		}
+	}()
+	return newDocument(id, text, info.ModTime())
 }
 
 // gone returns the stored ids that have no file, or only a draft. Files below an unreadable folder count

@@ -74,7 +74,6 @@ func newServer(cfg *settings, stdout io.Writer) (*server, error) {
 		stopping: make(chan struct{}),
 	}
 	s.limitWork()
-
 	if cfg.recordGaps {
 		s.gaps = newGapList()
 	}
