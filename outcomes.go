@@ -17,8 +17,8 @@ import (
 type labelValues [4]string
 
 // cappedHistogram is a histogram whose labels say how something ended. A refusal is an end that the caller's request alone
-// brings about, so any client can cause refusals. Therefore at most maxRefusals combinations of labels with a refusal have a series of
-// their own. All others share one series. Other ends always have a series of their own.
+// brings about, so any client can cause refusals. Therefore at most maxRefusals combinations of labels with a refusal have a
+// series of their own. All others share one series. Other ends always have a series of their own.
 type cappedHistogram struct {
 	opts cappedOpts
 	vec  *prometheus.HistogramVec
