@@ -4,9 +4,10 @@ package main
 
 import (
 	"log/slog"
-	"math"
 	"os"
+	"runtime"
 	"runtime/debug"
+	runtimemetrics "runtime/metrics"
 	"strconv"
 	"strings"
 )
@@ -24,20 +25,40 @@ func limitMemory(log *slog.Logger, env map[string]string) {
 	log.Info("memory limit set from the cgroup", "bytes", limit)
 }
 
-// raiseGCPercent lets the heap grow to three times its live data between collections, unless GOGC is set.
-//
-// At the default of 100, the collector runs after each 4 MB that a small heap allocates, a hundred times a second under
-// load. At 200 it runs after each 8 MB, and a request to a small store takes 5 to 10 % less CPU. With 1,000 documents the
-// gain is too small to measure. The cost is memory. So the percentage is raised only if there is a memory limit of at
-// least minLimit. The collector runs more often near the limit, and keeps the heap below it if the live data fits.
-func raiseGCPercent(env map[string]string) {
-	const minLimit = 256 << 20 / 10 * 9 // what limitMemory sets in a container of 256 MiB
+// Bounds of the growth that delayCollections sets.
+const (
+	minHeapGrowth = 16 << 20 // bytes between two collections
+	maxGCPercent  = 400      // the least for which the runtime lets an empty heap grow to minHeapGrowth
+)
 
-	limit := debug.SetMemoryLimit(-1) // -1 reads the limit and does not change it
-	isKnown := limit < math.MaxInt64
-	if isKnown && limit >= minLimit && env["GOGC"] == "" {
-		debug.SetGCPercent(200)
+// delayCollections lets the heap grow by at least minHeapGrowth between collections, unless GOGC is set.
+//
+// By default it grows by as much as is live. The live data of a small store has about 4 MB, so the collector runs a
+// hundred times a second under load and takes a twentieth of the CPU. The runtime has no setting for the growth in
+// bytes. Therefore the percentage is computed from what is live, now and after each collection.
+func delayCollections(env map[string]string) {
+	if env["GOGC"] == "" {
+		setGCPercent(0)
 	}
+}
+
+// setGCPercent sets the percentage for what is live, and does so again after the next collection. current is what it
+// set last.
+func setGCPercent(current int) {
+	live := []runtimemetrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	runtimemetrics.Read(live)
+	percent := gcPercent(live[0].Value.Uint64())
+	if percent != current { // setting it stops the world
+		debug.SetGCPercent(percent)
+	}
+	runtime.AddCleanup(&struct{ *int }{}, setGCPercent, percent) // without the pointer it would share its memory
+}
+
+// gcPercent returns the percentage of live that is minHeapGrowth, within its bounds.
+func gcPercent(live uint64) int {
+	const step = 50 // small changes of live do not change it
+	percent := minHeapGrowth * 100 / max(live, 1)
+	return int(min(max(percent/step*step, 100), maxGCPercent))
 }
 
 // containerMemory returns the memory limit of the cgroup in bytes, or 0 if there is none. The Go runtime does not read

@@ -120,7 +120,7 @@ func startServer(ctx context.Context, command command, cfg *settings, env map[st
 	s.logStart(env)
 	warnAboutSettings(s.log, cfg, env)
 	limitMemory(s.log, env)
-	raiseGCPercent(env)
+	delayCollections(env)
 
 	if reindexes {
 		return s.reindex(ctx)

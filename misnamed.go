@@ -173,10 +173,12 @@ func findVariable(name string) *variable {
 	return nil
 }
 
+var nameSeparators = strings.NewReplacer("_", "", "-", "", ".", "")
+
 // plainName returns a name in capital letters, without separators and without the program's name in front.
 func plainName(name string) string {
 	name = strings.ToUpper(name)
-	name = strings.NewReplacer("_", "", "-", "", ".", "").Replace(name)
+	name = nameSeparators.Replace(name)
 	return strings.TrimPrefix(name, "VITRINE")
 }
 
