@@ -112,13 +112,30 @@ func (p *piece) headLinesAt(number int) []sourceLine {
 func lineCut(line string, room int) int {
 	limit := runeOffset(line, room)
 	minLength := limit / 3
-	if sentence := lastEnd(line[:limit], ". ", "! ", "? ", "。", "！", "？"); sentence > minLength {
+	if sentence := lastSentence(line[:limit]); sentence > minLength {
 		return sentence
 	}
 	if word := lastEnd(line[:limit], " ", "\t"); word > minLength {
 		return word
 	}
 	return limit
+}
+
+// lastSentence returns the offset after the last sentence that ends in text, or 0 if none does.
+func lastSentence(text string) int {
+	last := 0
+	if !isASCII(text) {
+		last = lastEnd(text, "。", "！", "？")
+	}
+	for end := len(text); ; {
+		end = strings.LastIndexByte(text[:end], ' ')
+		if end <= last {
+			return last
+		}
+		if strings.IndexByte(".!?", text[end-1]) >= 0 {
+			return end + 1
+		}
+	}
 }
 
 // lastEnd returns the offset after the last mark in text, or 0 if text has none of the marks.

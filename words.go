@@ -318,9 +318,13 @@ func (c *cutter) emitParts(segment string) bool {
 
 	for rest := segment; len(rest) > 0; {
 		end := partEnd(rest)
-		part := c.fold(strings.Trim(rest[:end], "_"))
+		part := strings.Trim(rest[:end], "_")
 		rest = rest[end:]
-		if utf8.RuneCountInString(part) < 2 || end == len(segment) {
+		if len(part) < 2 || end == len(segment) {
+			continue
+		}
+		part = c.fold(part)
+		if utf8.RuneCountInString(part) < 2 {
 			continue
 		}
 		if !c.emit(part, kind) {
