@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"errors"
+	"math"
 	"net/http"
 	"net/netip"
 	"runtime"
@@ -63,6 +64,15 @@ func newWorkAdmission() *admission {
 	const maxWaiting = 128
 	a := newSharedAdmission(runtime.GOMAXPROCS(0))
 	a.maxWaiting = maxWaiting
+	return a
+}
+
+// newTurns returns an admission of work in small parts, such as those of a response that has begun. One client gets half of
+// the cores. No part is refused, because its response cannot become an error any more.
+func newTurns() *admission {
+	a := newSharedAdmission(runtime.GOMAXPROCS(0))
+	a.maxWaiting = math.MaxInt
+	a.maxWait = writeTimeout
 	return a
 }
 

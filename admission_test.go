@@ -111,12 +111,7 @@ func TestSearchesAreRefusedAtOnceUnderOverload(t *testing.T) {
 	t.Parallel()
 	s := newMCPServer(t, goldenDocuments, func(s *server) { s.admission.maxWait = time.Hour })
 	a := s.admission
-	other := netip.MustParsePrefix("192.0.2.1/32")
-	for range a.limit {
-		if _, err := a.enter(t.Context(), other); err != nil {
-			t.Fatal(err)
-		}
-	}
+	leave := fill(t, a)
 	var waiting sync.WaitGroup
 	for range a.maxWaiting {
 		waiting.Go(func() {
@@ -149,9 +144,7 @@ func TestSearchesAreRefusedAtOnceUnderOverload(t *testing.T) {
 		}
 	}
 
-	for range a.limit {
-		a.leave(other)
-	}
+	leave()
 	waiting.Wait()
 	if got := s.get("/search?q=install"); got.status != http.StatusOK {
 		t.Errorf("after the overload: %d", got.status)
@@ -248,6 +241,25 @@ func TestPagesAreAdmitted(t *testing.T) {
 	leave()
 	if got := tool(); strings.Contains(got.body, `"isError":true`) {
 		t.Error(got.body)
+	}
+}
+
+// TestLargeTextsAreEncodedInTurns holds all turns, so that a response with a large text waits after its head.
+func TestLargeTextsAreEncodedInTurns(t *testing.T) {
+	t.Parallel()
+	text := "# Large\n\n" + strings.Repeat("*many* words\n\n", minSharedBytes/10)
+	s := newMCPServer(t, map[string]string{"large.md": text, "small.md": "# Small\n"}, nil)
+	leave := fill(t, s.encoding)
+
+	if got := s.rpc("resources/read", map[string]any{"uri": "docs:///small.md"}); !strings.Contains(got.body, "# Small") {
+		t.Error(got.body)
+	}
+	answered := make(chan answer, 1)
+	go func() { answered <- s.rpc("resources/read", map[string]any{"uri": "docs:///large.md"}) }()
+	waitFor(t, "a text that waits", func() bool { waiting, _ := s.encoding.stats(); return waiting == 1 })
+	leave()
+	if got := <-answered; !strings.Contains(got.body, mustJSON(text)) {
+		t.Errorf("%d, %d bytes", got.status, len(got.body))
 	}
 }
 

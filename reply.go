@@ -5,7 +5,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"io"
+	"net/netip"
 )
 
 // minSharedBytes is the size from which the text of a document is shared.
@@ -13,8 +15,10 @@ const minSharedBytes = 64 << 10
 
 // sharedText is a text to insert into a response as a JSON string, at an offset.
 type sharedText struct {
-	text string
-	at   int
+	text   string
+	at     int
+	turns  *admission // of the parts to encode; nil: no limit
+	client netip.Prefix
 }
 
 // reply is a response, or an event with one.
@@ -40,24 +44,32 @@ func (r reply) writeTo(w io.Writer) error {
 	if _, err := w.Write(r.encoded[:r.shared.at]); err != nil {
 		return err
 	}
-	if err := writeJSONString(w, r.shared.text); err != nil {
+	if err := r.shared.writeTo(w); err != nil {
 		return err
 	}
 	_, err := w.Write(r.encoded[r.shared.at:])
 	return err
 }
 
-// writeJSONString writes text as a JSON string, a part at a time.
-func writeJSONString(w io.Writer, text string) error {
+// writeTo writes the text as a JSON string, a part at a time. Encoding waits for its turn. Writing does not, because readers
+// may be slow.
+func (s sharedText) writeTo(w io.Writer) error {
 	buf := takeBuffer()
 	defer releaseBuffer(buf)
 	quote := []byte{'"'}
 	if _, err := w.Write(quote); err != nil {
 		return err
 	}
-	for part := range inParts(text) {
+	for part := range inParts(s.text) {
+		// A stream may write this after the request has ended, so the request's context does not count.
+		leave, err := s.turns.enter(context.Background(), s.client)
+		if err != nil {
+			return err
+		}
 		buf.Reset()
-		if err := encodeJSON(buf, part); err != nil {
+		err = encodeJSON(buf, part)
+		leave()
+		if err != nil {
 			return err
 		}
 		unquoted := buf.Bytes()[1 : buf.Len()-1]

@@ -20,7 +20,7 @@ func TestJSONStringIsWrittenInParts(t *testing.T) {
 		strings.Repeat("北京", 20_000), strings.Repeat(`"`, 70_000), strings.Repeat("a", 32<<10) + `"`, "x" + strings.Repeat("👩", 20_000),
 	} {
 		var got, want bytes.Buffer
-		if err := writeJSONString(&got, text); err != nil {
+		if err := (sharedText{text: text}).writeTo(&got); err != nil {
 			t.Fatal(err)
 		}
 		if err := encodeJSON(&want, text); err != nil {
@@ -38,7 +38,7 @@ func FuzzJSONString(f *testing.F) {
 		text := strings.ToValidUTF8(strings.Repeat(part, min(int(times), 1+(1<<20)/(1+len(part)))), "")
 		var got bytes.Buffer
 		var back string
-		if err := writeJSONString(&got, text); err != nil {
+		if err := (sharedText{text: text}).writeTo(&got); err != nil {
 			t.Fatal(err)
 		}
 		if err := json.Unmarshal(got.Bytes(), &back); err != nil || back != text {
@@ -185,7 +185,7 @@ func TestSlowReadersShareTheDocument(t *testing.T) {
 func TestUnreadSessionIsDroppedByBytes(t *testing.T) {
 	t.Parallel()
 	st := newSession()
-	large := reply{encoded: []byte(`{}`), shared: sharedText{strings.Repeat("x", 8<<20), 1}}
+	large := reply{encoded: []byte(`{}`), shared: sharedText{text: strings.Repeat("x", 8<<20), at: 1}}
 	isDropped := func() bool {
 		select {
 		case <-st.dropped:

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -106,6 +107,8 @@ func (s *server) readResource(ctx context.Context, c *call) (any, error) {
 			mimeType: mediaType(d.id),
 			text:     d.text,
 			url:      address,
+			turns:    s.encoding,
+			client:   clientOf(ctx),
 		}, nil
 	}
 	contents := map[string]any{
@@ -159,6 +162,8 @@ type sharedResource struct {
 	mimeType string
 	text     string
 	url      string // for readers
+	turns    *admission
+	client   netip.Prefix
 }
 
 // appendTo appends the result to buf without the text. It returns the text, and the place in buf where it belongs.
@@ -169,7 +174,12 @@ func (r sharedResource) appendTo(buf *bytes.Buffer) sharedText {
 	buf.WriteString(`,"text":`)
 	at := buf.Len()
 	buf.WriteString(`,"uri":` + mustJSON(r.uri) + `}]}`)
-	return sharedText{r.text, at}
+	return sharedText{
+		text:   r.text,
+		at:     at,
+		turns:  r.turns,
+		client: r.client,
+	}
 }
 
 // documentByURI returns the document with this URI, or errNotFound.

@@ -44,6 +44,7 @@ type server struct {
 	work         *admission // of pages and parts of documents that are made
 	largePages   *admission // of pages that are sent
 	hints        *admission // of hints, see nearbyIDs
+	encoding     *admission // of the parts of large texts in responses
 
 	scrapes  *scrapes      // answers GET /metrics
 	ready    atomic.Bool   // false until the store is open, and again during a drain
@@ -103,6 +104,7 @@ func (s *server) limitWork() {
 	s.largePages = newSharedAdmission(maxLargePages)
 	s.hints = newSharedAdmission(runtime.GOMAXPROCS(0))
 	s.hints.maxWaiting = 0 // the answer is right without the hint
+	s.encoding = newTurns()
 }
 
 // startProfiler turns profiling on.
@@ -174,7 +176,7 @@ func (s *server) makeStore() error {
 
 	if s.cfg.databaseURL == "" {
 		m := newMemory(s.folder, s.embedder, s.cfg.vectorWeight, s.observe)
-		s.admission = newAdmission(maxSearches())
+		s.admission = newSharedAdmission(maxSearches())
 		m.admission = s.admission
 		s.store = m
 		return nil

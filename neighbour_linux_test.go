@@ -1,0 +1,165 @@
+package main
+
+// What a client gets while another one asks for as much as it may.
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// neighbourLoads are the requests that cost a server with neighbourDocuments most. Each is a path, or a body for /mcp.
+var neighbourLoads = []struct{ name, request string }{
+	{"/livez", "/livez"},
+	{"a page", "/read/s1/p101.md"},
+	{"a page of 8 MiB", "/read/big.md"},
+	{"a document of 8 MiB", "/documents/big.md"},
+	{"lists of 1,000", "/documents?limit=1000"},
+	{"lists of 1,000 with a prefix", "/documents?limit=1000&prefix=s"},
+	{"/llms.txt", "/llms.txt"},
+	{"330 Chinese characters", "/search?q=" + url.QueryEscape(ideographs(3*330))},
+	{"words of every document", "/search?limit=50&q=install+the+server+and+search+documents+with+a+token"},
+	{"ids without a document", "/documents/" + strings.Repeat("word/", 40) + "a.md"},
+	{"sections of 8 MiB", toolCall("get_document", `{"id":"big.md","heading":"Limits"}`)},
+	{"sections without a document", toolCall("get_document", `{"id":"deploy/copper-lantern.md"}`)},
+	{"list_documents", toolCall("list_documents", `{"limit":100}`)},
+	{"resources of 8 MiB", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"docs:///big.md"}}`},
+	{"resources/list", `{"jsonrpc":"2.0","id":1,"method":"resources/list"}`},
+}
+
+func toolCall(name, arguments string) string {
+	return fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":%q,"arguments":%s}}`, name, arguments)
+}
+
+const (
+	neighbourDocuments = 5_000
+	neighbourRate      = 48 // requests a second, which the default RATE_LIMIT allows
+)
+
+// BenchmarkNeighbour prints how long a client's searches take while another one, with an address of its own, sends one of
+// neighbourLoads at the default rate limit for ten seconds. NEIGHBOUR is a regular expression of the loads to try,
+// DATABASE a store in PostgreSQL:
+//
+//	go test -run '^$' -bench Neighbour -benchtime 1x .
+func BenchmarkNeighbour(b *testing.B) {
+	dir := b.TempDir()
+	for i := range neighbourDocuments {
+		text := fmt.Sprintf("# Page %d\n\n%s", i, proseText(12_000)[i%6_000:])
+		writeNeighbourFile(b, dir, fmt.Sprintf("s%d/p%d.md", i%50, i), text)
+	}
+	writeNeighbourFile(b, dir, "big.md", proseText(maxDocumentBytes))
+	env := []string{"DOCS_DIR=" + dir, "DOCS_SYNC_INTERVAL=1h", "RATE_LIMIT="}
+	if os.Getenv("DATABASE") != "" {
+		env = append(env, "DATABASE_URL="+newDatabase(b))
+	}
+	p := start(b, env)
+
+	wanted := regexp.MustCompile(os.Getenv("NEIGHBOUR"))
+	for _, load := range neighbourLoads {
+		if !wanted.MatchString(load.name) {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(b.Context(), 10*time.Second)
+		var clients sync.WaitGroup
+		var answered, refused atomic.Int64
+		clients.Go(func() { p.sendAtRate(ctx, load.request, &answered, &refused) })
+		took := p.searchSteadily(ctx, b)
+		clients.Wait()
+		cancel()
+
+		slices.Sort(took)
+		fmt.Printf("%-30s %4d answered %4d refused; the other: %3d searches, p50 %4d ms, p99 %4d ms\n",
+			load.name, answered.Load(), refused.Load(),
+			len(took), took[len(took)/2].Milliseconds(), took[len(took)*99/100].Milliseconds())
+	}
+}
+
+func writeNeighbourFile(b *testing.B, dir, id, text string) {
+	b.Helper()
+	name := filepath.Join(dir, id)
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		b.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// sendAtRate sends a request neighbourRate times a second from 127.0.0.2, without waiting for the answers.
+func (p *process) sendAtRate(ctx context.Context, request string, answered, refused *atomic.Int64) {
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	client := &http.Client{Transport: &http.Transport{
+		DialContext:         dialer.DialContext,
+		MaxIdleConnsPerHost: neighbourRate,
+	}}
+	defer client.CloseIdleConnections()
+
+	var requests sync.WaitGroup
+	defer requests.Wait()
+	tick := time.NewTicker(time.Second / neighbourRate)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		requests.Go(func() {
+			switch status, err := p.send(ctx, client, request); {
+			case err != nil:
+			case status == http.StatusServiceUnavailable, status == http.StatusTooManyRequests:
+				refused.Add(1)
+			default:
+				answered.Add(1)
+			}
+		})
+	}
+}
+
+// send sends a request of neighbourLoads and reads the answer to its end.
+func (p *process) send(ctx context.Context, client *http.Client, request string) (status int, err error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+request, http.NoBody)
+	if strings.HasPrefix(request, "{") {
+		r, err = http.NewRequestWithContext(ctx, http.MethodPost, p.url+"/mcp", strings.NewReader(request))
+	}
+	if err != nil {
+		return 0, err
+	}
+	r.Header.Set("Accept", "text/html, application/json, text/event-stream")
+	r.Header.Set("Content-Type", "application/json")
+	resp, err := client.Do(r)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode, err
+}
+
+// searchSteadily searches ten times a second and returns how long each search took.
+func (p *process) searchSteadily(ctx context.Context, b *testing.B) (took []time.Duration) {
+	b.Helper()
+	words := []string{"install", "metrics", "search", "database", "token", "folder", "latency", "trace"}
+	for i := 0; ctx.Err() == nil; i++ {
+		began := time.Now()
+		status, body := p.get(fmt.Sprintf("/search?q=%s+%d", words[i%len(words)], i))
+		took = append(took, time.Since(began))
+		if status != http.StatusOK {
+			b.Errorf("%d %s", status, body)
+		}
+		time.Sleep(time.Until(began.Add(100 * time.Millisecond)))
+	}
+	return took
+}
