@@ -76,6 +76,17 @@ func newTurns() *admission {
 	return a
 }
 
+// newDatabaseAdmission returns an admission of searches in PostgreSQL. They wait for the database more than they compute,
+// so there are as many as connections. If clients have a rate limit, one of them has a tenth: with more, its searches take
+// the database's cores from those of others, and with two it can reach the default limit of 50 a second.
+func newDatabaseAdmission(cfg *settings) *admission {
+	a := newAdmission(cfg.dbMaxConns)
+	if cfg.rateLimit > 0 {
+		a.perClient = min(max(2, a.limit/10), a.limit)
+	}
+	return a
+}
+
 // newAdmission returns an admission of n operations at once. As many more may wait.
 func newAdmission(n int) *admission {
 	return &admission{

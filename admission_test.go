@@ -193,6 +193,23 @@ func TestSharedAdmissionKeepsHalfForOthers(t *testing.T) {
 	}
 }
 
+// TestOneClientHasATenthOfTheDatabase asks for the places of one client, who has them all if nobody limits clients.
+func TestOneClientHasATenthOfTheDatabase(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		conns int
+		rate  float64
+		want  int
+	}{
+		{1, 50, 1}, {2, 50, 2}, {19, 50, 2}, {20, 50, 2}, {200, 1, 20}, {20, 0, 20},
+	} {
+		a := newDatabaseAdmission(&settings{dbMaxConns: test.conns, rateLimit: test.rate})
+		if a.limit != test.conns || a.perClient != test.want {
+			t.Errorf("%d connections, rate %v: %d, one client %d", test.conns, test.rate, a.limit, a.perClient)
+		}
+	}
+}
+
 // TestPagesAreAdmitted holds all slots, so that it does not depend on the machine's speed.
 func TestPagesAreAdmitted(t *testing.T) {
 	t.Parallel()

@@ -61,10 +61,13 @@ func BenchmarkNeighbour(b *testing.B) {
 	}
 	writeNeighbourFile(b, dir, "big.md", proseText(maxDocumentBytes))
 	env := []string{"DOCS_DIR=" + dir, "DOCS_SYNC_INTERVAL=1h", "RATE_LIMIT="}
-	if os.Getenv("DATABASE") != "" {
-		env = append(env, "DATABASE_URL="+newDatabase(b))
+	var p *process
+	if os.Getenv("DATABASE") == "" {
+		p = start(b, env)
+	} else {
+		p = start(b, append(env, "DATABASE_URL="+newDatabase(b)))
+		waitFor(b, "the indexes", func() bool { return strings.Contains(p.logs.String(), `"job":"build_indexes"`) })
 	}
-	p := start(b, env)
 
 	wanted := regexp.MustCompile(os.Getenv("NEIGHBOUR"))
 	for _, load := range neighbourLoads {

@@ -185,7 +185,7 @@ func (s *server) makeStore() error {
 	if err != nil {
 		return fmt.Errorf("DATABASE_URL: %w", err)
 	}
-	s.admission = newAdmission(s.cfg.dbMaxConns) // a search waits for the database more than it computes
+	s.admission = newDatabaseAdmission(s.cfg)
 	p.admission = s.admission
 	s.store = p
 	return nil
