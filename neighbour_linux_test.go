@@ -35,12 +35,27 @@ var neighbourLoads = []struct{ name, request string }{
 	{"sections of 8 MiB", toolCall("get_document", `{"id":"big.md","heading":"Limits"}`)},
 	{"sections without a document", toolCall("get_document", `{"id":"deploy/copper-lantern.md"}`)},
 	{"list_documents", toolCall("list_documents", `{"limit":100}`)},
-	{"resources of 8 MiB", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"docs:///big.md"}}`},
-	{"resources/list", `{"jsonrpc":"2.0","id":1,"method":"resources/list"}`},
+	{"resources of 8 MiB", rpcCall("resources/read", `{"uri":"docs:///big.md"}`)},
+	{"resources/list", rpcCall("resources/list", `{}`)},
+	{"completion/complete", rpcCall("completion/complete",
+		`{"ref":{"type":"ref/resource","uri":"docs:///{+id}"},"argument":{"name":"id","value":"s"}}`)},
+	{"prompts/get", rpcCall("prompts/get", `{"name":"answer_from_docs","arguments":{"question":"install the server with a token"}}`)},
+	{"batches of sections", "[" + strings.Repeat(toolCall("get_document", `{"id":"big.md","heading":"Limits"}`)+",", 19) + ping + "]"},
+	{"batches of searches", "[" + strings.Repeat(toolCall("search_docs", `{"query":"install the server"}`)+",", 19) + ping + "]"},
+	{"folders", "/read/s1/"},
+	{"missing pages", "/read/s1/missing.md"},
+	{"partial words", "/search?partial=1&q=in"},
+	{"phrases", "/search?q=%22the+server%22+%22a+document%22"},
+}
+
+const ping = `{"jsonrpc":"2.0","id":2,"method":"ping"}`
+
+func rpcCall(method, params string) string {
+	return fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":%q,"params":%s}`, method, params)
 }
 
 func toolCall(name, arguments string) string {
-	return fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":%q,"arguments":%s}}`, name, arguments)
+	return rpcCall("tools/call", fmt.Sprintf(`{"name":%q,"arguments":%s}`, name, arguments))
 }
 
 const (
@@ -134,7 +149,7 @@ func (p *process) sendAtRate(ctx context.Context, request string, answered, refu
 // send sends a request of neighbourLoads and reads the answer to its end.
 func (p *process) send(ctx context.Context, client *http.Client, request string) (status int, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+request, http.NoBody)
-	if strings.HasPrefix(request, "{") {
+	if !strings.HasPrefix(request, "/") {
 		r, err = http.NewRequestWithContext(ctx, http.MethodPost, p.url+"/mcp", strings.NewReader(request))
 	}
 	if err != nil {
@@ -142,6 +157,7 @@ func (p *process) send(ctx context.Context, client *http.Client, request string)
 	}
 	r.Header.Set("Accept", "text/html, application/json, text/event-stream")
 	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("MCP-Protocol-Version", batchVersion)
 	resp, err := client.Do(r)
 	if err != nil {
 		return 0, err
