@@ -277,3 +277,17 @@ func countSame(exact, got []hit) (n int) {
 	}
 	return n
 }
+
+// TestCommonWordsAreNotCounted completes a word without a transaction, which only counting needs.
+func TestCommonWordsAreNotCounted(t *testing.T) {
+	t.Parallel()
+	v := storedWords{frequencies: &frequencies{counts: map[term]int{
+		newTerm("insects"): 3,
+		newTerm("install"): 900,
+		newTerm("instant"): 7,
+	}}}
+	got, err := v.mostFrequent([]string{"insects", "instant", "install"}, 5)
+	if err != nil || fmt.Sprint(got) != "[install instant]" {
+		t.Error(got, err)
+	}
+}

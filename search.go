@@ -4,6 +4,7 @@ package main
 // store does. Before it, a short one looks up which of the query's words exist.
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"slices"
@@ -63,7 +64,7 @@ func (p *postgres) ask(ctx context.Context, tx *transaction, q query) (askedTerm
 		return askedTerms{}, err
 	}
 
-	v := storedWords{ctx, tx, minFrequency(p.frequencies.Load().chunks)}
+	v := storedWords{ctx, tx, p.frequencies.Load()}
 	corrected, err := asked.correct(asked.unknown(df), v)
 	if err != nil {
 		return askedTerms{}, err
@@ -136,16 +137,16 @@ func (p *postgres) complete(ctx context.Context, tx *transaction, q *question) e
 		return err
 	}
 
-	all, err = tx.mostFrequent(ctx, all, 1)
+	all, err = storedWords{ctx, tx, p.frequencies.Load()}.mostFrequent(all, 1)
 	q.complete(all)
 	return err
 }
 
 // storedWords is the dictionary of the PostgreSQL store.
 type storedWords struct {
-	ctx          context.Context
-	tx           *transaction
-	minFrequency int
+	ctx         context.Context
+	tx          *transaction
+	frequencies *frequencies
 }
 
 // frequent implements dictionary.
@@ -160,7 +161,7 @@ func (v storedWords) frequent(words []string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return v.tx.mostFrequent(v.ctx, stored, v.minFrequency)
+	return v.mostFrequent(stored, minFrequency(v.frequencies.chunks))
 }
 
 // nearest implements dictionary. It compares with all words of about the same length.
@@ -180,18 +181,31 @@ func (v storedWords) nearest(misspelt string) ([]string, error) {
 	for w := range strings.SplitSeq(joined.String, " ") {
 		s.add(w, newWordShape(w))
 	}
-	return v.tx.mostFrequent(v.ctx, s.nearest, v.minFrequency)
+	return v.mostFrequent(s.nearest, minFrequency(v.frequencies.chunks))
 }
 
-// mostFrequent returns the words that at least minimum chunks contain, in the order of the function mostFrequent. It
-// counts them in chunks, because the words table also has words of documents that have been removed.
-func (tx *transaction) mostFrequent(ctx context.Context, words []string, minimum int) ([]string, error) {
-	if len(words) == 0 {
-		return nil, nil
+// mostFrequent returns the words that at least minimum chunks contain, in the order of the function mostFrequent.
+func (v storedWords) mostFrequent(words []string, minimum int) ([]string, error) {
+	counts, err := v.count(words)
+	if err != nil {
+		return nil, err
 	}
-	var terms []int64
+	frequency := func(t term) int { return cmp.Or(v.frequencies.counts[t], counts[t]) }
+	return mostFrequent(words, frequency, minimum), nil
+}
+
+// count returns how many chunks contain the words that the statistics do not know. These are rare. Counting a common word
+// would read most chunks. The words table has no counts, and it also has words of documents that have been removed.
+func (v storedWords) count(words []string) (map[term]int, error) {
+	var rare []int64
 	for _, w := range words {
-		terms = append(terms, int64(newTerm(w)))
+		t := newTerm(w)
+		if v.frequencies.counts[t] == 0 {
+			rare = append(rare, int64(t))
+		}
+	}
+	if len(rare) == 0 {
+		return nil, nil
 	}
 
 	type counted struct {
@@ -199,20 +213,18 @@ func (tx *transaction) mostFrequent(ctx context.Context, words []string, minimum
 		count int
 	}
 	columns := func(c *counted) []any { return []any{&c.term, &c.count} }
-	all, err := txRows(ctx, tx, columns, `
+	all, err := txRows(v.ctx, v.tx, columns, `
 		SELECT slot, count(*) FROM chunks, unnest(slots) AS slot
 		WHERE slots && $1::int[] AND slot = ANY($1::int[]) GROUP BY slot`,
-		pq.Array(terms))
+		pq.Array(rare))
 	if err != nil {
 		return nil, err
 	}
-
 	counts := make(map[term]int)
 	for _, c := range all {
 		counts[term(c.term)] = c.count
 	}
-	frequency := func(t term) int { return counts[t] }
-	return mostFrequent(words, frequency, minimum), nil
+	return counts, nil
 }
 
 // isZero reports whether v is nil or the zero vector. A text without words has the zero vector.
