@@ -28,7 +28,7 @@ func limitMemory(log *slog.Logger, env map[string]string) {
 // Bounds of the growth that delayCollections sets.
 const (
 	minHeapGrowth = 16 << 20 // bytes between two collections
-	maxGCPercent  = 400      // the least for which the runtime lets an empty heap grow to minHeapGrowth
+	maxGCPercent  = 400      // at this percentage the runtime's own least growth is minHeapGrowth, too
 )
 
 // delayCollections lets the heap grow by at least minHeapGrowth between collections, unless GOGC is set.
@@ -51,7 +51,10 @@ func setGCPercent(current int) {
 	if percent != current { // setting it stops the world
 		debug.SetGCPercent(percent)
 	}
-	runtime.AddCleanup(&struct{ *int }{}, setGCPercent, percent) // without the pointer it would share its memory
+
+	// The object is unreachable at once, so the next collection runs the cleanup. The runtime may put objects without
+	// pointers together and keep them all, so it has one.
+	runtime.AddCleanup(&struct{ *int }{}, setGCPercent, percent)
 }
 
 // gcPercent returns the percentage of live that is minHeapGrowth, within its bounds.
