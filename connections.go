@@ -109,7 +109,7 @@ func (c *connections) add(conn net.Conn) {
 // clientOfConnection returns the network of the peer of a connection.
 func clientOfConnection(conn net.Conn) netip.Prefix {
 	peer, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
-	return clientPrefix(peer.Addr().Unmap().WithZone(""))
+	return clientPrefix(peer.Addr())
 }
 
 // victim returns the connection to close for the newest one: the one that has been idle for longest, else the one that has
