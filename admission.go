@@ -1,8 +1,8 @@
 package main
 
-// Admission: how many operations of a kind run at once, and how many wait. Without it, a load of twice the capacity
-// delays all requests until each of them misses its deadline. Clients share it: the client with the fewest running
-// operations comes first, so that many requests of one client do not keep another waiting.
+// Admission control: how many operations of a kind run at once, and how many wait. Without it, a load of twice the capacity
+// delays all requests until each of them misses its deadline. Admission is fair: the waiting client with the fewest running
+// operations comes first, so a client that sends many requests delays mostly its own.
 
 import (
 	"context"
@@ -16,30 +16,30 @@ import (
 	"time"
 )
 
-// maxAdmissionWait is the longest that a search waits. A search that began later would miss its deadline.
+// maxAdmissionWait is the longest that an operation waits by default. A search that began later would miss its deadline.
 const maxAdmissionWait = 500 * time.Millisecond
 
-// maxSearches is how many searches of the embedded store run at once. They only compute, so more would not be faster.
+// maxSearches is how many searches of the embedded store run at once. They are CPU-bound, so more would not be faster.
 func maxSearches() int { return 2 * runtime.GOMAXPROCS(0) }
 
-// errBusy is the error of an operation that is not admitted.
+// errBusy is the error of an operation that is refused.
 var errBusy = userError{
 	http.StatusServiceUnavailable,
 	"too many requests of this kind at once: try again as soon as Retry-After says",
 }
 
-// admission admits operations while there is room. nil admits all.
+// admission admits operations while fewer than limit are running, and queues the others. A nil admission admits all.
 type admission struct {
-	limit      int // of operations that run at once
-	perClient  int // of these, at most so many are of one client
 	maxWaiting int
 	maxWait    time.Duration
 
-	mu      sync.Mutex // guards the following
-	running map[netip.Prefix]int
-	total   int       // of running
-	queue   []*waiter // in the order in which they came
-	refused int64     // operations, since the start
+	mu        sync.Mutex           // guards the following
+	limit     int                  // operations that run at once
+	perClient int                  // operations of one client that run at once
+	running   map[netip.Prefix]int // operations by client
+	total     int                  // sum of running
+	queue     []*waiter            // oldest first
+	refused   int64                // operations since the start
 }
 
 // waiter is an operation that waits.
@@ -48,8 +48,8 @@ type waiter struct {
 	outcome chan error // gets nil when the operation may run, errBusy when it must not
 }
 
-// newSharedAdmission returns an admission of at least two operations at once. One client has at most half of them, so that
-// another one need not wait until an operation has ended.
+// newSharedAdmission returns an admission of n operations at once, but at least two. One client gets at most half of them, so
+// that another client need not wait for an operation of the first to end.
 func newSharedAdmission(n int) *admission {
 	const clients = 2
 	a := newAdmission(max(n, clients))
@@ -57,9 +57,9 @@ func newSharedAdmission(n int) *admission {
 	return a
 }
 
-// newWorkAdmission returns an admission of work that only computes, as searches do, and may take a second. One client gets
-// half of the cores, so that the searches of others have the rest. More of it may wait than of searches, because most
-// pages take less than a millisecond.
+// newWorkAdmission returns an admission of CPU-bound work that may take a second, such as making a page. As many operations
+// run as there are cores, and one client gets half of them, so that the searches of others have the rest. More operations
+// may wait than in other admissions, because most pages take less than a millisecond.
 func newWorkAdmission() *admission {
 	const maxWaiting = 128
 	a := newSharedAdmission(runtime.GOMAXPROCS(0))
@@ -67,8 +67,9 @@ func newWorkAdmission() *admission {
 	return a
 }
 
-// newTurns returns an admission of work in small parts, such as those of a response that has begun. One client gets half of
-// the cores. No part is refused, because its response cannot become an error any more.
+// newTurns returns an admission of short pieces of CPU-bound work, such as encoding the next part of a response. One client
+// gets half of the cores. Parts may wait for as long as a response may take, and none is refused before, because a response
+// that has begun cannot become an error any more.
 func newTurns() *admission {
 	a := newSharedAdmission(runtime.GOMAXPROCS(0))
 	a.maxWaiting = math.MaxInt
@@ -77,8 +78,9 @@ func newTurns() *admission {
 }
 
 // newDatabaseAdmission returns an admission of searches in PostgreSQL. They wait for the database more than they compute,
-// so there are as many as connections. If clients have a rate limit, one of them has a tenth: with more, its searches take
-// the database's cores from those of others, and with two it can reach the default limit of 50 a second.
+// so as many run as there are connections. If RATE_LIMIT is on, one client gets a tenth of them, but at least two. With more,
+// its searches would take the database's cores from those of others. Two are enough for the default limit of 50 requests a
+// second. Without RATE_LIMIT, one client gets all.
 func newDatabaseAdmission(cfg *settings) *admission {
 	a := newAdmission(cfg.dbMaxConns)
 	if cfg.rateLimit > 0 {
@@ -87,7 +89,7 @@ func newDatabaseAdmission(cfg *settings) *admission {
 	return a
 }
 
-// newAdmission returns an admission of n operations at once. As many more may wait.
+// newAdmission returns an admission of n operations at once, which may all be of one client. Another n may wait.
 func newAdmission(n int) *admission {
 	return &admission{
 		limit:      n,
@@ -98,8 +100,8 @@ func newAdmission(n int) *admission {
 	}
 }
 
-// enter waits until there is room for an operation of the client. The caller calls leave when it has finished. If too
-// many wait already, or it has waited for too long, the error is errBusy.
+// enter waits until an operation of the client may run. The caller must call leave when the operation has ended. The error
+// is errBusy if the queue is full or the operation has waited for maxWait, or ctx's error.
 func (a *admission) enter(ctx context.Context, client netip.Prefix) (leave func(), err error) {
 	if a == nil {
 		return func() {}, nil
@@ -131,7 +133,8 @@ func (a *admission) wait(ctx context.Context, waiting *waiter) error {
 	}
 }
 
-// join begins an operation if there is room, else it queues the operation and returns its place.
+// join begins an operation and returns nil if there is room. Otherwise it queues the operation and returns its waiter. The
+// error is errBusy if the queue is full.
 func (a *admission) join(client netip.Prefix) (waiting *waiter, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -157,7 +160,7 @@ func (a *admission) begin(client netip.Prefix) {
 	a.total++
 }
 
-// leave ends an operation of the client, and begins the next one.
+// leave ends an operation of the client and begins the next one in the queue.
 func (a *admission) leave(client netip.Prefix) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -169,15 +172,15 @@ func (a *admission) leave(client netip.Prefix) {
 	a.beginNext()
 }
 
-// beginNext begins the operation that has waited for its turn. It reports false if there is none, or no room for it. The
-// caller holds a.mu.
+// beginNext begins the operation whose turn it is, if there is room for it. It reports whether it has begun one. The caller
+// holds a.mu.
 func (a *admission) beginNext() bool {
 	if len(a.queue) == 0 || a.total >= a.limit {
 		return false
 	}
 	next := a.next()
 	if a.running[next.client] >= a.perClient {
-		return false // there is room for other clients only
+		return false // every waiting client has perClient running: next has the fewest
 	}
 	a.remove(next)
 	a.begin(next.client)
@@ -185,8 +188,8 @@ func (a *admission) beginNext() bool {
 	return true
 }
 
-// resize sets how many operations run at once, and begins those for which there is room now. If more are running, the
-// others wait until enough of them have ended.
+// resize sets how many operations run at once, which may all be of one client, and begins those for which there is room now.
+// If more than n are running, none begins until fewer than n are.
 func (a *admission) resize(n int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -196,15 +199,17 @@ func (a *admission) resize(n int) {
 	}
 }
 
-// next returns the waiter of the client that has the fewest operations running, the oldest first. The queue is not empty.
+// next returns the oldest waiter of the clients that have the fewest operations running. The queue must not be empty. The
+// caller holds a.mu.
 func (a *admission) next() *waiter {
 	return slices.MinFunc(a.queue, func(x, y *waiter) int {
 		return a.running[x.client] - a.running[y.client]
 	})
 }
 
-// makeRoom finds the client that has the most operations in the queue. If these are at least two more than those of the
-// given client, it refuses the newest of them and reports true.
+// makeRoom refuses the newest operation of the client that has the most in the queue, if these are at least two more than
+// those of the given client: with one more, the two clients would only change places. It reports whether there is room now.
+// The caller holds a.mu.
 func (a *admission) makeRoom(client netip.Prefix) bool {
 	if len(a.queue) == 0 {
 		return false
@@ -228,7 +233,7 @@ func (a *admission) makeRoom(client netip.Prefix) bool {
 	return true
 }
 
-// remove takes an operation out of the queue. It reports false if it is not there. The caller holds a.mu.
+// remove takes an operation out of the queue. It reports false if the operation is not there. The caller holds a.mu.
 func (a *admission) remove(w *waiter) bool {
 	i := slices.Index(a.queue, w)
 	if i < 0 {
@@ -238,7 +243,8 @@ func (a *admission) remove(w *waiter) bool {
 	return true
 }
 
-// giveUp takes an operation out of the queue and returns cause. If its outcome has come meanwhile, giveUp returns that.
+// giveUp takes an operation out of the queue and returns cause. If the operation has been begun or refused meanwhile, giveUp
+// returns that outcome.
 func (a *admission) giveUp(w *waiter, cause error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -251,7 +257,7 @@ func (a *admission) giveUp(w *waiter, cause error) error {
 	return cause
 }
 
-// stats returns how many operations wait now, and how many were refused.
+// stats returns how many operations wait now, and how many have been refused since the start.
 func (a *admission) stats() (waiting, refused int64) {
 	if a == nil {
 		return 0, 0

@@ -18,11 +18,11 @@ func TestAdmissionRefusesBeyondItsQueue(t *testing.T) {
 	a.maxWait = time.Hour
 	var leave []func()
 	for range 2 {
-		left, err := a.enter(t.Context(), anyClient)
+		end, err := a.enter(t.Context(), anyClient)
 		if err != nil {
 			t.Fatal(err)
 		}
-		leave = append(leave, left)
+		leave = append(leave, end)
 	}
 
 	ctx, cancel := context.WithCancel(t.Context())
@@ -33,30 +33,30 @@ func TestAdmissionRefusesBeyondItsQueue(t *testing.T) {
 			waited <- err
 		}()
 	}
-	waitFor(t, "two that wait", func() bool { waiting, _ := a.stats(); return waiting == 2 })
+	waitFor(t, "two that wait", haveQueued(a, 2))
 	if _, err := a.enter(t.Context(), anyClient); !errors.Is(err, errBusy) {
-		t.Errorf("the fifth: %v", err)
+		t.Errorf("with a full queue: %v, want errBusy", err)
 	}
 
 	leave[0]()
 	if err := <-waited; err != nil {
-		t.Errorf("after one has left: %v", err)
+		t.Errorf("after another operation has ended: %v", err)
 	}
 	cancel()
 	if err := <-waited; !errors.Is(err, context.Canceled) {
-		t.Errorf("whose client has gone: %v", err)
+		t.Errorf("after its context has ended: %v, want context.Canceled", err)
 	}
 	a.maxWait = 0
 	if _, err := a.enter(t.Context(), anyClient); !errors.Is(err, errBusy) {
-		t.Errorf("that has waited too long: %v", err)
+		t.Errorf("after maxWait: %v, want errBusy", err)
 	}
 	if waiting, refused := a.stats(); waiting != 0 || refused != 2 {
 		t.Errorf("%d wait, %d were refused", waiting, refused)
 	}
 }
 
-// TestAdmissionSharesItselfAmongClients lets a crowd of one client come first. Another client gets a place in the full queue,
-// and the next turn.
+// TestAdmissionSharesItselfAmongClients fills all places and the queue with operations of one client. Each other client still
+// gets a place in the queue, and runs next.
 func TestAdmissionSharesItselfAmongClients(t *testing.T) {
 	t.Parallel()
 	crowd := netip.MustParsePrefix("192.0.2.1/32")
@@ -73,14 +73,14 @@ func TestAdmissionSharesItselfAmongClients(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			refused := make(chan error, a.maxWaiting)
+			crowdOutcomes := make(chan error, a.maxWaiting)
 			for range a.maxWaiting {
 				go func() {
 					_, err := a.enter(t.Context(), crowd)
-					refused <- err
+					crowdOutcomes <- err
 				}()
 			}
-			waitFor(t, "a full queue", func() bool { n, _ := a.stats(); return n == int64(a.maxWaiting) })
+			waitFor(t, "a full queue", haveQueued(a, a.maxWaiting))
 
 			admitted := make(chan error, len(others))
 			for _, other := range others {
@@ -88,7 +88,7 @@ func TestAdmissionSharesItselfAmongClients(t *testing.T) {
 					_, err := a.enter(t.Context(), netip.MustParsePrefix(other))
 					admitted <- err
 				}()
-				if err := <-refused; !errors.Is(err, errBusy) {
+				if err := <-crowdOutcomes; !errors.Is(err, errBusy) {
 					t.Errorf("the newest of the crowd: %v", err)
 				}
 			}
@@ -99,7 +99,7 @@ func TestAdmissionSharesItselfAmongClients(t *testing.T) {
 				}
 			}
 			a.leave(crowd)
-			if err := <-refused; err != nil {
+			if err := <-crowdOutcomes; err != nil {
 				t.Errorf("the rest of the crowd: %v", err)
 			}
 		})
@@ -120,7 +120,7 @@ func TestSearchesAreRefusedAtOnceUnderOverload(t *testing.T) {
 			}
 		})
 	}
-	waitFor(t, "a full queue", func() bool { n, _ := a.stats(); return n == int64(a.maxWaiting) })
+	waitFor(t, "a full queue", haveQueued(a, a.maxWaiting))
 
 	for _, path := range []string{"/search?q=install", "/search?q=inst&partial=1", "/search?q=%22to+install%22"} {
 		got := s.get(path)
@@ -151,7 +151,7 @@ func TestSearchesAreRefusedAtOnceUnderOverload(t *testing.T) {
 	}
 }
 
-// TestSharedAdmissionKeepsHalfForOthers lets one client take all that it gets. Another one needs not wait.
+// TestSharedAdmissionKeepsHalfForOthers lets one client run as many operations as it may. Another client need not wait.
 func TestSharedAdmissionKeepsHalfForOthers(t *testing.T) {
 	t.Parallel()
 	crowd := netip.MustParsePrefix("192.0.2.1/32")
@@ -181,7 +181,7 @@ func TestSharedAdmissionKeepsHalfForOthers(t *testing.T) {
 			_, err := a.enter(t.Context(), crowd)
 			waited <- err
 		}()
-		waitFor(t, "one of the crowd waits", func() bool { waiting, _ := a.stats(); return waiting == 1 })
+		waitFor(t, "one of the crowd waits", haveQueued(a, 1))
 		leave()
 		if waiting, _ := a.stats(); waiting != 1 {
 			t.Errorf("of %d: the crowd got the place of the other", n)
@@ -193,7 +193,7 @@ func TestSharedAdmissionKeepsHalfForOthers(t *testing.T) {
 	}
 }
 
-// TestOneClientHasATenthOfTheDatabase asks for the places of one client, who has them all if nobody limits clients.
+// TestOneClientHasATenthOfTheDatabase checks the places of one client, which gets all of them without RATE_LIMIT.
 func TestOneClientHasATenthOfTheDatabase(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -225,14 +225,14 @@ func TestPagesAreAdmitted(t *testing.T) {
 	tool := func() answer {
 		return s.rpc("tools/call", map[string]any{"name": "get_document", "arguments": map[string]string{"id": "large.md"}})
 	}
-	check := func(name, path string, want int, headers ...string) {
+	check := func(load, path string, want int, headers ...string) {
 		t.Helper()
 		got := s.do("GET", path, "", headers...)
 		if got.status != want {
-			t.Errorf("%s: %s: %d, want %d", name, path, got.status, want)
+			t.Errorf("%s: %s: %d, want %d", load, path, got.status, want)
 		}
 		if got.status == http.StatusServiceUnavailable && got.header.Get("Retry-After") != "1" {
-			t.Errorf("%s: %s: %v", name, path, got.header)
+			t.Errorf("%s: %s: %v", load, path, got.header)
 		}
 	}
 
@@ -261,7 +261,7 @@ func TestPagesAreAdmitted(t *testing.T) {
 	}
 }
 
-// TestLargeTextsAreEncodedInTurns holds all turns, so that a response with a large text waits after its head.
+// TestLargeTextsAreEncodedInTurns holds all turns, so that a response with a large text waits before it encodes the text.
 func TestLargeTextsAreEncodedInTurns(t *testing.T) {
 	t.Parallel()
 	text := "# Large\n\n" + strings.Repeat("*many* words\n\n", minSharedBytes/10)
@@ -273,32 +273,14 @@ func TestLargeTextsAreEncodedInTurns(t *testing.T) {
 	}
 	answered := make(chan answer, 1)
 	go func() { answered <- s.rpc("resources/read", map[string]any{"uri": "docs:///large.md"}) }()
-	waitFor(t, "a text that waits", func() bool { waiting, _ := s.encoding.stats(); return waiting == 1 })
+	waitFor(t, "a text that waits", haveQueued(s.encoding, 1))
 	leave()
 	if got := <-answered; !strings.Contains(got.body, mustJSON(text)) {
 		t.Errorf("%d, %d bytes", got.status, len(got.body))
 	}
 }
 
-// fill takes all places, each for a client of its own.
-func fill(t *testing.T, a *admission) (leave func()) {
-	t.Helper()
-	var clients []netip.Prefix
-	for i := range a.limit {
-		client := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 32)
-		if _, err := a.enter(t.Context(), client); err != nil {
-			t.Fatal(err)
-		}
-		clients = append(clients, client)
-	}
-	return func() {
-		for _, client := range clients {
-			a.leave(client)
-		}
-	}
-}
-
-// TestAdmissionIsResized lets operations wait until there is room, and lets those that are too many end.
+// TestAdmissionIsResized takes places away while operations run, and adds places while others wait.
 func TestAdmissionIsResized(t *testing.T) {
 	t.Parallel()
 	a := newAdmission(4)
@@ -316,17 +298,14 @@ func TestAdmissionIsResized(t *testing.T) {
 			admitted <- err
 		}()
 	}
-	waiting := func(n int64) func() bool {
-		return func() bool { waiting, _ := a.stats(); return waiting == n }
-	}
-	waitFor(t, "three that wait", waiting(3))
+	waitFor(t, "three that wait", haveQueued(a, 3))
 	a.leave(anyClient)
 	a.leave(anyClient)
-	if !waiting(3)() {
+	if !haveQueued(a, 3)() {
 		t.Error("one began although there is no room")
 	}
 	a.leave(anyClient)
-	if err := <-admitted; err != nil || !waiting(2)() {
+	if err := <-admitted; err != nil || !haveQueued(a, 2)() {
 		t.Errorf("with room for one: %v", err)
 	}
 	a.resize(4)
@@ -334,5 +313,31 @@ func TestAdmissionIsResized(t *testing.T) {
 		if err := <-admitted; err != nil {
 			t.Errorf("with more room: %v", err)
 		}
+	}
+}
+
+// fill takes all places, each for another client. leave gives them back.
+func fill(t *testing.T, a *admission) (leave func()) {
+	t.Helper()
+	var clients []netip.Prefix
+	for i := range a.limit {
+		client := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 32)
+		if _, err := a.enter(t.Context(), client); err != nil {
+			t.Fatal(err)
+		}
+		clients = append(clients, client)
+	}
+	return func() {
+		for _, client := range clients {
+			a.leave(client)
+		}
+	}
+}
+
+// haveQueued returns a condition that n operations wait.
+func haveQueued(a *admission, n int) func() bool {
+	return func() bool {
+		waiting, _ := a.stats()
+		return waiting == int64(n)
 	}
 }

@@ -1,6 +1,6 @@
 package main
 
-// The garbage collector's settings for the memory of the container.
+// The garbage collector's settings: its memory limit, from the container's, and how often it runs.
 
 import (
 	"log/slog"
@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// limitMemory sets the garbage collector's memory limit to 90 % of the container's memory, unless GOMEMLIMIT is set. The
-// rest is for memory that the Go runtime does not count.
+// limitMemory sets the garbage collector's memory limit to 90 % of the container's limit, unless GOMEMLIMIT is set or the
+// container has no limit. The rest is for memory that the Go runtime does not count.
 func limitMemory(log *slog.Logger, env map[string]string) {
 	memory := containerMemory()
 	if memory == 0 || env["GOMEMLIMIT"] != "" {
@@ -25,25 +25,27 @@ func limitMemory(log *slog.Logger, env map[string]string) {
 	log.Info("memory limit set from the cgroup", "bytes", limit)
 }
 
-// Bounds of the growth that delayCollections sets.
 const (
-	minHeapGrowth = 16 << 20 // bytes between two collections
-	maxGCPercent  = 400      // at this percentage the runtime's own least growth is minHeapGrowth, too
+	// minHeapGrowth is how many bytes the heap may grow between two collections, however small it is.
+	minHeapGrowth = 16 << 20
+
+	// maxGCPercent suffices for an empty heap: the runtime never collects below 4 MiB times GOGC/100, here minHeapGrowth.
+	maxGCPercent = 400
 )
 
-// delayCollections lets the heap grow by at least minHeapGrowth between collections, unless GOGC is set.
+// delayCollections lets a small heap grow by minHeapGrowth between collections, unless GOGC is set.
 //
-// By default it grows by as much as is live. The live data of a small store has about 4 MB, so the collector runs a
-// hundred times a second under load and takes a twentieth of the CPU. The runtime has no setting for the growth in
-// bytes. Therefore the percentage is computed from what is live, now and after each collection.
+// By default (GOGC=100), the heap grows by the size of the live data. A small store has about 4 MB of it, so the collector
+// would run a hundred times a second under load and take a twentieth of the CPU. The runtime has no setting for the growth
+// in bytes, so the percentage is computed from the size of the live data, now and after each collection.
 func delayCollections(env map[string]string) {
 	if env["GOGC"] == "" {
 		setGCPercent(0)
 	}
 }
 
-// setGCPercent sets the percentage for what is live, and does so again after the next collection. current is what it
-// set last.
+// setGCPercent sets GOGC for the current size of the live data, and again after each collection. current is the percentage
+// that is in force, 0 if it is not known.
 func setGCPercent(current int) {
 	live := []runtimemetrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	runtimemetrics.Read(live)
@@ -52,16 +54,18 @@ func setGCPercent(current int) {
 		debug.SetGCPercent(percent)
 	}
 
-	// The object is unreachable at once, so the next collection runs the cleanup. The runtime may put objects without
-	// pointers together and keep them all, so it has one.
-	runtime.AddCleanup(&struct{ *int }{}, setGCPercent, percent)
+	// The next collection finds sentinel unreachable, so the cleanup runs after it. The runtime may never run the cleanup of
+	// a tiny object without pointers, hence the field.
+	sentinel := &struct{ *int }{}
+	runtime.AddCleanup(sentinel, setGCPercent, percent)
 }
 
-// gcPercent returns the percentage of live that is minHeapGrowth, within its bounds.
+// gcPercent returns the percentage of live, in bytes, that is minHeapGrowth: at least 100 and at most maxGCPercent.
 func gcPercent(live uint64) int {
-	const step = 50 // small changes of live do not change it
+	const step = 50 // rounds up, so that small changes of live do not change the percentage
 	percent := minHeapGrowth * 100 / max(live, 1)
-	return int(min(max(percent/step*step, 100), maxGCPercent))
+	percent = (percent + step - 1) / step * step
+	return int(min(max(percent, 100), maxGCPercent))
 }
 
 // containerMemory returns the memory limit of the cgroup in bytes, or 0 if there is none. The Go runtime does not read

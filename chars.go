@@ -1,6 +1,6 @@
 package main
 
-// What a character is in a word.
+// Which characters words consist of.
 
 import "unicode"
 
@@ -8,21 +8,21 @@ import "unicode"
 type charClass uint8
 
 const (
-	// wordChar is a letter, a digit, a mark on one, or invisible inside a word.
+	// wordChar is a letter, a digit, a combining mark, or an invisible character inside words.
 	wordChar charClass = 1 << iota
 
-	// combiningChar belongs to the script of the character before it.
+	// combiningChar counts to the script of the character before it.
 	combiningChar
 
-	// spacelessChar belongs to a script that is written without spaces between words. Hangul counts too,
-	// because it attaches particles to the words.
+	// spacelessChar belongs to a script that is written without spaces between words. Hangul counts too, because Korean
+	// attaches particles to words.
 	spacelessChar
 
 	upperChar
 	lowerChar
 )
 
-// charTables are the properties that package unicode has tables of.
+// charTables are the tables of package unicode for each class.
 var charTables = []struct {
 	class  charClass
 	tables []*unicode.RangeTable
@@ -43,8 +43,8 @@ var charTables = []struct {
 	}},
 }
 
-// basicChars has the classes of the characters up to U+FFFF. Looking up each character of a text in charTables took
-// half of the time that a document in another script than Latin costs.
+// basicChars has the classes of the characters up to U+FFFF. Looking up each character in charTables took half of the time of
+// indexing a document in a script other than Latin.
 var basicChars = func() (classes [1 << 16]charClass) {
 	for _, row := range charTables {
 		for _, table := range row.tables {
@@ -70,7 +70,7 @@ var basicChars = func() (classes [1 << 16]charClass) {
 	return classes
 }()
 
-// classOf returns the properties of r.
+// classOf returns the classes of r.
 func classOf(r rune) charClass {
 	if 0 <= r && int(r) < len(basicChars) {
 		return basicChars[r]

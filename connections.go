@@ -1,7 +1,7 @@
 package main
 
-// The limit on open HTTP connections, and the choice of the one to close for a new one. Without this limit, the process
-// runs out of file descriptors, and then it cannot accept any connection.
+// The limit on open HTTP connections. A new connection beyond it closes another one, and this room chooses which. Without a
+// limit, the process runs out of file descriptors and can accept no connection at all.
 
 import (
 	"context"
@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-// connections are the open connections of all listeners.
+// connections are the open connections of all listeners, at most limit.
 type connections struct {
 	limit int
 
-	mu   sync.Mutex
+	mu   sync.Mutex // guards open and what it points to
 	open map[net.Conn]*connection
 }
 
@@ -29,13 +29,13 @@ type connection struct {
 	since  time.Time // when the phase began
 }
 
-// connectionPhase is what a connection does, from what costs its client least if the connection is closed.
+// connectionPhase is what a connection is doing. The lower the phase, the less the client loses if the connection is closed.
 type connectionPhase int
 
 const (
 	phaseIdle    connectionPhase = iota // between two requests
 	phaseWaiting                        // the header of a request has not arrived yet
-	phaseServing
+	phaseServing                        // the header has arrived, and the response has not ended
 )
 
 // newConnections returns an empty set of at most limit connections.
@@ -43,15 +43,15 @@ func newConnections(limit int) *connections {
 	return &connections{limit: limit, open: make(map[net.Conn]*connection)}
 }
 
-// connectionKey is the key under which the context of a request has its net.Conn.
+// connectionKey is the context key of a request's net.Conn.
 type connectionKey struct{}
 
-// withConnection adds conn to the context of its requests. It is a callback for http.Server.ConnContext.
+// withConnection returns ctx with conn, for the requests that arrive on conn. It is a callback for http.Server.ConnContext.
 func withConnection(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, connectionKey{}, conn)
 }
 
-// changed records the state of a connection. It is a callback for http.Server.ConnState.
+// changed records the new state of a connection. It is a callback for http.Server.ConnState.
 func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -67,7 +67,8 @@ func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// serve records that the header of a request has arrived. ctx is the context of the request.
+// serve records that the header of a request has arrived. ctx is the request's context. net/http does not tell it by
+// ConnState.
 func (c *connections) serve(ctx context.Context) {
 	conn, isKnown := ctx.Value(connectionKey{}).(net.Conn)
 	if !isKnown {
@@ -78,46 +79,43 @@ func (c *connections) serve(ctx context.Context) {
 	c.enter(conn, phaseServing)
 }
 
-// enter records that a phase of a connection begins. The caller holds c.mu.
+// enter records that a connection has entered a phase. The caller holds c.mu.
 func (c *connections) enter(conn net.Conn, phase connectionPhase) {
 	known := c.open[conn]
-	if known != nil { // else it has been closed for another one
+	if known != nil { // nil: closed to make room for another one
 		known.phase = phase
 		known.since = time.Now()
 	}
 }
 
-// add adds a new connection. If there are too many, it closes one. The caller holds c.mu.
+// add adds a new connection. If the limit is reached, it closes one, maybe the new one. The caller holds c.mu.
 func (c *connections) add(conn net.Conn) {
 	now := time.Now()
-	added := &connection{
+	c.open[conn] = &connection{
 		client: clientOfConnection(conn),
 		opened: now,
 		phase:  phaseWaiting,
 		since:  now,
 	}
-	isFull := len(c.open) >= c.limit
-	c.open[conn] = added
-	if !isFull {
+	if len(c.open) <= c.limit {
 		return
 	}
-	victim := c.victim(conn, added)
-	delete(c.open, victim) // StateClosed comes later, and deletes it once more
+	victim := c.victim(conn)
+	delete(c.open, victim) // now, because StateClosed comes later
 	_ = victim.Close()
 }
 
-// clientOfConnection returns the network of the peer of a connection.
+// clientOfConnection returns the network that counts as the client of a connection: that of its peer, maybe a proxy.
 func clientOfConnection(conn net.Conn) netip.Prefix {
 	peer, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
-	return clientPrefix(peer.Addr().Unmap().WithZone(""))
+	return clientPrefix(peer.Addr())
 }
 
-// victim returns the connection to close for the newest one: the one that has been idle for longest, else the one that has
-// waited for longest for a header. If all serve requests, it is the last one that was opened by the client that has most of
-// them, so that one client does not keep all others out. The caller holds c.mu.
-func (c *connections) victim(newest net.Conn, added *connection) net.Conn {
+// victim returns the connection to close so that the newest one fits: the one that has been idle for longest, else the one
+// that has waited for longest for a header, else that of lastOfCrowd. The caller holds c.mu.
+func (c *connections) victim(newest net.Conn) net.Conn {
 	victim := newest
-	best := added
+	best := c.open[newest]
 	for conn, other := range c.open {
 		isBetter := other.phase < best.phase || other.phase == best.phase && other.since.Before(best.since)
 		if other.phase != phaseServing && isBetter {
@@ -128,22 +126,23 @@ func (c *connections) victim(newest net.Conn, added *connection) net.Conn {
 	if victim != newest {
 		return victim
 	}
-	return c.lastOfCrowd(newest, added)
+	return c.lastOfCrowd(newest)
 }
 
-// lastOfCrowd returns the last connection of the client that has most of them, if these are at least two more than those
-// of the client of the newest one, else the newest one. The caller holds c.mu.
-func (c *connections) lastOfCrowd(newest net.Conn, added *connection) net.Conn {
+// lastOfCrowd returns the last opened connection of the client that has the most, so that one client does not keep all others
+// out. If that client does not have at least two more than the client of the newest connection, it returns the newest one:
+// with one more, the two clients would only change places. The caller holds c.mu.
+func (c *connections) lastOfCrowd(newest net.Conn) net.Conn {
+	client := c.open[newest].client
+	crowd := client
 	counts := make(map[netip.Prefix]int)
-	crowd := added.client
 	for _, other := range c.open {
 		counts[other.client]++
 		if counts[other.client] > counts[crowd] {
 			crowd = other.client
 		}
 	}
-	const fair = 2
-	if counts[crowd] < counts[added.client]+fair {
+	if counts[crowd] < counts[client]+2 {
 		return newest
 	}
 
@@ -165,7 +164,7 @@ func (c *connections) count() int {
 	return len(c.open)
 }
 
-// busy returns the addresses of the clients whose connections are not idle, at most n of them, and how many there are.
+// busy returns how many connections are not idle, and the remote addresses of at most n of them, sorted.
 func (c *connections) busy(n int) (clients []string, count int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,8 +1,8 @@
 package main
 
-// Following DOCS_DIR: periodic scans bring the store in step with the documents in it. A scan never takes a
-// missing or empty folder for a deletion. How one pass finds and reads files is in scan.go. Writes into the
-// folder are in durable.go.
+// Following DOCS_DIR: scans bring the store in step with the documents in the folders, at an interval and after changes. A
+// missing or empty folder never deletes documents. scan.go finds and reads the files of one scan, durable.go writes into the
+// folder.
 
 import (
 	"context"
@@ -19,34 +19,34 @@ import (
 const (
 	loadBatch      = 32 // files that are read, embedded and stored together
 	maxWarnedFiles = 20 // files that one log line names
+
+	// settleTime is how long a scan waits after a change for more of them.
+	settleTime = 50 * time.Millisecond
 )
 
 // errElsewhere means that another replica scans the folder.
 var errElsewhere = errors.New("another replica follows the folder")
 
-// folder keeps a store in step with the folders of DOCS_DIR. Each scan and each write opens a root again,
-// because another program may replace the folder: git-sync points a symbolic link elsewhere.
+// folder keeps a store in step with the folders of DOCS_DIR, its roots. Each scan and each write opens its roots anew, because
+// another program may replace a folder, as git-sync does by changing a symbolic link.
 type folder struct {
 	roots   []docsRoot
 	exclude []string // see isExcluded
 	observe *observer
 	files   map[string]*fileState // by id, as of the last scan; only scan uses it
-	warned  string                // what the last warning about left out files said
-	written sync.Map              // by id: documents that were written into the folder and not scanned since
+	warned  string                // text of the last warning about left out files; only scan uses it
+	written sync.Map              // by id: documents that were written into the folder and not scanned since (*document)
 
-	synced  atomic.Pointer[time.Time] // see indexed
-	failure atomic.Pointer[string]    // why the last scan failed, nil if it succeeded
-	leftOut atomic.Pointer[leftOut]   // by the last scan, nil before it
-	done    atomic.Int64              // files that the running scan has read
-	total   atomic.Int64              // files that the running scan has to read
-	steps   scanSteps                 // of the running scan
-	devices atomic.Pointer[rootDevices]
+	synced  atomic.Pointer[time.Time]   // see indexed
+	failure atomic.Pointer[string]      // why the last scan failed, nil if it succeeded
+	leftOut atomic.Pointer[leftOut]     // by the last scan, nil before the first
+	done    atomic.Int64                // files that the running scan has read
+	total   atomic.Int64                // files that the running scan has to read
+	steps   scanSteps                   // of the running scan
+	devices atomic.Pointer[rootDevices] // file systems of the roots, see accept
 }
 
-// settleTime is how long after a change a scan waits for more of them.
-const settleTime = 50 * time.Millisecond
-
-// follow scans the folder at once, after each change that the system tells, and every interval, until ctx ends.
+// follow scans the folder at once, after each change that the system reports, and every interval, until ctx ends.
 func (f *folder) follow(ctx context.Context, st store, interval time.Duration) {
 	changed := make(chan struct{}, 1)
 	var tasks sync.WaitGroup
@@ -61,7 +61,7 @@ func (f *folder) follow(ctx context.Context, st store, interval time.Duration) {
 		case err == nil:
 			f.failure.Store(nil)
 			f.synced.Store(new(time.Now()))
-		case ctx.Err() == nil: // otherwise the process stops, which is no failure
+		case ctx.Err() == nil: // the process is not stopping
 			f.failure.Store(new(err.Error()))
 		}
 
@@ -69,7 +69,7 @@ func (f *folder) follow(ctx context.Context, st store, interval time.Duration) {
 		if !awaitChange(ctx, changed, interval) {
 			return
 		}
-		// A folder that changes all the time costs at most a tenth of a core.
+		// If the folder changes all the time, scans rest nine times as long as they took, but not longer than interval.
 		rest := min(9*ended.Sub(began), interval) - time.Since(ended)
 		if isFirst {
 			rest = 0
@@ -81,7 +81,7 @@ func (f *folder) follow(ctx context.Context, st store, interval time.Duration) {
 	}
 }
 
-// awaitChange waits for a change, at most for the interval. It reports whether ctx is still alive.
+// awaitChange waits for a change, but not longer than interval. It returns false if ctx ends first.
 func awaitChange(ctx context.Context, changed <-chan struct{}, interval time.Duration) bool {
 	timer := time.NewTimer(interval)
 	defer timer.Stop()
@@ -94,8 +94,8 @@ func awaitChange(ctx context.Context, changed <-chan struct{}, interval time.Dur
 	return true
 }
 
-// watchAndWarn sends to changed after each change, until ctx ends. If the system cannot tell of changes, it logs why, and
-// the scans find them.
+// watchAndWarn sends to changed after each change, until ctx ends. If the system cannot report changes, it logs why. Then only
+// the scans at the interval find them.
 func (f *folder) watchAndWarn(ctx context.Context, changed chan<- struct{}, interval time.Duration) {
 	err := watchFolders(ctx, f.roots, f.exclude, func() {
 		select {
@@ -109,7 +109,7 @@ func (f *folder) watchAndWarn(ctx context.Context, changed chan<- struct{}, inte
 	}
 }
 
-// indexed returns when a scan last succeeded, by the monotonic clock too. It is zero before the first one has.
+// indexed returns when a scan last succeeded, zero if none has. The time has a monotonic clock reading.
 func (f *folder) indexed() time.Time {
 	at := f.synced.Load()
 	if at == nil {
@@ -118,9 +118,9 @@ func (f *folder) indexed() time.Time {
 	return *at
 }
 
-// status describes the folder for /readyz. problem is "" once a scan has succeeded. detail is "", or
-// begins with ": " and says that the running scan is stuck, that the last one failed, or how far the running one
-// is.
+// status describes the folder for /readyz. problem is "" once a scan has succeeded. detail is "", or begins with ": " and says
+// that the running scan is stuck, that the last one failed, or how far the running one is. cause is "", or says where it is
+// stuck or why it failed.
 func (f *folder) status() (problem, detail, cause string) {
 	done, total := f.progress()
 	failure := f.failure.Load()
@@ -142,8 +142,7 @@ func (f *folder) status() (problem, detail, cause string) {
 	return problem, detail, cause
 }
 
-// contents describes what the index has of the folder and what it does not, for /readyz. Without a folder,
-// nothing is left out.
+// contents says for /readyz how many documents the store has and which files of the folder are left out. f may be nil.
 func (f *folder) contents(status storeStatus) string {
 	text := fmt.Sprintf(": %d documents", status.documents)
 	if status.cut > 0 {
@@ -165,7 +164,7 @@ func (f *folder) contents(status storeStatus) string {
 	return text
 }
 
-// nothingToServe says why a folder has no documents.
+// nothingToServe says why the store has no documents after a scan.
 func nothingToServe(counts leftOut) string {
 	if len(counts) == 0 {
 		return "0 documents; the folder is empty"
@@ -178,9 +177,9 @@ func (f *folder) progress() (done, total int64) {
 	return f.done.Load(), f.total.Load()
 }
 
-// scan brings the store in step with the folders: it reads new and changed files, and removes the
-// documents whose file is gone. A file that cannot be read keeps its document, and the log names it once.
-// A root that cannot be scanned keeps all of its documents, and does not keep the others from being scanned.
+// scan brings the store in step with the folders: it reads new and changed files, and removes the documents whose file is
+// gone. If a file cannot be read, its document stays, and the log names the file once. If a root cannot be scanned, all of its
+// documents stay, the other roots are scanned, and the error says why.
 func (f *folder) scan(ctx context.Context, st store) (err error) {
 	ctx, end := f.observe.job(ctx, "folder_scan")
 	defer end(&err)
@@ -196,7 +195,7 @@ func (f *folder) scan(ctx context.Context, st store) (err error) {
 	}
 	defer s.close()
 	if err := s.open(f.roots); err != nil {
-		return err // before the lease: another replica may have the folder
+		return err // before folderIDs takes the lease: another replica may see the folder
 	}
 
 	stored, err := st.folderIDs(ctx)
@@ -225,11 +224,11 @@ func (f *folder) apply(ctx context.Context, st store, s *folderScan, stored []st
 	}
 
 	gone := s.gone(stored)
-	last := []*document(nil)
+	var end []*document // nil ends a complete scan, an empty slice an incomplete one: see store.sync
 	if len(s.failures) > 0 {
-		last = []*document{} // the scan is not complete: see store.sync
+		end = []*document{}
 	}
-	if err := st.sync(ctx, s.began, last, gone); err != nil {
+	if err := st.sync(ctx, s.began, end, gone); err != nil {
 		return err
 	}
 
@@ -252,7 +251,7 @@ func (f *folder) apply(ctx context.Context, st store, s *folderScan, stored []st
 	return nil
 }
 
-// logIndexed logs for people what the store has after a scan that changed it.
+// logIndexed logs what the store has after a scan that changed it, or after the first one.
 func (f *folder) logIndexed(ctx context.Context, st store, s *folderScan) {
 	status := st.status()
 	f.observe.log.InfoContext(ctx, "indexed",
@@ -263,8 +262,7 @@ func (f *folder) logIndexed(ctx context.Context, st store, s *folderScan) {
 	f.warnLeftOut(ctx, s.leftOut, status.documents)
 }
 
-// warnLeftOut logs what is left out if that has changed since the last scan, or that there is nothing to
-// serve.
+// warnLeftOut logs which files are left out, or that there are no documents to serve, unless the last warning said the same.
 func (f *folder) warnLeftOut(ctx context.Context, counts leftOut, documents int) {
 	worth := counts.worthWarning()
 	text := worth.String()
@@ -284,8 +282,8 @@ func (f *folder) warnLeftOut(ctx context.Context, counts leftOut, documents int)
 	}
 }
 
-// load reads the changed files on all cores and hands their documents to the store in batches. After a
-// failure it skips the remaining batches, because the next scan starts over.
+// load reads the changed files on all cores and passes their documents to the store in batches. If the store fails, it skips
+// the remaining batches, because the next scan starts over.
 func (f *folder) load(ctx context.Context, st store, s *folderScan, changed []string) error {
 	f.done.Store(0)
 	f.total.Store(int64(len(changed)))
@@ -304,7 +302,7 @@ func (f *folder) load(ctx context.Context, st store, s *folderScan, changed []st
 
 			documents := s.read(batch)
 			if len(documents) == 0 {
-				return nil // sync would take nil for the end of the scan
+				return nil // without documents, sync would end the scan
 			}
 
 			end := s.steps.begin(documents[0].id)
@@ -319,7 +317,7 @@ func (f *folder) load(ctx context.Context, st store, s *folderScan, changed []st
 	return inParallel(ctx, make(chan struct{}, runtime.GOMAXPROCS(0)), jobs)
 }
 
-// logProgress logs the progress of the scan once a second, until stop is called.
+// logProgress logs the progress of the scan once a second. The caller must call stop, which waits for the last line.
 func (f *folder) logProgress(ctx context.Context) (stop func()) {
 	loading, cancel := context.WithCancel(ctx)
 	var tasks sync.WaitGroup
@@ -336,8 +334,8 @@ func (f *folder) logProgress(ctx context.Context) (stop func()) {
 	}
 }
 
-// warnSkipped logs the files whose problem is new since the last scan, and those of which only the beginning
-// is indexed.
+// warnSkipped logs the files that are skipped and those of which only the beginning is indexed, if this is new since the last
+// scan.
 func (f *folder) warnSkipped(ctx context.Context, files map[string]*fileState) {
 	var skipped []string
 	var cut []string
@@ -357,7 +355,7 @@ func (f *folder) warnSkipped(ctx context.Context, files map[string]*fileState) {
 	f.warnFiles(ctx, "documents indexed by their beginning", cut)
 }
 
-// warnFiles logs a warning with the first of the named files, if there are any.
+// warnFiles logs a warning with the number of files and the first maxWarnedFiles of them. Without files, it logs nothing.
 func (f *folder) warnFiles(ctx context.Context, message string, files []string) {
 	if len(files) == 0 {
 		return

@@ -52,7 +52,7 @@ type limiter struct {
 	fullAt map[netip.Prefix]time.Time // when a client's bucket will be full again; absent: it is full
 }
 
-// anyClient is the client of a limiter with one bucket for all clients.
+// anyClient is the client where clients are not told apart: in background work, and in a limiter with one bucket for all.
 var anyClient netip.Prefix
 
 // newLimiter returns a limiter that allows each client rate calls a second, and burst calls at once.
@@ -93,8 +93,10 @@ func (l *limiter) take(client netip.Prefix, now time.Time) (wait time.Duration) 
 	return 0
 }
 
-// clientPrefix returns the network that counts as one client: one IPv4 address, or an IPv6 /64.
+// clientPrefix returns the network that counts as one client: one IPv4 address, or an IPv6 /64. An IPv4 address mapped into
+// IPv6 counts as the IPv4 address.
 func clientPrefix(addr netip.Addr) netip.Prefix {
+	addr = addr.Unmap().WithZone("")
 	bits := 32
 	if addr.Is6() {
 		bits = 64

@@ -1,6 +1,6 @@
 package main
 
-// What a client gets while another one asks for as much as it may.
+// How long a client's searches take while another client sends as many requests as the rate limit allows.
 
 import (
 	"context"
@@ -20,7 +20,12 @@ import (
 	"time"
 )
 
-// neighbourLoads are the requests that cost a server with neighbourDocuments most. Each is a path, or a body for /mcp.
+const (
+	neighbourDocuments = 5_000
+	neighbourRate      = 48 // requests a second, which the default RATE_LIMIT allows
+)
+
+// neighbourLoads are the requests that cost a server with neighbourDocuments documents most. Each is a path, or a body for /mcp.
 var neighbourLoads = []struct{ name, request string }{
 	{"/livez", "/livez"},
 	{"a page", "/read/s1/p101.md"},
@@ -54,18 +59,14 @@ func rpcCall(method, params string) string {
 	return fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":%q,"params":%s}`, method, params)
 }
 
+// toolCall returns the body of a tools/call request. arguments is a JSON object.
 func toolCall(name, arguments string) string {
 	return rpcCall("tools/call", fmt.Sprintf(`{"name":%q,"arguments":%s}`, name, arguments))
 }
 
-const (
-	neighbourDocuments = 5_000
-	neighbourRate      = 48 // requests a second, which the default RATE_LIMIT allows
-)
-
-// BenchmarkNeighbour prints how long a client's searches take while another one, with an address of its own, sends one of
-// neighbourLoads at the default rate limit for ten seconds. NEIGHBOUR is a regular expression of the loads to try,
-// DATABASE a store in PostgreSQL:
+// BenchmarkNeighbour prints how long a client's searches take while another client, with its own address, sends one of
+// neighbourLoads at the default rate limit for ten seconds. The environment variable NEIGHBOUR is a regular expression that
+// selects loads by name. If DATABASE is not empty, the documents are in PostgreSQL:
 //
 //	go test -run '^$' -bench Neighbour -benchtime 1x .
 func BenchmarkNeighbour(b *testing.B) {
@@ -148,10 +149,11 @@ func (p *process) sendAtRate(ctx context.Context, request string, answered, refu
 
 // send sends a request of neighbourLoads and reads the answer to its end.
 func (p *process) send(ctx context.Context, client *http.Client, request string) (status int, err error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+request, http.NoBody)
+	method, path, body := http.MethodGet, request, ""
 	if !strings.HasPrefix(request, "/") {
-		r, err = http.NewRequestWithContext(ctx, http.MethodPost, p.url+"/mcp", strings.NewReader(request))
+		method, path, body = http.MethodPost, "/mcp", request
 	}
+	r, err := http.NewRequestWithContext(ctx, method, p.url+path, strings.NewReader(body))
 	if err != nil {
 		return 0, err
 	}

@@ -1,7 +1,7 @@
 package main
 
-// Pieces of a section: the lines of a block, cleaned, and how they are cut so that each part can be read
-// alone.
+// Pieces of a section: the cleaned lines of its blocks, and how a long piece is cut into parts that can each be read on their
+// own.
 
 import (
 	"regexp"
@@ -9,28 +9,28 @@ import (
 	"unicode/utf8"
 )
 
-// maxChunkRunes is the most characters that a chunk has. Longer sections are cut.
+// maxChunkRunes is the most characters in a chunk. Longer sections are cut.
 const maxChunkRunes = 1200
 
-// maxFrameRunes is the most characters that are repeated in each part of a piece.
+// maxFrameRunes is the most characters of head and foot that are repeated in each part of a piece.
 const maxFrameRunes = maxChunkRunes / 2
 
-// sourceLine is a cleaned line of a document, and its number there.
+// sourceLine is a cleaned line of a document, and its number in the document, from 1.
 type sourceLine struct {
 	text   string
 	number int
 }
 
-// piece is a block, or a part of one.
+// piece is a block, or what is left of it after cut has taken parts from it.
 type piece struct {
-	head    []string // lines that the next part begins with: the head of a table, the opening fence
-	again   []string // head of the later parts, if it differs: the mark of an item is not repeated
-	foot    string   // line that each part ends with: the closing fence
-	lines   []sourceLine
-	isWhole bool // it is not cut if it fits into a chunk
+	head      []string // lines that the next part begins with: the head of a table, the opening fence
+	laterHead []string // head of the parts after the first, if it differs: the mark of an item is not repeated
+	foot      string   // line that each part ends with: the closing fence
+	lines     []sourceLine
+	isWhole   bool // it begins another chunk rather than be cut, if it fits into one
 }
 
-// runes returns the number of characters of p, with its newlines.
+// runes returns the number of characters of p, including head, foot and newlines.
 func (p piece) runes() int {
 	n := p.frame()
 	for _, line := range p.lines {
@@ -39,7 +39,7 @@ func (p piece) runes() int {
 	return n
 }
 
-// frame returns the number of characters of head and foot.
+// frame returns the number of characters of head and foot, including newlines.
 func (p piece) frame() int {
 	n := utf8.RuneCountInString(p.foot)
 	if p.foot != "" {
@@ -51,8 +51,8 @@ func (p piece) frame() int {
 	return n
 }
 
-// cut takes the lines from p that have room characters together with head and foot, at least a part
-// of one. A long head is not repeated.
+// cut takes the next part from p and returns its lines with head and foot: at most room characters, but at least a part of a
+// line. A head that is too long to repeat becomes a part of the lines. p must have lines.
 func (p *piece) cut(room int) []sourceLine {
 	frame := p.frame()
 	if frame > maxFrameRunes {
@@ -61,8 +61,20 @@ func (p *piece) cut(room int) []sourceLine {
 		p.foot = ""
 		frame = 0
 	}
-	room = max(room-frame, 1)
+	taken := p.take(max(room-frame, 1))
 
+	framed := append(p.headLinesAt(taken[0].number), taken...)
+	if p.laterHead != nil {
+		p.head = p.laterHead
+	}
+	if p.foot != "" {
+		framed = append(framed, sourceLine{p.foot, taken[len(taken)-1].number + 1})
+	}
+	return framed
+}
+
+// take takes the lines from p that have room characters, or the beginning of the first line if it has more.
+func (p *piece) take(room int) []sourceLine {
 	n := 0
 	runes := 0
 	for n < len(p.lines) {
@@ -73,32 +85,23 @@ func (p *piece) cut(room int) []sourceLine {
 		runes += utf8.RuneCountInString(line) + 1
 		n++
 	}
-
-	var taken []sourceLine
-	if n == 0 {
-		first := &p.lines[0]
-		length := lineCut(first.text, room)
-		taken = []sourceLine{{first.text[:length], first.number}}
-		first.text = strings.TrimLeft(first.text[length:], " \t")
-		if first.text == "" {
-			p.lines = p.lines[1:]
-		}
-	} else {
-		taken = p.lines[:n:n]
+	if n > 0 {
+		taken := p.lines[:n:n]
 		p.lines = p.lines[n:]
+		return taken
 	}
 
-	framed := append(p.headLinesAt(taken[0].number), taken...)
-	if p.again != nil {
-		p.head = p.again
+	first := &p.lines[0]
+	length := lineCut(first.text, room)
+	taken := []sourceLine{{first.text[:length], first.number}}
+	first.text = strings.TrimLeft(first.text[length:], " \t")
+	if first.text == "" {
+		p.lines = p.lines[1:]
 	}
-	if p.foot != "" {
-		framed = append(framed, sourceLine{p.foot, taken[len(taken)-1].number + 1})
-	}
-	return framed
+	return taken
 }
 
-// headLinesAt returns the head as the lines before the line with this number.
+// headLinesAt returns the head, numbered as if it stood just before the line with this number.
 func (p *piece) headLinesAt(number int) []sourceLine {
 	lines := make([]sourceLine, len(p.head), len(p.head)+1)
 	for i, text := range p.head {
@@ -107,8 +110,8 @@ func (p *piece) headLinesAt(number int) []sourceLine {
 	return lines
 }
 
-// lineCut returns where a line that has more than room characters is cut: after a sentence, else after
-// a word, unless that leaves a tiny part.
+// lineCut returns the offset at which to cut a line of more than room characters: after a sentence, else after a word, unless
+// the part before would be tiny.
 func lineCut(line string, room int) int {
 	limit := runeOffset(line, room)
 	minLength := limit / 3
@@ -121,7 +124,7 @@ func lineCut(line string, room int) int {
 	return limit
 }
 
-// lastSentence returns the offset after the last sentence that ends in text, or 0 if none does.
+// lastSentence returns the offset behind the last sentence that ends in text and the space that follows, or 0 if none does.
 func lastSentence(text string) int {
 	last := 0
 	if !isASCII(text) {
@@ -149,13 +152,13 @@ func lastEnd(text string, marks ...string) int {
 	return last
 }
 
-// sourceOf returns the whole source lines of b.
+// sourceOf returns the source lines of b, from the beginning of its first line.
 func sourceOf(b *block, text string) string {
 	begin := strings.LastIndexByte(text[:b.start], '\n') + 1
 	return strings.TrimRight(text[begin:b.end], "\r\n")
 }
 
-// splitLines splits source, whose first line has a number, and leaves out data.
+// splitLines returns the lines of source without those that are data: see withoutData. number is that of the first line.
 func splitLines(source string, number int) []sourceLine {
 	lines := make([]sourceLine, 0, 1+strings.Count(source, "\n"))
 	for line := range strings.SplitSeq(source, "\n") {
@@ -169,7 +172,7 @@ func splitLines(source string, number int) []sourceLine {
 	return lines
 }
 
-// fencePiece returns fenced code.
+// fencePiece returns the piece of fenced code. Each part gets an opening and a closing fence.
 func fencePiece(b *block, text string) piece {
 	lines := splitLines(sourceOf(b, text), int(b.line))
 	if len(lines) == 0 || lines[0].number > int(b.line) {
@@ -177,10 +180,10 @@ func fencePiece(b *block, text string) piece {
 	}
 	prefix := linePrefix(b, text)
 	p := piece{
-		head:  []string{lines[0].text},
-		again: []string{prefix + lines[0].text[len(prefix):]},
-		foot:  prefix + strings.Repeat(string(b.mark), int(b.length)),
-		lines: lines[1:],
+		head:      []string{lines[0].text},
+		laterHead: []string{prefix + lines[0].text[len(prefix):]},
+		foot:      prefix + strings.Repeat(string(b.mark), int(b.length)),
+		lines:     lines[1:],
 	}
 	if b.closed && len(p.lines) > 0 {
 		p.lines = p.lines[:len(p.lines)-1]
@@ -188,7 +191,7 @@ func fencePiece(b *block, text string) piece {
 	return p
 }
 
-// linePrefix returns what a further line of b begins with: the marks of quotes, and spaces below those of items.
+// linePrefix returns what the lines of b after the first begin with: the marks of quotes, and spaces for those of items.
 func linePrefix(b *block, text string) string {
 	begin := strings.LastIndexByte(text[:b.start], '\n') + 1
 	return strings.Map(func(r rune) rune {
@@ -199,7 +202,7 @@ func linePrefix(b *block, text string) string {
 	}, text[begin:b.start])
 }
 
-// tablePiece returns a table.
+// tablePiece returns the piece of a table. Each part gets the head of the table, without its padding if it is long.
 func tablePiece(b *block, text string) piece {
 	lines := splitLines(withoutMarkup(sourceOf(b, text)), int(b.line))
 	if len(lines) < 3 {
@@ -215,7 +218,7 @@ func tablePiece(b *block, text string) piece {
 	return p
 }
 
-// padding is what authors align the cells of a table with.
+// padding matches the spaces and dashes with which authors align the cells of a table.
 var padding = regexp.MustCompile(` {2,}|-{4,}`)
 
 // withoutPadding returns a row of a table without the padding of its cells.
@@ -275,10 +278,10 @@ func withoutBlank(lines []sourceLine) []sourceLine {
 	return kept
 }
 
-// expression is a value that a site's template fills in, of Jekyll, MkDocs or Vue.
+// expression matches a template expression of Jekyll, MkDocs or Vue.
 var expression = regexp.MustCompile(`\{\{[^{}\n]*\}\}`)
 
-// withoutExpressions returns a line without the values of templates, unless it has code.
+// withoutExpressions returns a line without template expressions. A line with a backtick stays, because it may show one.
 func withoutExpressions(line string) string {
 	if strings.Contains(line, "`") || !strings.Contains(line, "{{") {
 		return line

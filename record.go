@@ -346,7 +346,8 @@ func (rec *record) clientAddress() (address string, port int) {
 	return peer.Addr().String(), int(peer.Port())
 }
 
-// clientOf returns the client of ctx's request, anyClient in background work.
+// clientOf returns the network that counts as the client of ctx's request: see clientPrefix. In background work it is
+// anyClient.
 func clientOf(ctx context.Context) netip.Prefix {
 	s := currentScope(ctx)
 	if s == nil {
@@ -357,7 +358,7 @@ func clientOf(ctx context.Context) netip.Prefix {
 	if err != nil {
 		return anyClient
 	}
-	return clientPrefix(addr.Unmap().WithZone(""))
+	return clientPrefix(addr)
 }
 
 // requestOrigin returns the correlation id of ctx's record, and who sent the request: the name that an MCP client states,

@@ -1,7 +1,7 @@
 package main
 
-// A JSON-RPC response that waits to be sent. The text of a large document is not copied into it: it is shared with
-// the store and encoded while it is sent, so that 300 slow readers of a document take no more memory than one.
+// A JSON-RPC response that is ready to be sent. It does not copy the text of a large document: it shares the text with the
+// store and encodes it while sending, so that 300 slow readers of a document take hardly more memory than one.
 
 import (
 	"bytes"
@@ -10,32 +10,32 @@ import (
 	"net/netip"
 )
 
-// minSharedBytes is the size from which the text of a document is shared.
+// minSharedBytes is the size from which a response shares the text of a document instead of copying it.
 const minSharedBytes = 64 << 10
 
-// sharedText is a text to insert into a response as a JSON string, at an offset.
+// sharedText is a text to insert into a response as a JSON string. The zero value inserts nothing.
 type sharedText struct {
 	text   string
-	at     int
-	turns  *admission // of the parts to encode; nil: no limit
+	at     int        // offset in the encoded response
+	turns  *admission // of encoding; nil: no limit
 	client netip.Prefix
 }
 
-// reply is a response, or an event with one.
+// reply is a response, or a server-sent event that carries one.
 type reply struct {
 	encoded []byte
 	shared  sharedText
 }
 
-// newReply returns the response in buf, which it copies.
+// newReply returns a reply with a copy of the bytes in buf.
 func newReply(buf *bytes.Buffer, shared sharedText) reply {
 	return reply{bytes.Clone(buf.Bytes()), shared}
 }
 
-// bytes returns about how much memory the reply keeps.
+// bytes returns about how many bytes of memory the reply keeps alive, shared ones too.
 func (r reply) bytes() int { return len(r.encoded) + len(r.shared.text) }
 
-// writeTo writes the whole response.
+// writeTo writes the whole response. The error is that of w, or errBusy if the text waited too long for its turn.
 func (r reply) writeTo(w io.Writer) error {
 	if r.shared.text == "" {
 		_, err := w.Write(r.encoded)
@@ -51,8 +51,8 @@ func (r reply) writeTo(w io.Writer) error {
 	return err
 }
 
-// writeTo writes the text as a JSON string, a part at a time. Encoding waits for its turn. Writing does not, because readers
-// may be slow.
+// writeTo encodes and writes the text as a JSON string, a part at a time. It takes a turn for encoding each part and gives it
+// back before writing, because the reader may be slow.
 func (s sharedText) writeTo(w io.Writer) error {
 	buf := takeBuffer()
 	defer releaseBuffer(buf)
@@ -61,7 +61,7 @@ func (s sharedText) writeTo(w io.Writer) error {
 		return err
 	}
 	for part := range inParts(s.text) {
-		// A stream may write this after the request has ended, so the request's context does not count.
+		// Not the request's context: a stream may write the response after the request has ended.
 		leave, err := s.turns.enter(context.Background(), s.client)
 		if err != nil {
 			return err

@@ -6,7 +6,6 @@ import (
 	"context"
 	"log/slog"
 	"math"
-	"net/netip"
 	"time"
 )
 
@@ -53,7 +52,7 @@ func (s *server) reportGap(ctx context.Context, a *arguments) (toolResult, error
 		}
 	}
 
-	wait := s.gaps.limits.take(requestPrefix(ctx), time.Now())
+	wait := s.gaps.limits.take(clientOf(ctx), time.Now())
 	if wait > 0 {
 		return toolResult{}, toolErrorf(
 			"too many reports: go on without reporting, or try again in %.0f s",
@@ -82,19 +81,4 @@ func (s *server) logReport(ctx context.Context, question, problem, document stri
 		add("question", question)
 	}
 	s.log.LogAttrs(ctx, slog.LevelInfo, "gap reported", attrs...)
-}
-
-// requestPrefix returns the network whose rate limit the request of ctx counts against.
-func requestPrefix(ctx context.Context) netip.Prefix {
-	scope := currentScope(ctx)
-	if scope == nil {
-		return anyClient
-	}
-
-	address, _ := scope.record.clientAddress()
-	addr, err := netip.ParseAddr(address)
-	if err != nil {
-		return anyClient
-	}
-	return clientPrefix(addr.Unmap().WithZone(""))
 }

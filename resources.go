@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -105,10 +104,12 @@ func (s *server) readResource(ctx context.Context, c *call) (any, error) {
 		return sharedResource{
 			uri:      uri,
 			mimeType: mediaType(d.id),
-			text:     d.text,
 			url:      address,
-			turns:    s.encoding,
-			client:   clientOf(ctx),
+			text: sharedText{
+				text:   d.text,
+				turns:  s.encoding,
+				client: clientOf(ctx),
+			},
 		}, nil
 	}
 	contents := map[string]any{
@@ -160,10 +161,8 @@ func (c *call) noSuchResource(uri, hint string) error {
 type sharedResource struct {
 	uri      string
 	mimeType string
-	text     string
 	url      string // for readers
-	turns    *admission
-	client   netip.Prefix
+	text     sharedText
 }
 
 // appendTo appends the result to buf without the text. It returns the text, and the place in buf where it belongs.
@@ -172,14 +171,9 @@ func (r sharedResource) appendTo(buf *bytes.Buffer) sharedText {
 	buf.WriteString(`{"contents":[{"_meta":` + meta)
 	buf.WriteString(`,"mimeType":` + mustJSON(r.mimeType))
 	buf.WriteString(`,"text":`)
-	at := buf.Len()
+	r.text.at = buf.Len()
 	buf.WriteString(`,"uri":` + mustJSON(r.uri) + `}]}`)
-	return sharedText{
-		text:   r.text,
-		at:     at,
-		turns:  r.turns,
-		client: r.client,
-	}
+	return r.text
 }
 
 // documentByURI returns the document with this URI, or errNotFound.

@@ -1,6 +1,6 @@
 package main
 
-// One pass over the folders of DOCS_DIR: listing them, choosing the files to read, and reading these.
+// One scan of the folders of DOCS_DIR: listing them, choosing the files to read, and reading these.
 
 import (
 	"context"
@@ -17,22 +17,22 @@ import (
 )
 
 const (
-	// mtimeSlack is the coarsest clock of a file system, FAT's: a file that changes twice within it
-	// may keep its modification time.
+	// mtimeSlack is the coarsest resolution of modification times, that of FAT. A file that changes twice within it may keep its
+	// modification time.
 	mtimeSlack = 2 * time.Second
 
-	// ctimeSlack is the same for the time that the kernel sets. Its clock ticks every 10 ms or faster.
+	// ctimeSlack is the same for change times, with room to spare: the kernel sets them by a clock that ticks at least every 10 ms.
 	ctimeSlack = 100 * time.Millisecond
 )
 
-// folderScan is one pass over the folders.
+// folderScan is one scan of the folders. Its phases are open, walk, compare, read and gone.
 type folderScan struct {
 	roots      []openRoot
 	exclude    []string
 	began      time.Time
 	files      map[string]*fileState // by id
-	leftOut    leftOut               // by name; those left out for their text are in files
-	unreadable []string              // beginnings of the ids below folders that could not be listed
+	leftOut    leftOut               // files that are left out because of their name or type; see countLeftOut
+	unreadable []string              // prefixes of the ids below folders that could not be listed
 	devices    map[string]uint64     // the file system of each folder, see enter
 	lost       map[uint64]int        // file systems that are no longer mounted, see unmounted
 	failures   []error               // one for each root or file system that could not be scanned
@@ -53,21 +53,21 @@ type fileState struct {
 	problem string      // why the file is skipped, "" if it is not
 	reason  string      // see leftOut, "" if the file is served
 	indexed int         // see metadata
-	device  uint64      // the file system of the folder that the file is in
+	device  uint64      // the file system of the file's folder
 }
 
-// skip records that the file is skipped. Its document, if there is one, stays as it is.
+// skip records why the file is skipped: reason is counted, problem is logged. Its document, if there is one, stays as it is.
 func (s *fileState) skip(reason, problem string) {
 	s.reason = reason
 	s.problem = problem
 }
 
-// isDraft reports whether the file is readable and must not be served.
+// isDraft reports whether the file is readable but must not be served.
 func (s *fileState) isDraft() bool { return s.reason == leftOutDraft }
 
-// isSame reports whether the file with this info is certainly unchanged since s was recorded. An equal
-// size and modification time do not prove it: archives are unpacked with the times that they name, and
-// another file may have taken its place.
+// isSame reports whether the file with this info is certainly unchanged since s was recorded. s may be nil. Equal size and
+// modification time do not prove it: unpacking an archive sets the times in the archive, and another file may have taken its
+// place.
 func (s *fileState) isSame(info fs.FileInfo) bool {
 	if s == nil || s.info == nil || info == nil || !os.SameFile(s.info, info) {
 		return false
@@ -81,7 +81,7 @@ func (s *fileState) isSame(info fs.FileInfo) bool {
 	return isEqual && isOld
 }
 
-// open opens the roots. It fails only if none of them can be opened. The caller must close the scan.
+// open opens the roots. It returns an error only if none can be opened. The caller must close the scan.
 func (s *folderScan) open(roots []docsRoot) error {
 	for _, root := range roots {
 		opened, err := os.OpenRoot(root.dir)
@@ -103,14 +103,14 @@ func (s *folderScan) close() {
 	}
 }
 
-// fail records that a root cannot be scanned. Its documents stay.
+// fail records why a root cannot be scanned. Its documents stay.
 func (s *folderScan) fail(root docsRoot, err error) {
 	s.failures = append(s.failures, err)
 	s.unreadable = append(s.unreadable, root.prefix)
 }
 
-// walk lists the files of all roots. stored are the ids of the documents that the store has from them. A
-// root that suddenly has no documents fails.
+// walk lists the files of all roots. A root that has no files, although the store has documents from it, counts as one that
+// cannot be scanned. stored are the ids of the documents that the store has from the folders.
 func (s *folderScan) walk(ctx context.Context, stored []string) {
 	for _, root := range s.roots {
 		before := len(s.files)
@@ -127,8 +127,8 @@ func (s *folderScan) walk(ctx context.Context, stored []string) {
 	}
 }
 
-// walkRoot lists the files of a root. It follows links to files, but not out of the root, and no links
-// to folders. On its way it removes stale temporary files.
+// walkRoot lists the files of a root. It follows links to files within the root, but no links to folders. It also removes stale
+// temporary files.
 func (s *folderScan) walkRoot(ctx context.Context, root openRoot) error {
 	end := s.steps.begin(root.prefix + ".")
 	defer func() { end() }()
@@ -167,7 +167,7 @@ func (s *folderScan) walkRoot(ctx context.Context, root openRoot) error {
 	})
 }
 
-// enter records the file system of a folder. dir is the path that the ids below it begin with, without its slash.
+// enter records the file system of a folder. dir is the folder's path as an id would have it, without a slash at the end.
 func (s *folderScan) enter(dir string, entry fs.DirEntry) {
 	info, err := entry.Info()
 	if err == nil {
@@ -175,12 +175,12 @@ func (s *folderScan) enter(dir string, entry fs.DirEntry) {
 	}
 }
 
-// inspect records the state of a file. It does not if name is a link to a folder, or if the file was
-// removed after the folder was listed.
+// inspect records the state of a file. It ignores a file that was removed after the folder was listed, and counts a link to a
+// folder as left out.
 func (s *folderScan) inspect(root openRoot, name string, entry fs.DirEntry) {
 	id := root.prefix + name
 	isLink := entry.Type()&fs.ModeSymlink != 0
-	stat := entry.Info // without a system call: os.Root examines what it lists
+	stat := entry.Info // no system call: os.Root has examined the files that it lists
 	if isLink {
 		stat = func() (fs.FileInfo, error) { return root.Stat(name) }
 	}
@@ -211,9 +211,8 @@ func (s *folderScan) inspect(root openRoot, name string, entry fs.DirEntry) {
 	s.files[id] = state
 }
 
-// compare returns the sorted ids of the files to read: those without a problem that may have changed
-// since the last scan. before holds the files of that scan. An unchanged file keeps its old
-// state, with any problem that reading it had.
+// compare returns the sorted ids of the files to read: those without a problem that may have changed since the last scan.
+// before holds the files of that scan. An unchanged file keeps its old state, including a problem that occurred on reading it.
 func (s *folderScan) compare(before map[string]*fileState) (changed []string) {
 	for id, state := range s.files {
 		old := before[id]
@@ -228,8 +227,8 @@ func (s *folderScan) compare(before map[string]*fileState) (changed []string) {
 	return changed
 }
 
-// read returns the documents in the files with these ids. It records the problem of each file that it
-// cannot read, and which are drafts. It may run in parallel for different files.
+// read returns the documents in the files with these ids. In the files' states, it records why a file cannot be read and which
+// files are drafts. It may run in parallel for different files.
 func (s *folderScan) read(ids []string) []*document {
 	var documents []*document
 	for _, id := range ids {
@@ -237,11 +236,11 @@ func (s *folderScan) read(ids []string) []*document {
 		end := s.steps.begin(id)
 		d, err := s.readDocument(id, state)
 		end()
-		user, isText := errors.AsType[userError](err)
+		user, isInvalid := errors.AsType[userError](err)
 		switch {
-		case isText && user.status == http.StatusBadRequest:
+		case isInvalid && user.status == http.StatusBadRequest:
 			state.skip("not UTF-8 text", err.Error())
-		case isText:
+		case isInvalid:
 			state.skip("larger than 8 MiB", err.Error())
 		case err != nil:
 			state.skip("unreadable", err.Error())
@@ -255,8 +254,8 @@ func (s *folderScan) read(ids []string) []*document {
 	return documents
 }
 
-// readDocument reads a file whose state has no problem. The document gets the file's time. A document that was written
-// into the folder is not parsed again.
+// readDocument reads a file whose state has no problem. The document's time is the file's modification time. A document that
+// was written into the folder is not parsed again.
 func (s *folderScan) readDocument(id string, state *fileState) (*document, error) {
 	for _, root := range s.roots {
 		name, isInside := strings.CutPrefix(id, root.prefix)
@@ -276,8 +275,8 @@ func (s *folderScan) readDocument(id string, state *fileState) (*document, error
 	return nil, fs.ErrNotExist
 }
 
-// parseFile parses the text of a file. A panic would be a fault of this program. It becomes an error, because otherwise one
-// file would end the server at every start.
+// parseFile parses the text of a file. A panic is a bug of the parser. It becomes an error, because otherwise one file would end
+// the server at every start.
 func parseFile(id, text string, info fs.FileInfo) (d *document, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -287,8 +286,7 @@ func parseFile(id, text string, info fs.FileInfo) (d *document, err error) {
 	return newDocument(id, text, info.ModTime())
 }
 
-// gone returns the stored ids that have no file, or only a draft. Files below an unreadable folder count
-// as existing.
+// gone returns those of the stored ids that have no file, or only a draft. Files below an unreadable folder count as existing.
 func (s *folderScan) gone(stored []string) []string {
 	var ids []string
 	for _, id := range stored {
@@ -301,13 +299,13 @@ func (s *folderScan) gone(stored []string) []string {
 	return ids
 }
 
-// isUnreadable reports whether a document is below a folder that could not be listed.
+// isUnreadable reports whether a document is in a root that could not be scanned or below a folder that could not be listed.
 func (s *folderScan) isUnreadable(id string) bool {
 	isBelow := func(dir string) bool { return strings.HasPrefix(id, dir) }
 	return slices.ContainsFunc(s.unreadable, isBelow)
 }
 
-// countLeftOut returns how many files are left out, by their names or by what is in them.
+// countLeftOut adds the files whose state has a reason to s.leftOut and returns it. It must be called only once.
 func (s *folderScan) countLeftOut() leftOut {
 	for _, state := range s.files {
 		if state.reason != "" {

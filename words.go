@@ -1,9 +1,9 @@
 package main
 
-// Cutting of text into words, for documents and queries alike.
+// Cutting text into words, in the same way for documents and queries.
 //
-// People write one thing in several ways: maxConns, max_conns, max conns. So an identifier gives
-// itself as a whole and its parts as well. Flags, versions, C# and .NET are wholes too.
+// People write one thing in several ways: maxConns, max_conns, max conns. So an identifier yields both itself, as a whole, and
+// its parts. Flags, versions, C# and .NET are wholes too.
 
 import (
 	"iter"
@@ -21,7 +21,7 @@ type word struct {
 type wordKind uint8
 
 const (
-	// plainWord is a word that belongs to no whole.
+	// plainWord is an ordinary word, which belongs to no whole.
 	plainWord wordKind = iota
 
 	// wholeWord is an identifier, a flag or a version as a whole. Its parts and pieces follow it.
@@ -31,9 +31,8 @@ const (
 	// The numbers of a version are parts too: 3 and 12 of 3.12.
 	partWord
 
-	// pieceWord is a piece of the whole before it, which the writer has separated: max and conns of
-	// max_conns, no and cache of --no-cache. The beginning of a version or of a name with a number is one
-	// too: 3.12 of 3.12.1, http of http3.
+	// pieceWord is a piece of the whole before it that the writer has set off: max and conns of max_conns, no and cache of
+	// --no-cache. The beginning of a version or of a name with a number is one too: 3.12 of 3.12.1, http of http3.
 	pieceWord
 
 	// joinedWord is a short compound without its separator: email of e-mail, http3 of HTTP/3. The words
@@ -46,11 +45,12 @@ func words(text string) iter.Seq[word] {
 	return cutWords(text, foldWord)
 }
 
-// unfoldedWords yields the words of text in order, as they are written. It is for counting them: folding takes time.
+// unfoldedWords yields the words of text in order, as they are written. It suffices for counting them, and folding takes time.
 func unfoldedWords(text string) iter.Seq[word] {
 	return cutWords(text, func(word string) string { return word })
 }
 
+// cutWords yields the words of text in order, each folded by fold.
 func cutWords(text string, fold func(string) string) iter.Seq[word] {
 	return func(yield func(word) bool) {
 		c := cutter{
@@ -66,16 +66,16 @@ func cutWords(text string, fold func(string) string) iter.Seq[word] {
 // cutter cuts text into words.
 type cutter struct {
 	text  string
-	at    int // offset of what is not cut yet
+	at    int // offset of the text that is not cut yet
 	fold  func(string) string
 	yield func(word) bool
 
-	ticks int // length of the backtick run that opened the current code; 0 outside code
-	run   string
-	runAt int // offset of the last run, for joined words
+	ticks  int    // length of the backtick run that opened the current code; 0 outside code
+	run    string // the last run, for joined words
+	runEnd int    // its end in text
 }
 
-// next cuts what stands at c.at. It returns false at the end of the text, or as soon as yield does.
+// next cuts what begins at c.at and advances c.at. It returns false at the end of the text, or as soon as yield does.
 func (c *cutter) next() bool {
 	if c.at >= len(c.text) {
 		return false
@@ -105,9 +105,8 @@ func (c *cutter) next() bool {
 	return c.emitRun(end)
 }
 
-// toggleCode handles a run of backticks: it opens code if a run of the same length closes it later, and
-// closes the code that a run of its length opened (CommonMark 0.31, section 6.1). Fences are such runs
-// too.
+// toggleCode handles a run of backticks: it closes the code that a run of the same length opened, or opens code if such a run
+// follows later (CommonMark 0.31, section 6.1). A fence is such a run too.
 func (c *cutter) toggleCode() {
 	rest := c.text[c.at:]
 	n := len(rest) - len(strings.TrimLeft(rest, "`"))
@@ -121,8 +120,8 @@ func (c *cutter) toggleCode() {
 	}
 }
 
-// markedEnd returns the end of the flag (--no-cache, -v) or dotted name (.NET, .env) that begins at c.at,
-// or 0 if there is none: a letter must follow the mark, and no word may precede it.
+// markedEnd returns the end of the flag (--no-cache, -v) or dotted name (.NET, .env) that begins at c.at, or 0 if none does: a
+// letter must follow the mark, and what precedes it must be a boundary. It is 0 also if the name exceeds maxWordBytes.
 func (c *cutter) markedEnd() int {
 	if before, _ := utf8.DecodeLastRuneInString(c.text[:c.at]); c.at > 0 && !isBoundary(before) {
 		return 0
@@ -152,7 +151,7 @@ func (c *cutter) markedEnd() int {
 	return end
 }
 
-// emitMarked yields the flag or dotted name text[at:end], and what it says without its mark.
+// emitMarked yields the flag or dotted name text[at:end] as a whole, and its pieces between the marks.
 func (c *cutter) emitMarked(end int) bool {
 	marked := c.text[c.at:end]
 	c.at = end
@@ -169,14 +168,14 @@ func (c *cutter) emitMarked(end int) bool {
 	return true
 }
 
-// emitRun yields the words of the run text[at:end] with what belongs to it behind its end.
+// emitRun yields the words of the run text[at:end], with the signs (C++) or the rest of a version (3.12) that follow it.
 func (c *cutter) emitRun(end int) bool {
 	start := c.at
 	run := c.text[start:end]
 	joined := c.joined(run)
 	c.at = end
 	c.run = run
-	c.runAt = end
+	c.runEnd = end
 
 	if suffix := signSuffix(run, c.text[end:]); suffix != "" {
 		c.at += len(suffix)
@@ -193,11 +192,11 @@ func (c *cutter) emitRun(end int) bool {
 	return c.emit(joined, joinedWord)
 }
 
-// joined returns run, which begins at c.at, joined with the run before it if the two are one word to many
-// people: e-mail, HTTP/3. One of them must be short: joining all compounds costs more than it finds.
+// joined returns run, which begins at c.at, joined with the run before it if many people write the two as one word: e-mail,
+// HTTP/3. Otherwise it returns "". One of the two must be short: joining all compounds costs more than it finds.
 func (c *cutter) joined(run string) string {
 	previous := c.run
-	isJoined := c.runAt > 0 && c.at == c.runAt+1 && (c.text[c.runAt] == '-' || c.text[c.runAt] == '/')
+	isJoined := c.runEnd > 0 && c.at == c.runEnd+1 && (c.text[c.runEnd] == '-' || c.text[c.runEnd] == '/')
 	isShort := min(len(previous), len(run)) <= 2 && len(previous)+len(run) <= maxWordBytes
 	if !isJoined || !isShort {
 		return ""
@@ -205,12 +204,12 @@ func (c *cutter) joined(run string) string {
 	return c.fold(previous + run)
 }
 
-// emitVersion yields the version text[start:end]: python3.12 gives 3.12 as a whole, its beginnings of at
-// least two numbers, its numbers, and what comes before it.
+// emitVersion yields the version text[start:end] with the name before it: python3.12.1 yields python, 3.12.1 as a whole, its
+// beginnings of at least two numbers (3.12), and its numbers.
 func (c *cutter) emitVersion(start, end int) bool {
 	run := c.text[start:end]
 	c.at = end
-	c.runAt = end
+	c.runEnd = end
 
 	name := strings.TrimRight(c.run, "0123456789")
 	version := run[len(name):]
@@ -240,8 +239,8 @@ func (c *cutter) emitVersion(start, end int) bool {
 	return true
 }
 
-// emitSegments yields the words of a run, segment by segment: scripts that are written without spaces
-// yield each character and each pair of neighbours, others identifiers.
+// emitSegments yields the words of a run, segment by segment: a segment in a script without spaces yields its characters and
+// pairs, any other an identifier.
 func (c *cutter) emitSegments(run string) bool {
 	for len(run) > 0 {
 		end, spaceless := segmentEnd(run)
@@ -261,7 +260,7 @@ func (c *cutter) emitSegments(run string) bool {
 	return true
 }
 
-// emitGrams yields each character of text and each pair of neighbours.
+// emitGrams yields each character of text and each pair of adjacent characters.
 func (c *cutter) emitGrams(text string) bool {
 	previous := -1
 	for i, r := range text {
@@ -277,7 +276,7 @@ func (c *cutter) emitGrams(text string) bool {
 	return true
 }
 
-// emitIdentifier yields a segment as a whole and in its parts.
+// emitIdentifier yields a segment as a plain word if it has only one part, else as a whole followed by its parts and pieces.
 func (c *cutter) emitIdentifier(segment string) bool {
 	isPlain := true // the usual case: no capital behind the first letter, no underscore, no digit
 	for i := 1; i < len(segment); i++ {
@@ -308,8 +307,8 @@ func (c *cutter) emitIdentifier(segment string) bool {
 	return c.emitParts(segment)
 }
 
-// emitParts yields the parts and pieces of an identifier, without those of a single character. If there
-// is only one, it is the whole, which has been yielded.
+// emitParts yields the parts or pieces of an identifier that have more than one character. An identifier with only one part
+// yields nothing, because it has been yielded as a whole.
 func (c *cutter) emitParts(segment string) bool {
 	kind := partWord
 	if strings.Contains(segment, "_") {
@@ -334,6 +333,7 @@ func (c *cutter) emitParts(segment string) bool {
 	return true
 }
 
+// emit yields a word unless its text is empty. It returns false as soon as yield does.
 func (c *cutter) emit(text string, kind wordKind) bool {
 	if text == "" {
 		return true
@@ -341,7 +341,7 @@ func (c *cutter) emit(text string, kind wordKind) bool {
 	return c.yield(word{text, kind, c.ticks > 0})
 }
 
-// isSeparate reports whether w says what no other word says. Wholes and joined words repeat their parts.
+// isSeparate reports whether w does not repeat other words of the text, as wholes and joined words do.
 func (w word) isSeparate() bool {
 	return w.kind != wholeWord && w.kind != joinedWord
 }
