@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -70,13 +69,13 @@ func toolCall(name, arguments string) string {
 //
 //	go test -run '^$' -bench Neighbour -benchtime 1x .
 func BenchmarkNeighbour(b *testing.B) {
-	dir := b.TempDir()
+	ts := &testServer{t: b, dir: b.TempDir()}
+	prose := proseText(12_000)
 	for i := range neighbourDocuments {
-		text := fmt.Sprintf("# Page %d\n\n%s", i, proseText(12_000)[i%6_000:])
-		writeNeighbourFile(b, dir, fmt.Sprintf("s%d/p%d.md", i%50, i), text)
+		ts.writeFile(fmt.Sprintf("s%d/p%d.md", i%50, i), fmt.Sprintf("# Page %d\n\n%s", i, prose[i%6_000:]))
 	}
-	writeNeighbourFile(b, dir, "big.md", proseText(maxDocumentBytes))
-	env := []string{"DOCS_DIR=" + dir, "DOCS_SYNC_INTERVAL=1h", "RATE_LIMIT="}
+	ts.writeFile("big.md", proseText(maxDocumentBytes))
+	env := []string{"DOCS_DIR=" + ts.dir, "DOCS_SYNC_INTERVAL=1h", "RATE_LIMIT="}
 	var p *process
 	if os.Getenv("DATABASE") == "" {
 		p = start(b, env)
@@ -90,6 +89,9 @@ func BenchmarkNeighbour(b *testing.B) {
 		if !wanted.MatchString(load.name) {
 			continue
 		}
+		if status, err := p.send(b.Context(), http.DefaultClient, load.request); err != nil || status >= http.StatusInternalServerError {
+			b.Errorf("%s: %d, %v", load.name, status, err)
+		}
 		ctx, cancel := context.WithTimeout(b.Context(), 10*time.Second)
 		var clients sync.WaitGroup
 		var answered, refused atomic.Int64
@@ -102,17 +104,6 @@ func BenchmarkNeighbour(b *testing.B) {
 		fmt.Printf("%-30s %4d answered %4d refused; the other: %3d searches, p50 %4d ms, p99 %4d ms\n",
 			load.name, answered.Load(), refused.Load(),
 			len(took), took[len(took)/2].Milliseconds(), took[len(took)*99/100].Milliseconds())
-	}
-}
-
-func writeNeighbourFile(b *testing.B, dir, id, text string) {
-	b.Helper()
-	name := filepath.Join(dir, id)
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		b.Fatal(err)
-	}
-	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-		b.Fatal(err)
 	}
 }
 

@@ -55,8 +55,9 @@ func (p *postgres) search(ctx context.Context, q query) (found, error) {
 // ask analyzes the query. It completes its last word if that is partial, and corrects words that no
 // document has.
 func (p *postgres) ask(ctx context.Context, tx *transaction, q query) (askedTerms, error) {
+	v := storedWords{ctx, tx, p.frequencies.Load()}
 	asked := newQuestion(q.text, q.partial)
-	if err := p.complete(ctx, tx, asked); err != nil {
+	if err := v.complete(asked); err != nil {
 		return askedTerms{}, err
 	}
 	df, err := p.documentFrequency(ctx, tx, asked.terms())
@@ -64,7 +65,6 @@ func (p *postgres) ask(ctx context.Context, tx *transaction, q query) (askedTerm
 		return askedTerms{}, err
 	}
 
-	v := storedWords{ctx, tx, p.frequencies.Load()}
 	corrected, err := asked.correct(asked.unknown(df), v)
 	if err != nil {
 		return askedTerms{}, err
@@ -123,13 +123,20 @@ func (p *postgres) documentFrequency(
 // maxVocabularyRead is the most words that a completion reads.
 const maxVocabularyRead = 2000
 
+// storedWords is the dictionary of the PostgreSQL store.
+type storedWords struct {
+	ctx         context.Context
+	tx          *transaction
+	frequencies *frequencies
+}
+
 // complete sets the completions of the question's partial word: the most frequent ones.
-func (p *postgres) complete(ctx context.Context, tx *transaction, q *question) error {
+func (v storedWords) complete(q *question) error {
 	if q.partial == "" {
 		return nil
 	}
 	column := func(word *string) []any { return []any{word} }
-	all, err := txRows(ctx, tx, column, `
+	all, err := txRows(v.ctx, v.tx, column, `
 		SELECT word FROM words WHERE word LIKE $1 ORDER BY word LIMIT $2`,
 		likePrefix(q.partial),
 		maxVocabularyRead)
@@ -137,16 +144,9 @@ func (p *postgres) complete(ctx context.Context, tx *transaction, q *question) e
 		return err
 	}
 
-	all, err = storedWords{ctx, tx, p.frequencies.Load()}.mostFrequent(all, 1)
+	all, err = v.mostFrequent(all, 1)
 	q.complete(all)
 	return err
-}
-
-// storedWords is the dictionary of the PostgreSQL store.
-type storedWords struct {
-	ctx         context.Context
-	tx          *transaction
-	frequencies *frequencies
 }
 
 // frequent implements dictionary.
